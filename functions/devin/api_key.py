@@ -1,0 +1,96 @@
+"""The service key: what a secret may hold, and one invocation's use of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from threading import Lock
+
+_FIELDS = ("api_key", "service_key", "token")
+_ADVICE = 'store the bare key, or JSON {"api_key": "<key>"}, as one line of printable ASCII with nothing around it'
+
+
+class ApiKeyError(Exception):
+    """There is no usable key; the message says what to do and holds no part of the secret."""
+
+
+def parse_api_key(secret: str | bytes) -> str:
+    """The key in a secret: the bare key or a JSON object with it under `api_key`, `service_key` or `token`.
+
+    Raises ApiKeyError. A newline at the end is refused, not trimmed: it would be a header injection if it got
+    through, and whoever stored it should know.
+    """
+    if isinstance(secret, bytes):
+        raise ApiKeyError(f"the secret is binary; {_ADVICE}")
+    key = _field(secret) if secret.lstrip().startswith("{") else secret
+    if not key:
+        raise ApiKeyError(f"the secret holds no key yet; {_ADVICE}")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ApiKeyError(f"the key in the secret has whitespace, a line break or a character outside ASCII; {_ADVICE}")
+    return key
+
+
+def _field(secret: str) -> str:
+    try:
+        fields = json.loads(secret)
+    except (ValueError, RecursionError):
+        # `from None`: the decoder's error carries the whole document.
+        raise ApiKeyError(f"the secret looks like JSON but is none; {_ADVICE}") from None
+    found = [value for name in _FIELDS if (value := fields.get(name)) is not None]
+    if not found or not isinstance(found[0], str):
+        raise ApiKeyError(f"the secret's JSON has no text under {', '.join(_FIELDS)}; {_ADVICE}")
+    return found[0]
+
+
+class ApiKeys:
+    """The key as one invocation sees it: read when first needed, read anew once when the API refuses it.
+
+    `fetch(anew)` returns the secret, past any cache if `anew`, and raises ApiKeyError. Safe to share between threads:
+    however many calls are refused at once, the secret is read once.
+    """
+
+    def __init__(self, fetch: Callable[[bool], str | bytes], remember: Callable[[str], None]) -> None:
+        self._fetch = fetch
+        self._remember = remember
+        self._lock = Lock()
+        self._key: str | None = None
+        self._error: ApiKeyError | None = None
+        self._read_anew = False
+
+    def current(self) -> str:
+        """The key to call with; raises ApiKeyError, the same one for the rest of the invocation."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._key is None:
+                self._key = self._read_first()
+            return self._key
+
+    def after_refusal(self, refused: str) -> str | None:
+        """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable."""
+        with self._lock:
+            if self._key == refused and not self._read_anew:
+                try:
+                    self._key = self._read(anew=True)
+                except ApiKeyError as error:
+                    self._error = error
+                    return None
+            return self._key if self._key != refused else None
+
+    def _read_first(self) -> str:
+        try:
+            try:
+                return self._read(anew=False)
+            except ApiKeyError:
+                # What was cached may have been mended since; the operator should not have to wait for the cache.
+                return self._read(anew=True)
+        except ApiKeyError as error:
+            self._error = error
+            raise
+
+    def _read(self, *, anew: bool) -> str:
+        self._read_anew = self._read_anew or anew
+        key = parse_api_key(self._fetch(anew))
+        self._remember(key)
+        return key

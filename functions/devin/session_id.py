@@ -1,0 +1,36 @@
+"""Session ids: what may stand in the path of a call that cannot be undone."""
+
+from __future__ import annotations
+
+import re
+
+_ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
+_BARE_ID = re.compile(r"[0-9A-Fa-f]{32}")
+_ADDRESS = "https://app.devin.ai/sessions/"
+
+
+class InvalidSessionIdError(ValueError):
+    """This is no session id; the message says what one looks like and never repeats the input."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "not a session id: expected devin- and letters, digits, - or _ (at most 128 characters), "
+            f"32 hexadecimal digits, or {_ADDRESS}<id>"
+        )
+
+
+def parse_session_id(text: object) -> str:
+    """The id in the one form that the API's path takes, `devin-…`.
+
+    Takes `devin-` + letters, digits, `-`, `_` (128 characters at most in all), 32 hexadecimal digits (the prefix is
+    added), or the address of a session in the web application. An allow-list matched against the whole text: quoting
+    does not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else.
+    """
+    if not isinstance(text, str):
+        raise InvalidSessionIdError
+    candidate = text.removeprefix(_ADDRESS)
+    if _ID.fullmatch(candidate):
+        return candidate
+    if _BARE_ID.fullmatch(candidate):
+        return f"devin-{candidate}"
+    raise InvalidSessionIdError

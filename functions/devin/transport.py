@@ -1,0 +1,245 @@
+"""HTTP to one host, made safe: every call ends in bounded time and memory, and the key goes nowhere else."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+CONNECT_SECONDS = 3.0
+# What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
+DRAIN_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+
+
+class TransportError(Exception):
+    """No whole response arrived; the message names the kind of failure and holds nothing of the request."""
+
+
+class _EndlessBodyError(urllib3.exceptions.HTTPError):
+    """The body went on past DRAIN_BYTES."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole response; `body` is cut at the bound the caller gave."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class Transport:
+    """Calls one base address, each thread over a kept-alive connection of its own.
+
+    A session per thread because `requests.Session` is not promised to be thread-safe
+    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new session.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._tls = ssl.create_default_context(cafile=certifi.where()) if base_url.startswith("https:") else None
+        self._mine = threading.local()
+
+    def request(
+        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, seconds: float, keep_bytes: int
+    ) -> Reply:
+        """Send one request and read its whole response within `seconds`, keeping `keep_bytes` of the body.
+
+        A connection that went stale while it was kept alive is replaced at once and the request sent again, once:
+        terminate and get are safe to repeat. Nothing else is repeated, redirects are not followed, Retry-After is not
+        slept on. Raises TransportError if no whole response arrived.
+        """
+        give_up = time.monotonic() + seconds
+        send = partial(self._send, method, path, key=key, params=params, give_up=give_up, keep_bytes=keep_bytes)
+        kept_alive = getattr(self._mine, "kept_alive", False)
+        try:
+            try:
+                return send()
+            except _FAILURES as error:
+                if not (kept_alive and _is_stale(error)):
+                    raise
+                return send()
+        except _FAILURES as error:
+            raise TransportError(_describe(error)) from None
+
+    def _send(
+        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, give_up: float, keep_bytes: int
+    ) -> Reply:
+        self._mine.kept_alive = False
+        left = max(give_up - time.monotonic(), 0.001)
+        response = self._session().request(
+            method,
+            self._base_url + path,
+            params=params,
+            headers={"Authorization": f"Bearer {key}"},
+            # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
+            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
+            allow_redirects=False,
+            stream=True,
+        )
+        with response:
+            body = _read(response, keep_bytes)
+        self._mine.kept_alive = True
+        return Reply(response.status_code, response.headers, body)
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._mine, "session", None)
+        if session is None:
+            session = self._mine.session = _Session()
+            # No proxies, no .netrc (it would replace the Authorization header), no CA bundle from the environment.
+            session.trust_env = False
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            session.headers.update(
+                {"User-Agent": "devin-session-cleanup", "Accept": "application/json", "Accept-Encoding": "identity"}
+            )
+            adapter = _Adapter(self._tls)
+            session.adapters.clear()
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+        return session
+
+
+def _read(response: requests.Response, keep_bytes: int) -> bytes:
+    """The first keep_bytes of the body; reads on to its end, or raises if that is farther than DRAIN_BYTES."""
+    raw = response.raw
+    announced = raw.length_remaining
+    kept, seen = bytearray(), 0
+    if announced is not None and announced > DRAIN_BYTES:
+        # Its size says that it is whole; it is not worth reading. Closing drops the connection.
+        return b""
+    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
+        kept += chunk[: max(keep_bytes - len(kept), 0)]
+        seen += len(chunk)
+        if seen > DRAIN_BYTES:
+            raise _EndlessBodyError
+    if response.headers.get("Content-Encoding", "identity").lower() in {"gzip", "deflate"}:
+        try:
+            # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
+            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
+        except zlib.error:
+            return b""
+    return bytes(kept)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _is_stale(error: BaseException) -> bool:
+    """Closed or reset by the peer: what a call over a connection sees that the server gave up in the meantime."""
+    return any(isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)) for cause in _causes(error))
+
+
+def _describe(error: BaseException) -> str:
+    """The kind of failure in words. Not str(error): that may quote what the other side sent."""
+    causes = _causes(error)
+    # Most telling first: urllib3 counts a refused connection among its connect timeouts.
+    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+        (_EndlessBodyError, "the response does not end"),
+        (socket.gaierror, "host name not found"),
+        (ConnectionRefusedError, "connection refused"),
+        ((requests.exceptions.SSLError, ssl.SSLError), "TLS failure"),
+        ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
+        ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "no whole response in time"),
+        ((ConnectionResetError, BrokenPipeError), "connection closed by the API"),
+        (urllib3.exceptions.ProtocolError, "response cut short or garbled"),
+    ]
+    for kind, words in kinds:
+        if any(isinstance(cause, kind) for cause in causes):
+            return words
+    return f"no usable response ({type(causes[0]).__name__})"
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        # Even with allow_redirects=False, requests would parse the Location and read the whole body without a bound.
+        return None
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._tls is not None:
+            kwargs["ssl_context"] = self._tls
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        # The shared context holds the CA certificates; requests would load the bundle from disk for each connection.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class _WholeResponseInTime(io.RawIOBase):
+    """A socket's stream in which all reads together, not each of them, are held to the socket's timeout."""
+
+    def __init__(self, stream: io.RawIOBase, sock: socket.socket) -> None:
+        super().__init__()
+        self._stream = stream
+        self._sock = sock
+        timeout = sock.gettimeout()
+        self._give_up = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._give_up is not None:
+            left = self._give_up - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        # A server that drips a byte a second never trips a per-read timeout.
+        self.fp = io.BufferedReader(_WholeResponseInTime(self.fp.detach(), sock))
+
+
+class _HTTPConnection(HTTPConnection):
+    response_class = _Response
+
+
+class _HTTPSConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection

@@ -1,0 +1,70 @@
+"""What a function keeps from one invocation to the next: clients, connections, threads, the cached secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import boto3
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.config import Config
+
+from devin.api_key import ApiKeyError
+from devin.client import DevinClient
+from devin.transport import Transport
+from queues import Queues
+from settings import Settings
+
+# How long a key stays in use after it was replaced in the secret, unless the API refuses it before.
+KEY_CACHE_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The parts that outlive an invocation. `fetch_secret(anew)` raises ApiKeyError, and caches unless `anew`."""
+
+    client: DevinClient
+    queues: Queues
+    executor: Executor
+    fetch_secret: Callable[[bool], str | bytes]
+
+
+@lru_cache(maxsize=1)
+def runtime_for(settings: Settings) -> Runtime:
+    """The runtime for these settings, the same one as long as they stay the same."""
+    config = Config(
+        # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=settings.max_workers,
+    )
+    return Runtime(
+        client=DevinClient(Transport(settings.devin_api_url), org_id=settings.devin_org_id, archive=settings.archive),
+        queues=Queues(
+            boto3.client("sqs", config=config),
+            work_queue_url=settings.work_queue_url,
+            dead_letter_queue_url=settings.dead_letter_queue_url,
+        ),
+        executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
+        fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
+    )
+
+
+def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]:
+    provider = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=config))
+
+    def fetch(anew: bool) -> str | bytes:
+        try:
+            value = provider.get(secret, max_age=KEY_CACHE_SECONDS, force_fetch=anew)
+        except GetParameterError as error:
+            raise ApiKeyError(
+                f"the secret cannot be read ({error}); check that API_KEY_SECRET_ARN names it, that it holds a value, "
+                "and that the function's role may call secretsmanager:GetSecretValue on it (and kms:Decrypt on its key)"
+            ) from None
+        return value if isinstance(value, (str, bytes)) else b""
+
+    return fetch

@@ -1,0 +1,111 @@
+"""The functions' settings: read from the environment, checked, frozen."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+class SettingsError(ValueError):
+    """A setting is missing or unusable; the message names the variable and what it should hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the stack tells the functions.
+
+    `devin_org_id` is None when unset (v1 needs none); `retry_base_seconds` is the first step of the backoff.
+    """
+
+    devin_api_url: str
+    api_key_secret_arn: str
+    work_queue_url: str
+    dead_letter_queue_url: str
+    dry_run: bool
+    max_workers: int
+    devin_org_id: str | None
+    archive: bool
+    retry_base_seconds: int
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read and check every variable; raises SettingsError on the first one that will not do."""
+        return cls(
+            devin_api_url=_api_url(environ),
+            api_key_secret_arn=_required(environ, "API_KEY_SECRET_ARN", "the ARN or name of the API key's secret"),
+            work_queue_url=_required(environ, "WORK_QUEUE_URL", "the URL of the work queue"),
+            dead_letter_queue_url=_required(environ, "DEAD_LETTER_QUEUE_URL", "the URL of the dead-letter queue"),
+            dry_run=_flag(environ, "DRY_RUN"),
+            max_workers=_number(environ, "MAX_WORKERS", default=10, low=1, high=64),
+            devin_org_id=_org_id(environ),
+            archive=_flag(environ, "ARCHIVE"),
+            retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=15, low=1, high=300),
+        )
+
+
+def _required(environ: Mapping[str, str], name: str, what: str) -> str:
+    value = environ.get(name, "")
+    if not value:
+        raise SettingsError(f"{name} is not set; it should hold {what}")
+    return value
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    # An unreadable DRY_RUN must not count as "no": whoever set it wanted something.
+    match environ.get(name, "").lower():
+        case "" | "false" | "0":
+            return False
+        case "true" | "1":
+            return True
+        case _:
+            raise SettingsError(f"{name} should hold true or false")
+
+
+def _number(environ: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not low <= int(text) <= high:
+        raise SettingsError(f"{name} should hold a whole number from {low} to {high}")
+    return int(text)
+
+
+def _org_id(environ: Mapping[str, str]) -> str | None:
+    value = environ.get("DEVIN_ORG_ID", "")
+    if not value:
+        return None
+    # It becomes a path segment of every v3 call, so it is held to an allow-list like a session id.
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
+        raise SettingsError("DEVIN_ORG_ID should hold an organisation id such as org-abc123def456")
+    return value
+
+
+def _api_url(environ: Mapping[str, str]) -> str:
+    value = environ.get("DEVIN_API_URL", "") or "https://api.devin.ai"
+    complaint = (
+        "DEVIN_API_URL should hold an https address (http for loopback addresses alone), e.g. https://api.devin.ai"
+    )
+    if not re.fullmatch(r"https?://[!-~]+", value):
+        raise SettingsError(complaint)
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+        parts.port  # noqa: B018 - reading it raises ValueError for a port that is none
+    except ValueError:
+        raise SettingsError(complaint) from None
+    plain_http_elsewhere = parts.scheme == "http" and not _is_loopback(host)
+    if not host or parts.username is not None or parts.query or parts.fragment or plain_http_elsewhere:
+        raise SettingsError(complaint)
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""The calls that one invocation makes: with a good key, in the time that is left, and no further once told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from devin.api_key import ApiKeyError, ApiKeys
+from devin.client import DevinClient, Session, error_detail
+from devin.transport import Reply, TransportError
+from redaction import Redactor, one_line
+from retry import parse_retry_after
+from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then
+
+# Ten times what a call takes on a bad day; a longer one is given up and tried again later.
+CALL_SECONDS = 10.0
+# A call that would get less than this is not started: it would be cut off before an answer can be hoped for.
+_SHORTEST_CALL_SECONDS = 1.0
+_DETAIL_CHARACTERS = 1000
+
+
+class UnsettledError(Exception):
+    """A call did not lead to an answer that settles the id; `verdict` says what it led to."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.outcome)
+        self.verdict = verdict
+
+
+class Calls:
+    """Terminates and reads sessions on behalf of one invocation; shared by its threads.
+
+    `seconds_left` tells how long a call may take at most. A 429 or a refused key stops every call that has not
+    begun: what the API asks of one it asks of all. `latencies` collects milliseconds, one for each answered call.
+    """
+
+    def __init__(self, client: DevinClient, keys: ApiKeys, redact: Redactor, seconds_left: Callable[[], float]) -> None:
+        self._client = client
+        self._keys = keys
+        self._redact = redact
+        self._seconds_left = seconds_left
+        self._halt: Verdict | None = None
+        self.latencies: list[float] = []
+
+    def terminate(self, session_id: str) -> Reply:
+        """An answer of the API that is a 2xx, a 3xx or a plain rejection; raises UnsettledError otherwise."""
+        return self._authorised(lambda key, seconds: self._client.terminate(session_id, key=key, seconds=seconds))
+
+    def session(self, session_id: str) -> tuple[Reply, Session | None]:
+        """The session, or None and an answer that says why not; raises UnsettledError as `terminate` does."""
+        found: list[Session | None] = []
+
+        def get(key: str, seconds: float) -> Reply:
+            reply, session = self._client.get(session_id, key=key, seconds=seconds)
+            found.append(session)
+            return reply
+
+        return self._authorised(get), found[-1]
+
+    def verdict(self, reply: Reply) -> Verdict:
+        """What an answer says, with the API's own words made fit to be logged."""
+        outcome = outcome_of(reply.status)
+        detail = None if outcome is Outcome.TERMINATED else error_detail(reply.body)
+        return Verdict(
+            outcome,
+            http_status=reply.status,
+            detail=detail and one_line(self._redact(detail), _DETAIL_CHARACTERS),
+            retry_after=parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC)),
+        )
+
+    def _authorised(self, send: Callable[[str, float], Reply]) -> Reply:
+        key = self._key()
+        reply = self._send(send, key)
+        if reply.status in {401, 403} and (other := self._keys.after_refusal(key)):
+            reply = self._send(send, other)
+        verdict = self.verdict(reply)
+        match verdict.outcome:
+            case Outcome.UNAUTHORIZED:
+                verdict = replace(verdict, detail="the API refuses the key; store a valid one in the secret")
+                self._halt = replace(verdict, http_status=None)
+            case Outcome.RETRY if reply.status == 429:
+                self._halt = replace(
+                    verdict, http_status=None, detail="not called: the API asked another call to slow down"
+                )
+        if then(verdict.outcome) is Then.TRY_AGAIN:
+            raise UnsettledError(verdict)
+        return reply
+
+    def _key(self) -> str:
+        try:
+            return self._keys.current()
+        except ApiKeyError as error:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
+
+    def _send(self, send: Callable[[str, float], Reply], key: str) -> Reply:
+        if self._halt is not None:
+            raise UnsettledError(self._halt)
+        seconds = min(self._seconds_left(), CALL_SECONDS)
+        if seconds < _SHORTEST_CALL_SECONDS:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail="not enough time left in this invocation"))
+        started = time.monotonic()
+        try:
+            reply = send(key, seconds)
+        except TransportError as error:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=str(error))) from None
+        except ApiKeyError as error:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
+        self.latencies.append((time.monotonic() - started) * 1000)
+        return reply

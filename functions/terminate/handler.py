@@ -1,0 +1,103 @@
+"""Lambda function `terminate`: ends the sessions that a queue message, an event, a schedule or a caller names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from devin.api_key import ApiKeys
+from redaction import Redactor
+from runtime import runtime_for
+from settings import Settings
+from terminate.calls import Calls
+from terminate.deadline import seconds_left
+from terminate.events import Message, Request, is_batch, read_event, read_record
+from terminate.invocation import Invocation, Settled
+from terminate.memory import Memory
+from terminate.report import report
+
+redact = Redactor()
+# Last line of defence: whatever a line holds, a traceback included, the key is masked before it is printed.
+logger = Logger(service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
+metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
+memory = Memory()
+# urllib3 would warn of odd headers in lines of its own making.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+class KeptError(Exception):
+    """Something could be neither settled nor written to a queue: whoever delivered it has to deliver it again."""
+
+
+def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResponse | dict[str, list[str]]:
+    """End every session that the event asks for.
+
+    For a batch of SQS records, answers with those to be delivered again (partial batch response). For anything else,
+    answers with the ids by outcome, `{"terminated": ["devin-…"], …}`, and raises KeptError if an id could be neither
+    settled nor sent to the work queue, so that Lambda's own retries and failure destination keep the event.
+    """
+    logger.append_keys(function_request_id=context.aws_request_id)
+    if is_batch(event):
+        return _batch(event, context)
+    message = memory.recall(context.aws_request_id, read_event(event))
+    (settled,) = _settle([message], context)
+    if settled.kept:
+        memory.keep(context.aws_request_id, settled)
+        raise KeptError("not every id could be settled or sent to the work queue; see the log lines of this request")
+    memory.forget(context.aws_request_id)
+    answer: dict[str, list[str]] = {}
+    for item, verdict in settled.verdicts:
+        given = item.session_id if isinstance(item, Request) else item.given
+        answer.setdefault(verdict.outcome.value, []).extend([] if given is None else [given])
+    return answer
+
+
+def _batch(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+    messages = []
+    for record in event["Records"]:
+        try:
+            messages.append(read_record(record))
+        except Exception:
+            # Kept, because it is missing from `acknowledged` below.
+            logger.exception("unexpected error while reading a record", extra={"message_id": record.get("messageId")})
+    settled = _settle(messages, context)
+    kept = {one.message.message_id for one in settled if one.kept}
+    acknowledged = {one.message.message_id for one in settled} - kept
+
+    def record_handler(record: SQSRecord) -> None:
+        if record.message_id not in acknowledged:
+            raise KeptError
+
+    processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+    with processor(event["Records"], record_handler, context):
+        processor.process()
+    return processor.response()
+
+
+def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
+    settings = Settings.from_environment(os.environ)
+    runtime = runtime_for(settings)
+    keys = ApiKeys(runtime.fetch_secret, redact.remember)
+    ids = sum(len(message.items) for message in messages)
+    calls = Calls(runtime.client, keys, redact, seconds_left(context.get_remaining_time_in_millis, ids))
+    invocation = Invocation(
+        calls,
+        runtime.queues,
+        runtime.executor,
+        request_id=context.aws_request_id,
+        dry_run=settings.dry_run,
+        retry_base_seconds=settings.retry_base_seconds,
+        on_bug=lambda error: logger.error("unexpected error", exc_info=error),
+        settled_before=memory.settled(context.aws_request_id),
+    )
+    settled = invocation.run(messages)
+    report(settled, calls.latencies, logger, metrics)
+    return settled

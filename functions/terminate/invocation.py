@@ -1,0 +1,213 @@
+"""One invocation: all calls side by side, then each message settled so that nothing it asked for is lost."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from threading import Lock
+
+from queues import Outgoing, QueueError, Queues
+from redaction import one_line
+from retry import retry_delay
+from terminate.calls import Calls
+from terminate.events import Item, Message, Request, Unusable
+from terminate.outcomes import Outcome, Then, Verdict, then
+from terminate.termination import Condition, end_session
+
+_DETAIL_CHARACTERS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a message: a verdict for each thing it asked for, and whether its delivery has to be kept.
+
+    `kept`: something in it is neither done nor written to a queue, so it must not be acknowledged. `delay_seconds`:
+    when what needs another try gets one, if it does. `warnings`: what went wrong without changing the result.
+    """
+
+    message: Message
+    verdicts: Sequence[tuple[Item, Verdict]]
+    kept: bool
+    delay_seconds: int | None = None
+    warnings: Sequence[str] = ()
+
+
+class Invocation:
+    """Ends what the messages of one invocation ask for.
+
+    `on_bug` is given every exception that nobody expected, so that it can be logged with its traceback; the id or
+    message that it hit is kept.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        queues: Queues,
+        executor: Executor,
+        *,
+        request_id: str,
+        dry_run: bool,
+        retry_base_seconds: int,
+        on_bug: Callable[[Exception], None],
+        settled_before: Mapping[str, Verdict],
+    ) -> None:
+        self._calls = calls
+        self._queues = queues
+        self._executor = executor
+        self._request_id = request_id
+        self._dry_run = dry_run
+        self._retry_base_seconds = retry_base_seconds
+        self._on_bug = on_bug
+        self._settled_before = settled_before
+        self._written = _Once()
+
+    def run(self, messages: Sequence[Message]) -> list[Settled]:
+        """Settle every message; in the order given, and without raising."""
+        verdicts = self._end_sessions(messages)
+        return list(self._executor.map(partial(self._settle, verdicts=verdicts), messages))
+
+    def _end_sessions(self, messages: Sequence[Message]) -> dict[tuple[str, Condition], Verdict]:
+        """Every session once, however many messages ask for it."""
+        conditions: dict[str, set[Condition]] = {}
+        redelivered: set[str] = set()
+        for message in messages:
+            for item in message.items:
+                if isinstance(item, Request):
+                    conditions.setdefault(item.session_id, set()).add(item.unless_updated_since)
+                    if message.attempts > 1:
+                        redelivered.add(item.session_id)
+        ends = [
+            (session_id, self._executor.submit(self._end, session_id, frozenset(wanted), session_id in redelivered))
+            for session_id, wanted in conditions.items()
+        ]
+        return {(session_id, since): verdict for session_id, end in ends for since, verdict in end.result().items()}
+
+    def _end(self, session_id: str, conditions: frozenset[Condition], redelivered: bool) -> dict[Condition, Verdict]:
+        if session_id in self._settled_before:
+            return dict.fromkeys(conditions, self._settled_before[session_id])
+        started = time.monotonic()
+        try:
+            verdicts = end_session(session_id, conditions, self._calls, redelivered=redelivered, dry_run=self._dry_run)
+        except Exception as error:  # noqa: BLE001 - one id's bug must not take the others with it
+            self._on_bug(error)
+            verdicts = dict.fromkeys(conditions, _BUG)
+        took = round((time.monotonic() - started) * 1000)
+        return {since: replace(verdict, duration_ms=took) for since, verdict in verdicts.items()}
+
+    def _settle(self, message: Message, verdicts: Mapping[tuple[str, Condition], Verdict]) -> Settled:
+        try:
+            judged = [(item, self._verdict(item, verdicts)) for item in message.items]
+            return self._hide(self._write(message, judged))
+        except Exception as error:  # noqa: BLE001 - likewise for a message
+            self._on_bug(error)
+            return Settled(message, [(item, _BUG) for item in message.items], kept=True)
+
+    @staticmethod
+    def _verdict(item: Item, verdicts: Mapping[tuple[str, Condition], Verdict]) -> Verdict:
+        if isinstance(item, Unusable):
+            return Verdict(Outcome.INVALID, detail=item.why)
+        return verdicts[item.session_id, item.unless_updated_since]
+
+    def _write(self, message: Message, judged: list[tuple[Item, Verdict]]) -> Settled:
+        """Bring what is not done to where it has to go next.
+
+        What needs another try is written first: if that fails and the message has to be kept whole, no part of it
+        is in the dead-letter queue yet, so none gets there twice.
+        """
+        again = [pair for pair in judged if then(pair[1].outcome) is Then.TRY_AGAIN]
+        delay = self._delay(message, again) if again else None
+        alone = len(again) == len(judged)
+        if again and not (alone and message.receipt_handle is not None):
+            try:
+                self._hand_back(message, again, delay)
+            except QueueError as error:
+                return Settled(message, judged, kept=True, delay_seconds=delay, warnings=[str(error)])
+        unwritten: list[tuple[Item, Verdict]] = []
+        for index, (item, verdict) in enumerate(judged):
+            if then(verdict.outcome) is Then.DEAD_LETTER:
+                try:
+                    self._dead_letter(message, item, verdict)
+                except QueueError as error:
+                    judged[index] = (item, replace(verdict, outcome=Outcome.RETRY, detail=str(error)))
+                    unwritten.append(judged[index])
+        if not unwritten:
+            return Settled(message, judged, kept=alone and message.receipt_handle is not None, delay_seconds=delay)
+        delay = self._delay(message, unwritten)
+        if len(unwritten) < len(judged) or message.receipt_handle is None:
+            try:
+                self._hand_back(message, unwritten, delay)
+            except QueueError as error:
+                return Settled(message, judged, kept=True, delay_seconds=delay, warnings=[str(error)])
+            return Settled(message, judged, kept=False, delay_seconds=delay)
+        return Settled(message, judged, kept=True, delay_seconds=delay)
+
+    def _hide(self, settled: Settled) -> Settled:
+        """Have SQS deliver a kept message again when its time has come. If that fails, its visibility timeout still
+        brings it back, only later."""
+        handle = settled.message.receipt_handle
+        if not settled.kept or handle is None or settled.delay_seconds is None:
+            return settled
+        try:
+            self._queues.hide(handle, settled.delay_seconds)
+        except QueueError as error:
+            return replace(settled, warnings=[*settled.warnings, str(error)])
+        return settled
+
+    def _delay(self, message: Message, pairs: Sequence[tuple[Item, Verdict]]) -> int:
+        return max(
+            retry_delay(message.attempts, self._retry_base_seconds, verdict.retry_after, random.uniform)
+            for _, verdict in pairs
+        )
+
+    def _hand_back(self, message: Message, pairs: Sequence[tuple[Item, Verdict]], delay: int | None) -> None:
+        """Send ids back to the work queue as messages of their own, with their history."""
+        attributes: dict[str, str | int] = {"attempts": message.attempts, "source": message.source}
+        self._queues.enqueue(Outgoing(item.body(), attributes, delay or 0) for item, _ in pairs)
+
+    def _dead_letter(self, message: Message, item: Item, verdict: Verdict) -> None:
+        attributes: dict[str, str | int | None] = {
+            "reason": verdict.reason,
+            "http_status": verdict.http_status,
+            "session_id": item.session_id if isinstance(item, Request) else None,
+            "session_status": verdict.session_status and one_line(verdict.session_status, 100),
+            "source": message.source,
+            "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "request_id": self._request_id,
+            "attempts": message.attempts,
+            "detail": verdict.detail and one_line(verdict.detail, _DETAIL_CHARACTERS),
+        }
+        known = {name: value for name, value in attributes.items() if value is not None}
+        write = partial(self._queues.dead_letter, item.body(), known)
+        if isinstance(item, Request):
+            self._written(item.session_id, write)
+        else:
+            write()
+
+
+_BUG = Verdict(Outcome.RETRY, detail="unexpected error, see the traceback")
+
+
+class _Once:
+    """Runs a write once for each id, however many messages ask for it, and gives each the same result."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._writes: dict[str, Future[None]] = {}
+
+    def __call__(self, key: str, write: Callable[[], None]) -> None:
+        with self._lock:
+            known = self._writes.get(key)
+            mine = known or self._writes.setdefault(key, Future())
+        if known is None:
+            try:
+                write()
+                mine.set_result(None)
+            except BaseException as error:
+                mine.set_exception(error)
+                raise
+        mine.result()

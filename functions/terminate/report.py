@@ -1,0 +1,53 @@
+"""What operators see of an invocation: one line for each id, one metric for each outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from terminate.events import Item, Request
+from terminate.invocation import Settled
+from terminate.outcomes import Outcome, Then, Verdict, then
+
+
+def report(settled: Sequence[Settled], latencies: Sequence[float], logger: Logger, metrics: Metrics) -> None:
+    """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
+
+    An id that several messages asked for has a line for each of them, but is counted once.
+    """
+    counted: set[tuple[Outcome, object]] = set()
+    for one in settled:
+        for warning in one.warnings:
+            logger.warning(warning, extra={"message_id": one.message.message_id})
+        for item, verdict in one.verdicts:
+            _log(one, item, verdict, logger)
+            counted.add((verdict.outcome, item.session_id if isinstance(item, Request) else id(item)))
+    for outcome in Outcome:
+        if number := sum(1 for other, _ in counted if other is outcome):
+            metrics.add_metric(outcome.value, MetricUnit.Count, number)
+    for milliseconds in latencies:
+        metrics.add_metric("api_latency", MetricUnit.Milliseconds, round(milliseconds, 1))
+    if metrics.metric_set:
+        metrics.flush_metrics()
+
+
+def _log(settled: Settled, item: Item, verdict: Verdict, logger: Logger) -> None:
+    message = settled.message
+    after = then(verdict.outcome)
+    fields = {
+        "outcome": verdict.outcome.value,
+        "session_id": item.session_id if isinstance(item, Request) else None,
+        "http_status": verdict.http_status,
+        "duration_ms": verdict.duration_ms,
+        "source": message.source,
+        "message_id": message.message_id,
+        "receive_count": message.receive_count,
+        "attempts": message.attempts,
+        "session_status": verdict.session_status,
+        "retry_in_seconds": settled.delay_seconds if after is Then.TRY_AGAIN else None,
+        "detail": verdict.detail,
+    }
+    log = logger.info if after is Then.DONE else logger.warning
+    log(verdict.outcome.value, extra={name: value for name, value in fields.items() if value is not None})

@@ -1,0 +1,67 @@
+"""One session's end: read it if asked to, terminate it, and look again if the API's answer leaves a doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import datetime
+
+from terminate.calls import Calls, UnsettledError
+from terminate.outcomes import Outcome, Verdict
+
+Condition = datetime | None
+"""`unless_updated_since`, or None where a request has no condition."""
+
+
+def end_session(
+    session_id: str, conditions: AbstractSet[Condition], calls: Calls, *, redelivered: bool, dry_run: bool
+) -> dict[Condition, Verdict]:
+    """End a session once for all that ask for it, and say for each condition what came of it.
+
+    A request without a condition asks for the end whatever others say. `redelivered`: an earlier attempt may have
+    ended the session without its answer being seen, so a rejection is checked by a GET.
+    """
+    verdicts: dict[Condition, Verdict] = {}
+    try:
+        status = None
+        if None not in conditions:
+            verdicts, status = _spared(session_id, conditions, calls)
+        doomed = conditions - verdicts.keys()
+        if doomed:
+            verdict = _terminate(session_id, calls, status, redelivered=redelivered, dry_run=dry_run)
+            verdicts |= dict.fromkeys(doomed, verdict)
+    except UnsettledError as error:
+        verdicts |= dict.fromkeys(conditions - verdicts.keys(), error.verdict)
+    return verdicts
+
+
+def _spared(
+    session_id: str, conditions: AbstractSet[Condition], calls: Calls
+) -> tuple[dict[Condition, Verdict], str | None]:
+    """Verdicts for the conditions under which the session lives on, and the status it was seen in."""
+    reply, session = calls.session(session_id)
+    if not 200 <= reply.status < 300:
+        verdict = calls.verdict(reply)
+        raise UnsettledError(replace(verdict, detail=f"reading the session: {verdict.detail or 'no explanation'}"))
+    if session is None or session.updated_at is None:
+        # When it was updated is the whole question; without an answer nothing is ended.
+        raise UnsettledError(
+            Verdict(Outcome.RETRY, http_status=reply.status, detail="the API does not say when the session was updated")
+        )
+    spared = Verdict(Outcome.SPARED, http_status=reply.status, session_status=session.status)
+    later = {since for since in conditions if since is not None and session.updated_at > since}
+    return dict.fromkeys(later, spared), session.status
+
+
+def _terminate(session_id: str, calls: Calls, status: str | None, *, redelivered: bool, dry_run: bool) -> Verdict:
+    if dry_run:
+        return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
+    reply = calls.terminate(session_id)
+    verdict = replace(calls.verdict(reply), session_status=status)
+    if verdict.outcome is Outcome.REJECTED and (redelivered or reply.status == 409):
+        _, session = calls.session(session_id)
+        if session is not None:
+            verdict = replace(verdict, session_status=session.status)
+            if session.exited:
+                return replace(verdict, outcome=Outcome.ALREADY_EXITED)
+    return verdict

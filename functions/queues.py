@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,25 +12,13 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, str | int]
 
-# A batch holds ten entries, and as much as one message may: 1 MiB, 256 KiB for a queue that was made before 2025-08
-# or says so. The smaller one fits both.
+# What a message may have in all: SQS takes 1 MiB, a queue may say less, and did by default until 2025-08.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-_BATCH_ENTRIES = 10
-_SMALL_BYTES = 256 * 1024
-_LARGE_BYTES = 1024 * 1024
+_MESSAGE_BYTES = (1024 * 1024, 256 * 1024)
 
 
 class QueueError(Exception):
     """SQS did not take what was written; the message names the operation and SQS's error code."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to send: its body, its attributes, and the seconds (0 to 900) until it may be received."""
-
-    body: str
-    attributes: Attributes = field(default_factory=dict)
-    delay_seconds: int = 0
 
 
 class Queues:
@@ -42,35 +29,34 @@ class Queues:
         self._work_queue_url = work_queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
 
-    def enqueue(self, messages: Iterable[Outgoing]) -> None:
-        """Send messages to the work queue, in as few calls as there have to be."""
-        for batch in _batches(messages):
-            try:
-                answer = self._sqs.send_message_batch(
-                    QueueUrl=self._work_queue_url,
-                    Entries=[
-                        {
-                            "Id": str(index),
-                            "MessageBody": message.body,
-                            "DelaySeconds": message.delay_seconds,
-                            "MessageAttributes": _typed(message.attributes),
-                        }
-                        for index, message in enumerate(batch)
-                    ],
-                )
-            except (ClientError, BotoCoreError) as error:
-                raise _queue_error("sending to the work queue", error) from None
-            if failed := answer.get("Failed"):
-                raise QueueError(f"sending to the work queue: {failed[0].get('Code')}")
-
-    def dead_letter(self, body: str, attributes: Attributes) -> None:
-        """Send one message to the dead-letter queue. Attributes that do not fit beside the body are left out or cut,
-        the last ones first; the body is kept as it is."""
+    def enqueue(self, body: str, attributes: Attributes, delay_seconds: int) -> None:
+        """Send a message to the work queue, to be received in 0 to 900 seconds."""
         try:
             self._sqs.send_message(
-                QueueUrl=self._dead_letter_queue_url,
+                QueueUrl=self._work_queue_url,
                 MessageBody=body,
-                MessageAttributes=_typed(_fitting(attributes, beside=len(body.encode("utf-8", "replace")))),
+                MessageAttributes=_typed(attributes),
+                DelaySeconds=delay_seconds,
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _queue_error("sending to the work queue", error) from None
+
+    def dead_letter(self, body: str, attributes: Attributes) -> None:
+        """Send a message to the dead-letter queue, the body as it is. Attributes that do not fit beside it are left
+        out, the last ones first; a `detail` is cut."""
+        size = len(body.encode("utf-8", "replace"))
+        most, least = (_fitting(attributes, limit - size) for limit in _MESSAGE_BYTES)
+        try:
+            self._send_dead_letter(body, most)
+        except QueueError:
+            if most == least:
+                raise
+            self._send_dead_letter(body, least)
+
+    def _send_dead_letter(self, body: str, attributes: Attributes) -> None:
+        try:
+            self._sqs.send_message(
+                QueueUrl=self._dead_letter_queue_url, MessageBody=body, MessageAttributes=_typed(attributes)
             )
         except (ClientError, BotoCoreError) as error:
             raise _queue_error("sending to the dead-letter queue", error) from None
@@ -104,29 +90,14 @@ def _size(name: str, value: str | int) -> int:
     return len(name.encode()) + len("String") + len(str(value).encode("utf-8", "replace"))
 
 
-def _fitting(attributes: Attributes, *, beside: int) -> Attributes:
-    """As many of the attributes as fit beside a body of so many bytes."""
-    room = (_SMALL_BYTES if beside <= _SMALL_BYTES else _LARGE_BYTES) - beside
+def _fitting(attributes: Attributes, room: int) -> Attributes:
+    """As many of the attributes as fit into so many bytes."""
     fitting: dict[str, str | int] = {}
     for name, value in attributes.items():
-        if isinstance(value, str):
-            value = value.encode("utf-8", "replace")[: max(room - _size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
+        if name == "detail":
+            whole = str(value).encode("utf-8", "replace")
+            value = whole[: max(room - _size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
         if value != "" and _size(name, value) <= room:
             fitting[name] = value
             room -= _size(name, value)
     return fitting
-
-
-def _batches(messages: Iterable[Outgoing]) -> Iterable[Sequence[Outgoing]]:
-    batch: list[Outgoing] = []
-    size = 0
-    for message in messages:
-        weight = len(message.body.encode("utf-8", "replace"))
-        weight += sum(_size(name, value) for name, value in message.attributes.items())
-        if batch and (len(batch) == _BATCH_ENTRIES or size + weight > _SMALL_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += weight
-    if batch:
-        yield batch

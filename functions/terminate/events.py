@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
@@ -16,9 +15,6 @@ _OWN_KEYS = {"session_id", "session_ids", "unless_updated_since"}
 # A dead letter of a dead letter of an event is three deep; what is deeper than this is not one of ours.
 _MAX_DEPTH = 8
 
-Body = Callable[[], str]
-"""Makes a message body that asks for this one id alone, in the shape in which it was asked for."""
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -26,31 +22,39 @@ class Request:
 
     session_id: str
     unless_updated_since: datetime | None
-    body: Body
+    given: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Something that asks for nothing, or not unambiguously; `why` is for people. `given` is the id as it came, if
-    there was a text where one belongs."""
+    """Something that asks for nothing, or not unambiguously; `why` is for people. `given` stands where an id belongs,
+    if it is only that which is unusable."""
 
     why: str
-    body: Body
-    given: str | None = None
+    given: object = None
 
 
 Item = Request | Unusable
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What a payload asks for. `body_for` makes a message body in the same shape that asks for some of it alone; what
+    cannot be told apart in the payload is asked for by the body as it came."""
+
+    items: tuple[Item, ...]
+    body_for: Callable[[Sequence[Item]], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One delivery: where it came from, how often it has, and what it asks for.
+    """One delivery: what it asks for, where it came from, and how often it has.
 
     `attempts` counts the deliveries of what it asks for, this one included, also those before it was sent back as a
     message of its own. `receipt_handle` is None where no queue holds the message.
     """
 
-    items: tuple[Item, ...]
+    reading: Reading
     source: str
     attempts: int = 1
     receive_count: int | None = None
@@ -71,7 +75,7 @@ def read_record(record: dict[str, Any]) -> Message:
     receives = _count(record.get("attributes", {}).get("ApproximateReceiveCount")) or 1
     source = _attribute(attributes, "source")
     return Message(
-        items=tuple(read_body(record["body"])),
+        reading=read_body(record["body"]),
         source=source if source in {"eventbridge", "direct"} else "sqs",
         attempts=receives + _count(_attribute(attributes, "attempts")),
         receive_count=receives,
@@ -83,86 +87,100 @@ def read_record(record: dict[str, Any]) -> Message:
 def read_event(event: object) -> Message:
     """An EventBridge event, or the payload of a schedule or a direct invocation."""
     source = "eventbridge" if isinstance(event, dict) and "detail" in event else "direct"
-    return Message(items=tuple(_read(event, _dump, partial(_dump, event), 0)), source=source)
+    whole = _Shape(_dump, lambda: _dump(event))
+    return Message(reading=_read(event, whole, 0), source=source)
 
 
-def read_body(text: str) -> list[Item]:
+def read_body(text: str) -> Reading:
     """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one."""
-    return _read_text(text, _identity, lambda: text, 0)
+    return _read_text(text, _Shape(str, lambda: text), 0)
 
 
-# Reading goes inwards through the envelopes. `wrap` leads back out: it makes the whole body around another innermost
-# value. `whole` makes the body as it came.
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The way back out of the envelopes that were read so far: `around` makes a whole body around another innermost
+    value, `whole` the body as it came."""
+
+    around: Callable[[Any], str]
+    whole: Callable[[], str]
+
+    def reading(self, *items: Item) -> Reading:
+        return Reading(items, lambda _: self.whole())
+
+    def unusable(self, why: str) -> Reading:
+        return self.reading(Unusable(why))
 
 
-def _read_text(text: str, wrap: Callable[[str], str], whole: Body, depth: int) -> list[Item]:
-    try:
-        return [Request(parse_session_id(text), None, whole)]
-    except InvalidSessionIdError as error:
-        if not text.lstrip().startswith(("{", '"')):
-            return [Unusable(str(error), whole)]
+def _read_text(text: str, shape: _Shape, depth: int) -> Reading:
+    if not text.lstrip().startswith(("{", '"')):
+        return shape.reading(_request(text, None))
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
-        return [Unusable("the body is neither a session id nor readable JSON (or it names a key twice)", whole)]
-    return _read(value, lambda inner: wrap(_dump(inner)), whole, depth)
+        return shape.unusable("the body is neither a session id nor readable JSON (or it names a key twice)")
+    return _read(value, _Shape(lambda inner: shape.around(_dump(inner)), shape.whole), depth)
 
 
-def _read(value: object, wrap: Callable[[Any], str], whole: Body, depth: int) -> list[Item]:
+def _read(value: object, shape: _Shape, depth: int) -> Reading:
     if isinstance(value, str):
         # An input path such as $.detail.session_id leaves the id as a JSON text.
-        return [_request(value, None, whole)]
+        return shape.reading(_request(value, None))
     if not isinstance(value, dict):
-        return [Unusable("expected a JSON object", whole)]
+        return shape.unusable("expected a JSON object")
     if depth > _MAX_DEPTH:
-        return [Unusable("too many envelopes inside each other", whole)]
+        return shape.unusable("too many envelopes inside each other")
     envelopes = [key for key in ("detail", "requestPayload", "Message") if key in value]
     if len(envelopes) > 1 or (envelopes and _OWN_KEYS & value.keys()):
-        return [Unusable("ambiguous: the shape of more than one kind of message", whole)]
+        return shape.unusable("ambiguous: the shape of more than one kind of message")
     if not envelopes:
-        return _read_own(value, wrap, whole)
+        return _read_own(value, shape)
     key = envelopes[0]
     inner = value[key]
+    around = _Shape(lambda other: shape.around({**value, key: other}), shape.whole)
     if key == "Message" and not (value.get("Type") == "Notification" and isinstance(inner, str)):
-        return [Unusable("an SNS envelope has the Type Notification and a text as its Message", whole)]
+        return shape.unusable("an SNS envelope has the Type Notification and a text as its Message")
     if isinstance(inner, str):
         # SNS always, and Scheduler may: https://github.com/cloud-custodian/cloud-custodian handles detail as text too.
-        return _read_text(inner, lambda text: wrap({**value, key: text}), whole, depth + 1)
-    return _read(inner, lambda other: wrap({**value, key: other}), whole, depth + 1)
+        return _read_text(inner, around, depth + 1)
+    return _read(inner, around, depth + 1)
 
 
-def _read_own(payload: dict[str, Any], wrap: Callable[[Any], str], whole: Body) -> list[Item]:
-    unknown = payload.keys() - _OWN_KEYS
-    if unknown:
+def _read_own(payload: dict[str, Any], shape: _Shape) -> Reading:
+    if payload.keys() - _OWN_KEYS:
         # A misspelt condition must not become no condition.
-        return [Unusable(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", whole)]
+        return shape.unusable(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}")
     if ("session_id" in payload) == ("session_ids" in payload):
-        return [Unusable("expected either session_id or session_ids", whole)]
-    unless_updated_since = None
+        return shape.unusable("expected either session_id or session_ids")
+    since = None
     if "unless_updated_since" in payload:
         try:
-            unless_updated_since = parse_instant(payload["unless_updated_since"])
+            since = parse_instant(payload["unless_updated_since"])
         except (ValueError, TypeError):
-            return [Unusable("unless_updated_since is not an ISO 8601 date and time", whole)]
+            return shape.unusable("unless_updated_since is not an ISO 8601 date and time")
     if "session_id" in payload:
-        return [_request(payload["session_id"], unless_updated_since, whole)]
+        return shape.reading(_request(payload["session_id"], since))
     given = payload["session_ids"]
     if not isinstance(given, list) or not given:
-        return [Unusable("session_ids is not a list of at least one session id", whole)]
+        return shape.unusable("session_ids is not a list of at least one session id")
     if len(given) == 1:
-        return [_request(given[0], unless_updated_since, whole)]
-    items: dict[object, Item] = {}
+        return shape.reading(_request(given[0], since))
+    # Unlike ids, what is no id may be of any type, and is compared by how it would be written.
+    items: dict[tuple[bool, str], Item] = {}
     for one in given:
-        item = _request(one, unless_updated_since, lambda one=one: wrap({**payload, "session_ids": [one]}))  # type: ignore[misc]
-        items.setdefault(item.session_id if isinstance(item, Request) else (repr(one),), item)
-    return list(items.values())
+        item = _request(one, since)
+        same = (True, item.session_id) if isinstance(item, Request) else (False, _dump(one))
+        items.setdefault(same, item)
+    return Reading(
+        items=tuple(items.values()),
+        body_for=lambda items: shape.around({**payload, "session_ids": [item.given for item in items]}),
+    )
 
 
-def _request(given: object, unless_updated_since: datetime | None, body: Body) -> Item:
+def _request(given: object, unless_updated_since: datetime | None) -> Item:
     try:
-        return Request(parse_session_id(given), unless_updated_since, body)
+        return Request(parse_session_id(given), unless_updated_since, str(given))
     except InvalidSessionIdError as error:
-        return Unusable(str(error), body, given if isinstance(given, str) else None)
+        return Unusable(str(error), given)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -179,10 +197,6 @@ def _attribute(attributes: dict[str, Any], name: str) -> str | None:
 
 def _count(text: object) -> int:
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 7 else 0
-
-
-def _identity(text: str) -> str:
-    return text
 
 
 def _dump(value: object) -> str:

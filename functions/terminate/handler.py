@@ -18,7 +18,7 @@ from redaction import Redactor
 from runtime import runtime_for
 from settings import Settings
 from terminate.calls import Calls
-from terminate.deadline import seconds_left
+from terminate.deadline import Deadline
 from terminate.events import Message, Request, is_batch, read_event, read_record
 from terminate.invocation import Invocation, Settled
 from terminate.memory import Memory
@@ -56,7 +56,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResp
     answer: dict[str, list[str]] = {}
     for item, verdict in settled.verdicts:
         given = item.session_id if isinstance(item, Request) else item.given
-        answer.setdefault(verdict.outcome.value, []).extend([] if given is None else [given])
+        answer.setdefault(verdict.outcome.value, []).extend([given] if isinstance(given, str) else [])
     return answer
 
 
@@ -86,15 +86,16 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
     keys = ApiKeys(runtime.fetch_secret, redact.remember)
-    ids = sum(len(message.items) for message in messages)
-    calls = Calls(runtime.client, keys, redact, seconds_left(context.get_remaining_time_in_millis, ids))
+    ids = sum(len(message.reading.items) for message in messages)
+    deadline = Deadline(context.get_remaining_time_in_millis, ids)
+    calls = Calls(runtime.client, keys, redact, deadline.seconds_for_a_call)
     invocation = Invocation(
         calls,
         runtime.queues,
         runtime.executor,
+        settings,
+        allows_a_write=deadline.allows_a_write,
         request_id=context.aws_request_id,
-        dry_run=settings.dry_run,
-        retry_base_seconds=settings.retry_base_seconds,
         on_bug=lambda error: logger.error("unexpected error", exc_info=error),
         settled_before=memory.settled(context.aws_request_id),
     )

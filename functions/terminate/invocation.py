@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +10,21 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import batched
 from threading import Lock
 
-from queues import Outgoing, QueueError, Queues
+from queues import QueueError, Queues
 from redaction import one_line
 from retry import retry_delay
+from settings import Settings
 from terminate.calls import Calls
 from terminate.events import Item, Message, Request, Unusable
 from terminate.outcomes import Outcome, Then, Verdict, then
 from terminate.termination import Condition, end_session
 
 _DETAIL_CHARACTERS = 1000
+# The deadline's reserve counts on it.
+_MOST_MESSAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +54,19 @@ class Invocation:
         calls: Calls,
         queues: Queues,
         executor: Executor,
+        settings: Settings,
         *,
+        allows_a_write: Callable[[], bool],
         request_id: str,
-        dry_run: bool,
-        retry_base_seconds: int,
         on_bug: Callable[[Exception], None],
         settled_before: Mapping[str, Verdict],
     ) -> None:
         self._calls = calls
         self._queues = queues
         self._executor = executor
+        self._allows_a_write = allows_a_write
         self._request_id = request_id
-        self._dry_run = dry_run
-        self._retry_base_seconds = retry_base_seconds
+        self._settings = settings
         self._on_bug = on_bug
         self._settled_before = settled_before
         self._written = _Once()
@@ -76,7 +81,7 @@ class Invocation:
         conditions: dict[str, set[Condition]] = {}
         redelivered: set[str] = set()
         for message in messages:
-            for item in message.items:
+            for item in message.reading.items:
                 if isinstance(item, Request):
                     conditions.setdefault(item.session_id, set()).add(item.unless_updated_since)
                     if message.attempts > 1:
@@ -92,7 +97,9 @@ class Invocation:
             return dict.fromkeys(conditions, self._settled_before[session_id])
         started = time.monotonic()
         try:
-            verdicts = end_session(session_id, conditions, self._calls, redelivered=redelivered, dry_run=self._dry_run)
+            verdicts = end_session(
+                session_id, conditions, self._calls, redelivered=redelivered, dry_run=self._settings.dry_run
+            )
         except Exception as error:  # noqa: BLE001 - one id's bug must not take the others with it
             self._on_bug(error)
             verdicts = dict.fromkeys(conditions, _BUG)
@@ -101,11 +108,11 @@ class Invocation:
 
     def _settle(self, message: Message, verdicts: Mapping[tuple[str, Condition], Verdict]) -> Settled:
         try:
-            judged = [(item, self._verdict(item, verdicts)) for item in message.items]
+            judged = [(item, self._verdict(item, verdicts)) for item in message.reading.items]
             return self._hide(self._write(message, judged))
         except Exception as error:  # noqa: BLE001 - likewise for a message
             self._on_bug(error)
-            return Settled(message, [(item, _BUG) for item in message.items], kept=True)
+            return Settled(message, [(item, _BUG) for item in message.reading.items], kept=True)
 
     @staticmethod
     def _verdict(item: Item, verdicts: Mapping[tuple[str, Condition], Verdict]) -> Verdict:
@@ -120,13 +127,32 @@ class Invocation:
         is in the dead-letter queue yet, so none gets there twice.
         """
         again = [pair for pair in judged if then(pair[1].outcome) is Then.TRY_AGAIN]
-        delay = self._delay(message, again) if again else None
-        alone = len(again) == len(judged)
-        if again and not (alone and message.receipt_handle is not None):
-            try:
-                self._hand_back(message, again, delay)
-            except QueueError as error:
-                return Settled(message, judged, kept=True, delay_seconds=delay, warnings=[str(error)])
+        settled = self._try_again(message, judged, again)
+        if settled.kept:
+            return settled
+        unwritten = self._write_dead_letters(message, judged)
+        return self._try_again(message, judged, unwritten) if unwritten else settled
+
+    def _try_again(
+        self, message: Message, judged: list[tuple[Item, Verdict]], again: Sequence[tuple[Item, Verdict]]
+    ) -> Settled:
+        """Have a part of a message come again: as messages of their own, or by keeping the message, if they are all
+        it asks for or cannot be sent."""
+        if not again:
+            return Settled(message, judged, kept=False)
+        delay = self._delay(message, again)
+        if len(again) == len(judged) and message.receipt_handle is not None:
+            return Settled(message, judged, kept=True, delay_seconds=delay)
+        try:
+            self._hand_back(message, again, delay)
+        except QueueError as error:
+            return Settled(message, judged, kept=True, delay_seconds=delay, warnings=[str(error)])
+        return Settled(message, judged, kept=False, delay_seconds=delay)
+
+    def _write_dead_letters(
+        self, message: Message, judged: list[tuple[Item, Verdict]]
+    ) -> Sequence[tuple[Item, Verdict]]:
+        """Write them; those that cannot be written get another verdict in `judged`, and are returned."""
         unwritten: list[tuple[Item, Verdict]] = []
         for index, (item, verdict) in enumerate(judged):
             if then(verdict.outcome) is Then.DEAD_LETTER:
@@ -135,16 +161,7 @@ class Invocation:
                 except QueueError as error:
                     judged[index] = (item, replace(verdict, outcome=Outcome.RETRY, detail=str(error)))
                     unwritten.append(judged[index])
-        if not unwritten:
-            return Settled(message, judged, kept=alone and message.receipt_handle is not None, delay_seconds=delay)
-        delay = self._delay(message, unwritten)
-        if len(unwritten) < len(judged) or message.receipt_handle is None:
-            try:
-                self._hand_back(message, unwritten, delay)
-            except QueueError as error:
-                return Settled(message, judged, kept=True, delay_seconds=delay, warnings=[str(error)])
-            return Settled(message, judged, kept=False, delay_seconds=delay)
-        return Settled(message, judged, kept=True, delay_seconds=delay)
+        return unwritten
 
     def _hide(self, settled: Settled) -> Settled:
         """Have SQS deliver a kept message again when its time has come. If that fails, its visibility timeout still
@@ -159,17 +176,23 @@ class Invocation:
         return settled
 
     def _delay(self, message: Message, pairs: Sequence[tuple[Item, Verdict]]) -> int:
-        return max(
-            retry_delay(message.attempts, self._retry_base_seconds, verdict.retry_after, random.uniform)
-            for _, verdict in pairs
-        )
+        retry_after = max(verdict.retry_after or 0 for _, verdict in pairs)
+        return retry_delay(message.attempts, self._settings.retry_base_seconds, retry_after, random.uniform)
 
-    def _hand_back(self, message: Message, pairs: Sequence[tuple[Item, Verdict]], delay: int | None) -> None:
-        """Send ids back to the work queue as messages of their own, with their history."""
+    def _hand_back(self, message: Message, pairs: Sequence[tuple[Item, Verdict]], delay: int) -> None:
+        """Send ids back to the work queue as messages of their own, with their history.
+
+        More than _MOST_MESSAGES of them travel together: what is left of thousands must not take thousands of writes
+        from an invocation that has no time left. Whatever becomes of one, the others are told apart again.
+        """
         attributes: dict[str, str | int] = {"attempts": message.attempts, "source": message.source}
-        self._queues.enqueue(Outgoing(item.body(), attributes, delay or 0) for item, _ in pairs)
+        together = math.ceil(len(pairs) / _MOST_MESSAGES)
+        for some in batched(pairs, together, strict=False):
+            self._queues.enqueue(message.reading.body_for([item for item, _ in some]), attributes, delay)
 
     def _dead_letter(self, message: Message, item: Item, verdict: Verdict) -> None:
+        if not self._allows_a_write():
+            raise QueueError("not enough time left in this invocation to write the dead letter")
         attributes: dict[str, str | int | None] = {
             "reason": verdict.reason,
             "http_status": verdict.http_status,
@@ -182,7 +205,7 @@ class Invocation:
             "detail": verdict.detail and one_line(verdict.detail, _DETAIL_CHARACTERS),
         }
         known = {name: value for name, value in attributes.items() if value is not None}
-        write = partial(self._queues.dead_letter, item.body(), known)
+        write = partial(self._queues.dead_letter, message.reading.body_for([item]), known)
         if isinstance(item, Request):
             self._written(item.session_id, write)
         else:

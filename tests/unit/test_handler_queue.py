@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 import requests
+from botocore.exceptions import ClientError
 
 from queues import Queues
 from tests.unit.world import KEY, NOT_VALID, Answer, World, answer, session, wait_for
@@ -680,17 +681,53 @@ def test_a_dead_letter_that_sqs_finds_too_long_is_kept_in_the_work_queue(world: 
     assert [line["detail"] for line in log()] == ["sending to the dead-letter queue: InvalidParameterValue"]
 
 
-def test_attributes_make_room_for_a_large_body(world: World) -> None:
-    limit = 256 * 1024
-    world.sqs.set_queue_attributes(QueueUrl=world.dead_letter_queue, Attributes={"MaximumMessageSize": str(limit)})
-    body = "x" * (limit - 120)
-    world.send(body)
+class SmallQueue:
+    """A queue as SQS limits it, attributes included; moto counts the body alone."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.messages: list[dict[str, Any]] = []
+
+    def send_message(self, **message: Any) -> None:
+        attributes = message["MessageAttributes"].items()
+        size = len(message["MessageBody"].encode()) + sum(
+            len(name) + len(value["DataType"]) + len(value["StringValue"].encode()) for name, value in attributes
+        )
+        if size > self.limit:
+            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "SendMessage")
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("limit", [256 * 1024, 1024 * 1024])
+@pytest.mark.parametrize("room", [0, 10, 40, 100, 500, 5000])
+def test_attributes_make_room_for_a_large_body(limit: int, room: int) -> None:
+    queue = SmallQueue(limit)
+    queues = Queues(queue, work_queue_url="w", dead_letter_queue_url="d")  # type: ignore[arg-type]
+    body = "x" * (limit - room)
+    queues.dead_letter(body, {"reason": "rejected_422", "http_status": 422, "detail": "é" * 1000})
+    (message,) = queue.messages
+    assert message["MessageBody"] == body
+    assert ("reason" in message["MessageAttributes"]) == (room >= 40)
+    detail = message["MessageAttributes"].get("detail", {}).get("StringValue", "")
+    assert detail == "é" * len(detail)
+    assert (len(detail) == 1000) == (room == 5000)
+    assert (len(detail) > 0) == (room >= 40)
+
+
+def test_what_is_left_of_a_long_message_goes_back_in_a_bounded_number_of_messages(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRY_BASE_SECONDS", "1")
+    world.context.remaining_milliseconds = 1000
+    ids = [f"devin-{number}" for number in range(1234)]
+    assert world.invoke({"session_ids": ids}) == {"retry": ids}
+    assert world.api.calls == []
+    assert world.queued()[2] <= 100
+    wait_for(lambda: world.queued()[2] == 0)
+
+    world.context.remaining_milliseconds = 600_000
     assert world.deliver() == []
-    ((kept, attributes),) = world.dead_letters()
-    assert kept == body
-    assert attributes["reason"] == "invalid_message"
-    size = sum(len(name) + len("String") + len(value.encode()) for name, value in attributes.items())
-    assert size <= 120
+    assert sorted(world.api.deleted()) == sorted(ids)
 
 
 def test_a_refused_key_is_read_anew_once_however_many_workers_meet_it(

@@ -1,0 +1,82 @@
+"""The sample events under tests/events: each is read as what it is a sample of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terminate.events import Item, Message, Request, is_batch, read_event, read_record
+
+SAMPLES = Path(__file__).resolve().parent.parent / "events"
+SINCE = datetime(2026, 1, 31, 18, tzinfo=UTC)
+AN_HOUR_EARLIER = datetime(2026, 1, 31, 17, tzinfo=UTC)
+
+Asked = tuple[str, int, list[object]]
+"""Source, attempts, and what is asked for: ids, with their condition where there is one; None for what is unusable."""
+
+
+def ids(*numbers: int, since: datetime | None = None) -> list[object]:
+    wanted = [f"devin-example-{number}" for number in numbers]
+    return [(session_id, since) for session_id in wanted] if since else [*wanted]
+
+
+EXPECTED: dict[str, list[Asked]] = {
+    "direct.json": [("direct", 1, ids(1, 2, 3, since=AN_HOUR_EARLIER))],
+    "eventbridge.json": [("eventbridge", 1, ids(1, since=SINCE))],
+    "schedule.json": [("direct", 1, ids(1))],
+    "sqs-batch.json": [
+        ("sqs", 1, ids(1)),
+        ("sqs", 1, ["devin-0123456789abcdef0123456789abcdef"]),
+        ("sqs", 1, ids(2)),
+        ("sqs", 1, ids(3)),
+        ("sqs", 1, ids(4, 5)),
+        ("sqs", 1, ids(6, since=SINCE)),
+        ("sqs", 1, ids(7)),
+        ("sqs", 1, ids(8)),
+        ("sqs", 1, ids(9)),
+    ],
+    "sqs-failure-destination.json": [("sqs", 1, ids(1, 2))],
+    "sqs-handed-back.json": [("eventbridge", 3, ids(1))],
+    "sqs-redriven-dead-letter.json": [("sqs", 2, ids(1))],
+    "sqs-unusable.json": [("sqs", 1, [None]), ("sqs", 1, [None]), ("sqs", 1, [*ids(2), None])],
+}
+
+
+def load(name: str) -> Any:
+    return json.loads((SAMPLES / name).read_text(encoding="utf-8"))
+
+
+def asked(item: Item) -> object:
+    if not isinstance(item, Request):
+        return None
+    return (item.session_id, item.unless_updated_since) if item.unless_updated_since else item.session_id
+
+
+def summary(message: Message) -> Asked:
+    return message.source, message.attempts, [asked(item) for item in message.reading.items]
+
+
+def test_every_sample_is_expected() -> None:
+    assert {path.name for path in SAMPLES.iterdir()} == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_sample_asks_for_what_it_says(name: str) -> None:
+    event = load(name)
+    assert is_batch(event) == name.startswith("sqs-")
+    messages = [read_record(record) for record in event["Records"]] if is_batch(event) else [read_event(event)]
+    assert [summary(message) for message in messages] == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("sqs-")])
+def test_records_are_whole(name: str) -> None:
+    records = load(name)["Records"]
+    assert len({record["messageId"] for record in records}) == len(records)
+    for record in records:
+        digest = hashlib.md5(record["body"].encode(), usedforsecurity=False).hexdigest()
+        assert record["md5OfBody"] == digest

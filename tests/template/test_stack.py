@@ -1,0 +1,410 @@
+"""What scanners do not look at: how queues, function, rule, schedules and roles fit together once deployed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tomllib
+from typing import Any
+
+import pytest
+
+from devin.api_key import ApiKeyError, parse_api_key
+from settings import Settings
+from tests.template.rendered import PSEUDO_PARAMETERS, REGION, ROOT, TEMPLATE, Json, Stack, render, source, statements
+
+SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:team/devin-AbCdEf"
+KEY = f"arn:aws:kms:{REGION}:123456789012:key/0f0f0f0f-1111-2222-3333-444444444444"
+VARIANTS: dict[str, dict[str, str]] = {
+    "defaults": {},
+    "own key": {"UseCustomerManagedKey": "true"},
+    "existing secret": {"ExistingApiKeySecretArn": SECRET},
+    "existing secret with a key": {"ExistingApiKeySecretArn": SECRET, "ExistingApiKeySecretKmsKeyArn": KEY},
+    "schedule": {"ScheduledSessionIds": "devin-abc, devin-def"},
+    "everything": {
+        "UseCustomerManagedKey": "true",
+        "ExistingApiKeySecretArn": SECRET,
+        "ExistingApiKeySecretKmsKeyArn": KEY,
+        "ScheduledSessionIds": "devin-abc",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """The stack in every combination of options that changes what it consists of."""
+    return render(**VARIANTS[request.param])
+
+
+def test_function(stack: Stack) -> None:
+    function = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]
+    assert function["Runtime"] == "python3.13"
+    assert function["Architectures"] == ["arm64"]
+    assert function["TracingConfig"] == {"Mode": "Active"}
+    assert function["Timeout"] == 60
+    assert function["Role"] == "TerminateRole.Arn"
+    # The configuration of asynchronous invocations is what counts; this one would never see a queue's failures.
+    assert "DeadLetterConfig" not in function
+
+
+def test_handler_is_there() -> None:
+    function = source()["Resources"]["TerminateFunction"]["Properties"]
+    assert function["Handler"] == "terminate.handler.lambda_handler"
+    module, _, name = function["Handler"].rpartition(".")
+    code = ROOT / source()["Globals"]["Function"]["CodeUri"] / f"{module.replace('.', '/')}.py"
+    assert name in [node.name for node in ast.parse(code.read_text()).body if isinstance(node, ast.FunctionDef)]
+
+
+def test_environment_is_what_the_function_reads(stack: Stack) -> None:
+    variables = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["Environment"]["Variables"]
+    assert variables.keys() == {
+        "API_KEY_SECRET_ARN",
+        "ARCHIVE",
+        "DEAD_LETTER_QUEUE_URL",
+        "DEVIN_API_URL",
+        "DEVIN_ORG_ID",
+        "DRY_RUN",
+        "MAX_WORKERS",
+        "POWERTOOLS_LOG_LEVEL",
+        "POWERTOOLS_METRICS_NAMESPACE",
+        "POWERTOOLS_SERVICE_NAME",
+        "RETRY_BASE_SECONDS",
+        "WORK_QUEUE_URL",
+    }
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "DevinSessionCleanup"
+    assert variables["WORK_QUEUE_URL"] == "WorkQueue"
+    assert variables["DEAD_LETTER_QUEUE_URL"] == "DeadLetterQueue"
+    assert variables["API_KEY_SECRET_ARN"] == stack.outputs["ApiKeySecretArn"]["Value"]
+    assert Settings.from_environment(variables).devin_api_url == "https://api.devin.ai"
+
+
+def test_queue_feeds_the_function(stack: Stack) -> None:
+    mapping = stack.only("AWS::Lambda::EventSourceMapping")
+    assert mapping["FunctionName"] == "TerminateFunction"
+    assert mapping["EventSourceArn"] == "WorkQueue.Arn"
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
+    # It excludes MaximumConcurrency.
+    assert "ProvisionedPollerConfig" not in mapping
+    # A reservation below the cap throttles polls, and every throttled poll uses up a receive.
+    reserved = stack.of_type("AWS::Lambda::Function")["TerminateFunction"].get("ReservedConcurrentExecutions")
+    assert reserved is None or int(reserved) > mapping["ScalingConfig"]["MaximumConcurrency"]
+
+
+def test_batch_and_concurrency_are_parameters() -> None:
+    mapping = render(BatchSize="25", BatchWindowSeconds="3", MaximumConcurrency="20").only(
+        "AWS::Lambda::EventSourceMapping"
+    )
+    assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == ("25", "3")
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 20}
+
+
+def test_visibility_timeout_outlasts_six_invocations_and_the_longest_window(stack: Stack) -> None:
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    timeout = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["Timeout"]
+    longest_window = source()["Parameters"]["BatchWindowSeconds"]["MaxValue"]
+    assert stack.of_type("AWS::SQS::Queue")["WorkQueue"]["VisibilityTimeout"] >= 6 * timeout + longest_window
+
+
+def test_queues_redrive_into_each_other_alone(stack: Stack) -> None:
+    queues = stack.of_type("AWS::SQS::Queue")
+    assert queues["WorkQueue"]["RedrivePolicy"] == {"deadLetterTargetArn": "DeadLetterQueue.Arn", "maxReceiveCount": 5}
+    name, account = queues["WorkQueue"]["QueueName"], PSEUDO_PARAMETERS["AWS::AccountId"]
+    assert queues["DeadLetterQueue"]["RedriveAllowPolicy"] == {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": [f"arn:aws:sqs:{REGION}:{account}:{name}"],
+    }
+    assert "RedrivePolicy" not in queues["DeadLetterQueue"]
+
+
+def test_dead_letters_are_kept_longest_and_fit(stack: Stack) -> None:
+    work, dead = (stack.of_type("AWS::SQS::Queue")[name] for name in ("WorkQueue", "DeadLetterQueue"))
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert work["MessageRetentionPeriod"] < dead["MessageRetentionPeriod"]
+    # Either way: what is dead-lettered has to fit, and so has what is redriven.
+    assert dead["MaximumMessageSize"] == work["MaximumMessageSize"]
+
+
+def test_every_queue_is_encrypted(stack: Stack) -> None:
+    key = "Key.Arn" if "Key" in stack.resources else None
+    for queue in stack.of_type("AWS::SQS::Queue").values():
+        assert queue.get("KmsMasterKeyId") == key
+        # The two exclude each other.
+        assert queue.get("SqsManagedSseEnabled") is (True if key is None else None)
+
+
+def test_every_queue_refuses_plain_http(stack: Stack) -> None:
+    policies = stack.of_type("AWS::SQS::QueuePolicy").values()
+    for name in stack.of_type("AWS::SQS::Queue"):
+        # Two policies for one queue would overwrite each other.
+        (policy,) = [policy for policy in policies if name in policy["Queues"]]
+        assert policy["Queues"] == [name]
+        (denial,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
+        assert denial["Principal"] == "*"
+        assert denial["Action"] == "sqs:*"
+        assert denial["Resource"] == f"{name}.Arn"
+        assert denial["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_queue_policies_admit_nobody_but_the_rule_to_the_dead_letters(stack: Stack) -> None:
+    allowed = [
+        statement
+        for policy in stack.of_type("AWS::SQS::QueuePolicy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    ]
+    (rule,) = stack.of_type("AWS::Events::Rule")
+    assert [{key: one[key] for key in one if key != "Sid"} for one in allowed] == [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": "DeadLetterQueue.Arn",
+            "Condition": {"ArnEquals": {"aws:SourceArn": f"{rule}.Arn"}},
+        }
+    ]
+
+
+def test_rule_invokes_the_function_and_keeps_what_it_cannot_deliver(stack: Stack) -> None:
+    rule = stack.only("AWS::Events::Rule")
+    assert rule["EventPattern"] == {"detail-type": ["Devin Session Termination Requested"]}
+    assert rule.get("State", "ENABLED") == "ENABLED"
+    (target,) = rule["Targets"]
+    assert target["Arn"] == "TerminateFunction.Arn"
+    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
+    assert target["DeadLetterConfig"] == {"Arn": "DeadLetterQueue.Arn"}
+    # Without an input of its own: the event as it came.
+    assert target.keys() == {"Arn", "Id", "RetryPolicy", "DeadLetterConfig"}
+
+
+def test_nobody_but_the_rule_may_invoke_the_function_without_a_role(stack: Stack) -> None:
+    (rule,) = stack.of_type("AWS::Events::Rule")
+    assert stack.only("AWS::Lambda::Permission") == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": "TerminateFunction",
+        "Principal": "events.amazonaws.com",
+        "SourceArn": f"{rule}.Arn",
+    }
+
+
+def test_failed_asynchronous_invocation_ends_in_the_dead_letters(stack: Stack) -> None:
+    config = stack.only("AWS::Lambda::EventInvokeConfig")
+    assert config["FunctionName"] == "TerminateFunction"
+    assert config["MaximumRetryAttempts"] == 2
+    assert config["MaximumEventAgeInSeconds"] == 3600
+    assert config["DestinationConfig"] == {"OnFailure": {"Destination": "DeadLetterQueue.Arn"}}
+
+
+def test_there_is_no_schedule_unless_ids_are_given() -> None:
+    stack = render()
+    assert not stack.of_type("AWS::Scheduler::Schedule")
+    assert "ScheduleRole" not in stack.resources
+
+
+@pytest.mark.parametrize("ids", [["devin-abc"], ["devin-abc", "0123456789abcdef" * 2]])
+def test_schedule_hands_its_ids_to_the_function(ids: list[str]) -> None:
+    schedule = render(
+        ScheduledSessionIds=", ".join(ids), ScheduleExpression="rate(2 hours)", ScheduleTimezone="Europe/Berlin"
+    ).only("AWS::Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(2 hours)"
+    assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    target = schedule["Target"]
+    assert json.loads(target.pop("Input")) == {"session_ids": ids}
+    assert target == {
+        "Arn": "TerminateFunction.Arn",
+        "RoleArn": "ScheduleRole.Arn",
+        "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185},
+        "DeadLetterConfig": {"Arn": "DeadLetterQueue.Arn"},
+    }
+
+
+def _granted(role: Json) -> dict[str, set[str]]:
+    """What a role may do, by resource."""
+    granted: dict[str, set[str]] = {}
+    for policy in role["Policies"]:
+        for statement, actions, resources in statements(policy["PolicyDocument"]):
+            assert statement["Effect"] == "Allow"
+            for resource in resources:
+                granted.setdefault(resource, set()).update(actions)
+    return granted
+
+
+def test_function_may_do_what_it_does_and_no_more(stack: Stack) -> None:
+    secret = stack.outputs["ApiKeySecretArn"]["Value"]
+    granted = {
+        "WorkQueue.Arn": {
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:GetQueueAttributes",
+            "sqs:ChangeMessageVisibility",
+            "sqs:SendMessage",
+        },
+        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
+        secret: {"secretsmanager:GetSecretValue"},
+        "TerminateLogGroup.Arn": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
+    }
+    if "Key" in stack.resources:
+        granted["Key.Arn"] = {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert {
+        resource: actions
+        for resource, actions in _granted(stack.resources["TerminateRole"]["Properties"]).items()
+        if resource != KEY
+    } == granted
+
+
+@pytest.mark.parametrize(
+    ("variant", "granted"), [("existing secret", None), ("existing secret with a key", {"kms:Decrypt"})]
+)
+def test_function_may_use_the_key_of_an_existing_secret(variant: str, granted: set[str] | None) -> None:
+    stack = render(**VARIANTS[variant])
+    assert not stack.of_type("AWS::SecretsManager::Secret")
+    assert stack.outputs["ApiKeySecretArn"]["Value"] == SECRET
+    assert _granted(stack.resources["TerminateRole"]["Properties"]).get(KEY) == granted
+
+
+@pytest.mark.parametrize("own_key", ["false", "true"])
+def test_schedules_may_send_and_invoke_and_no_more(own_key: str) -> None:
+    stack = render(ScheduledSessionIds="devin-abc", UseCustomerManagedKey=own_key)
+    key = {"Key.Arn": {"kms:Decrypt", "kms:GenerateDataKey"}} if own_key == "true" else {}
+    assert _granted(stack.resources["ScheduleRole"]["Properties"]) == {
+        "TerminateFunction.Arn": {"lambda:InvokeFunction"},
+        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
+        **key,
+    }
+    assert _granted(stack.resources["OneTimeScheduleRole"]["Properties"]) == {
+        "WorkQueue.Arn": {"sqs:SendMessage"},
+        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
+        **key,
+    }
+
+
+def test_no_role_has_a_wildcard(stack: Stack) -> None:
+    for name, role in stack.of_type("AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in role
+        for policy in role["Policies"]:
+            for statement, actions, resources in statements(policy["PolicyDocument"]):
+                assert not {"NotAction", "NotResource"} & statement.keys()
+                assert not [action for action in actions if "*" in action], name
+                if resources == ["*"]:
+                    # The two that know no resource.
+                    assert set(actions) == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, name
+                else:
+                    assert not [resource for resource in resources if "*" in resource], name
+
+
+def test_roles_trust_one_service_each(stack: Stack) -> None:
+    trusted: dict[str, Any] = {}
+    for name, role in stack.of_type("AWS::IAM::Role").items():
+        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+        trusted[name] = statement["Principal"]
+        if statement["Principal"] == {"Service": "scheduler.amazonaws.com"}:
+            # Or a schedule in another account could use it, as the service's confused deputy.
+            assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    scheduler = {"Service": "scheduler.amazonaws.com"}
+    assert trusted.pop("ScheduleRole", scheduler) == scheduler
+    assert trusted == {"TerminateRole": {"Service": "lambda.amazonaws.com"}, "OneTimeScheduleRole": scheduler}
+
+
+def test_keys_are_used_through_the_services_that_need_them(stack: Stack) -> None:
+    for role in stack.of_type("AWS::IAM::Role").values():
+        for policy in role["Policies"]:
+            for statement, actions, _ in statements(policy["PolicyDocument"]):
+                if actions[0].startswith("kms:"):
+                    assert "kms:ViaService" in statement["Condition"]["StringEquals"]
+
+
+def test_key_is_rotated_kept_and_open_to_what_has_no_role() -> None:
+    stack = render(UseCustomerManagedKey="true")
+    assert stack.resources["Key"]["DeletionPolicy"] == stack.resources["Key"]["UpdateReplacePolicy"] == "Retain"
+    key = stack.only("AWS::KMS::Key")
+    assert key["EnableKeyRotation"] is True
+    granted = {}
+    for statement, actions, _ in statements(key["KeyPolicy"]):
+        assert statement["Effect"] == "Allow"
+        (principal,) = statement["Principal"].values()
+        granted[principal] = set(actions)
+        assert "Condition" in statement or principal == "arn:aws:iam::123456789012:root"
+    assert granted["arn:aws:iam::123456789012:root"] == {"kms:*"}
+    assert granted["events.amazonaws.com"] == {"kms:GenerateDataKey", "kms:Decrypt"}
+    assert {"kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"} <= granted[f"logs.{REGION}.amazonaws.com"]
+    assert len(granted) == 3
+
+
+def test_key_encrypts_secret_and_logs_too() -> None:
+    stack = render(UseCustomerManagedKey="true")
+    assert stack.only("AWS::SecretsManager::Secret")["KmsKeyId"] == "Key.Arn"
+    logs = stack.only("AWS::Logs::LogGroup")
+    assert logs["KmsKeyId"] == "Key.Arn"
+    (statement,) = [one for one in stack.only("AWS::KMS::Key")["KeyPolicy"]["Statement"] if one["Sid"] == "Logs"]
+    ((admitted,),) = [one.values() for one in statement["Condition"].values()]
+    assert f"arn:aws:logs:{REGION}:123456789012:log-group:{logs['LogGroupName']}".startswith(admitted.removesuffix("*"))
+
+
+def test_there_is_no_key_unless_asked_for() -> None:
+    stack = render()
+    assert not stack.of_type("AWS::KMS::Key")
+    assert "KmsKeyId" not in stack.only("AWS::SecretsManager::Secret")
+    assert "KmsKeyId" not in stack.only("AWS::Logs::LogGroup")
+
+
+def test_secret_is_made_without_a_key() -> None:
+    with pytest.raises(ApiKeyError, match="holds no key yet; store"):
+        parse_api_key(render().only("AWS::SecretsManager::Secret")["SecretString"])
+
+
+def test_no_secret_is_in_the_template() -> None:
+    text = TEMPLATE.read_text()
+    # A resolved reference or a hidden parameter would put the key into the function's configuration.
+    assert "{{resolve:" not in text
+    assert "NoEcho" not in text
+    for name, output in render().outputs.items():
+        assert "SecretString" not in str(output), name
+
+
+def test_logs_are_json_and_expire(stack: Stack) -> None:
+    (name, group) = next(iter(stack.of_type("AWS::Logs::LogGroup").items()))
+    assert group["RetentionInDays"] == "90"
+    logging = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["LoggingConfig"]
+    assert (logging["LogGroup"], logging["LogFormat"]) == (name, "JSON")
+
+
+def test_a_replaced_resource_does_not_take_data_with_it(stack: Stack) -> None:
+    stateful = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::KMS::Key"}
+    kept = {name for name, one in stack.resources.items() if one.get("UpdateReplacePolicy") == "Retain"}
+    assert kept == {name for name, one in stack.resources.items() if one["Type"] in stateful}
+
+
+def test_outputs(stack: Stack) -> None:
+    values = {name: output["Value"] for name, output in stack.outputs.items()}
+    # GetAtt Id: what Ref of a secret gives is not the same everywhere.
+    secret = "ApiKeySecret.Id" if "ApiKeySecret" in stack.resources else SECRET
+    assert values == {
+        "ApiKeySecretArn": secret,
+        "DeadLetterQueueArn": "DeadLetterQueue.Arn",
+        "DeadLetterQueueUrl": "DeadLetterQueue",
+        "OneTimeScheduleRoleArn": "OneTimeScheduleRole.Arn",
+        "TerminateFunctionName": "TerminateFunction",
+        "TerminateLogGroupName": "TerminateLogGroup",
+        "WorkQueueArn": "WorkQueue.Arn",
+        "WorkQueueUrl": "WorkQueue",
+    }
+    assert all(output["Description"] for output in stack.outputs.values())
+
+
+def test_sam_needs_no_flags() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]
+    assert config["global"]["parameters"]["stack_name"]
+    # SAM looks for it in functions/ otherwise, finds none, and ships no dependency without a word.
+    assert (ROOT / config["build"]["parameters"]["manifest"]).is_file()
+    assert config["validate"]["parameters"]["lint"] is True
+    deploy = config["deploy"]["parameters"]
+    assert deploy["capabilities"] == "CAPABILITY_IAM"
+    assert deploy["resolve_s3"] is True
+    # Roles with names of their own would need CAPABILITY_NAMED_IAM.
+    assert not [
+        name
+        for name, role in render(ScheduledSessionIds="devin-abc").of_type("AWS::IAM::Role").items()
+        if "RoleName" in role
+    ]

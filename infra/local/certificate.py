@@ -1,0 +1,32 @@
+"""The certificate that the emulator on this machine shows."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trustme
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Paths of PEM files: the authority that clients trust, and the chain and key that the server shows."""
+
+    authority: Path
+    chain: Path
+    key: Path
+
+
+def issue(directory: Path) -> Certificate:
+    """A certificate for loopback from an authority of its own, whose key is thrown away.
+
+    Valid for a month: a stack that is left running outlives a day, none should outlive this.
+    """
+    expiry = datetime.now(UTC) + timedelta(days=30)
+    authority = trustme.CA(organization_name="devin-session-cleanup local stack")
+    leaf = authority.issue_cert("localhost", "127.0.0.1", not_after=expiry)
+    certificate = Certificate(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    authority.cert_pem.write_to_path(str(certificate.authority))
+    certificate.chain.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+    certificate.key.touch(mode=0o600)
+    leaf.private_key_pem.write_to_path(str(certificate.key))
+    return certificate

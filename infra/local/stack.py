@@ -1,0 +1,173 @@
+"""The whole stack on this machine, for as long as a program needs it.
+
+The emulator, the stand-in of the Devin API, and the unmodified template.yaml, built and deployed by SAM CLI.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from infra.local import certificate, emulator, sam, standin_process
+from infra.local.aws import Aws
+from infra.local.processes import ProcessGroup, ended_by_signals
+from infra.local.run_directory import run_directory
+from infra.local.standin import StandInAdmin
+
+STACK_NAME = "devin-session-cleanup"
+BUCKET = "artefacts"
+# The first step of the backoff, so that what is retried is back within seconds.
+QUICK = {"RetryBaseSeconds": "1"}
+
+type Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack: what a test, the demo or a person needs to use it."""
+
+    name: str
+    aws: Aws
+    outputs: Mapping[str, str]
+    api_url: str
+    directory: Path
+
+    @property
+    def work_queue_url(self) -> str:
+        return self.outputs["WorkQueueUrl"]
+
+    @property
+    def dead_letter_queue_url(self) -> str:
+        return self.outputs["DeadLetterQueueUrl"]
+
+    @property
+    def api_key_secret_arn(self) -> str:
+        return self.outputs["ApiKeySecretArn"]
+
+    @property
+    def terminate_function_name(self) -> str:
+        return self.outputs["TerminateFunctionName"]
+
+    @cached_property
+    def api(self) -> StandInAdmin:
+        """Steers the stand-in of the Devin API: its sessions, faults, valid keys, and the calls it got."""
+        return StandInAdmin(self.api_url)
+
+    def put_api_key(self, key: str) -> None:
+        """Stores a new version of the secret, as a person who rotates the key does."""
+        self.aws.secretsmanager.put_secret_value(SecretId=self.api_key_secret_arn, SecretString=key)
+
+    def log_lines(self, function_name: str | None = None) -> list[str]:
+        """All that a function (default: terminate) has logged, oldest first, without line ends."""
+        function_name = function_name or self.terminate_function_name
+        configuration = self.aws.lambda_.get_function_configuration(FunctionName=function_name)
+        group = configuration.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{function_name}")
+        pages = self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
+        try:
+            events = [event for page in pages for event in page["events"]]
+        except self.aws.logs.exceptions.ResourceNotFoundException:
+            return []  # a group that the template does not make appears with the first line
+        events.sort(key=lambda event: event["timestamp"])
+        return [event["message"].rstrip("\n") for event in events]
+
+    def log_entries(self, function_name: str | None = None) -> list[dict[str, Any]]:
+        """Those of `log_lines` that are JSON objects, parsed: log entries and metrics, without Lambda's own lines."""
+        entries = []
+        for line in self.log_lines(function_name):
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    entries.append(entry)
+        return entries
+
+
+@dataclass(frozen=True)
+class Account:
+    """An empty AWS account on this machine, next to a stand-in of the Devin API."""
+
+    aws: Aws
+    api_url: str
+    directory: Path
+    emulator: emulator.Emulator
+    group: ProcessGroup
+
+    def deploy(
+        self,
+        name: str = STACK_NAME,
+        parameters: Mapping[str, str] | None = None,
+        template: Path = sam.BUILD / "template.yaml",
+    ) -> Stack:
+        """Deploys what `sam build` made, with `parameters` over those that suit this machine.
+
+        The stacks of one account are independent of each other if their names differ. Raises ProcessFailedError, with
+        the end of SAM CLI's output, when the deployment fails.
+        """
+        sam.deploy(
+            self.group,
+            name,
+            {"DevinApiUrl": self.api_url, **QUICK, **(parameters or {})},
+            template=template,
+            bucket=BUCKET,
+            aws=self.emulator.client_environment,
+            log=self.directory / f"sam-deploy-{name}.log",
+        )
+        self._mend_event_source_mappings()
+        (description,) = self.aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
+        return Stack(name, self.aws, outputs, self.api_url, self.directory)
+
+    def _mend_event_source_mappings(self) -> None:
+        """Says the numbers in ScalingConfig again, as numbers.
+
+        A template parameter is text; CloudFormation turns it into the number that a property wants, the emulator does
+        so for every property of a mapping but this one, and then its poller compares text with numbers and fails.
+        """
+        for mapping in self.aws.lambda_.list_event_source_mappings()["EventSourceMappings"]:
+            if "MaximumConcurrency" in mapping.get("ScalingConfig", {}):
+                self.aws.lambda_.update_event_source_mapping(
+                    UUID=mapping["UUID"],
+                    ScalingConfig={"MaximumConcurrency": int(mapping["ScalingConfig"]["MaximumConcurrency"])},
+                )
+
+
+@contextmanager
+def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
+    """Builds the functions, starts the emulator and the stand-in, and ends both when the block is left.
+
+    Whatever ends this process ends them, even SIGKILL. Call it from the main thread to have SIGTERM covered.
+    Raises ProcessFailedError; every exception that leaves the block notes where the logs are.
+    """
+    with ended_by_signals(), run_directory() as directory:
+        try:
+            with ProcessGroup() as group:
+                machine = emulator.start(group, directory, certificate.issue(directory))
+                api = standin_process.start(group, directory)
+                # Both start while this builds.
+                progress("building the functions")
+                built = sam.build(group, directory / "sam-build.log")
+                progress("built" if built else "built already: nothing changed")
+                machine.wait_until_ready()
+                progress(f"AWS emulator at {machine.endpoint_url}")
+                api_url = api.wait_until_ready()
+                progress(f"stand-in of the Devin API at {api_url}")
+                aws = Aws(machine.endpoint_url, machine.ca_bundle)
+                aws.s3.create_bucket(Bucket=BUCKET)
+                yield Account(aws, api_url, directory, machine, group)
+        except Exception as error:
+            error.add_note(f"logs: {directory}")
+            raise
+
+
+@contextmanager
+def running_stack(parameters: Mapping[str, str] | None = None, progress: Progress = lambda _: None) -> Iterator[Stack]:
+    """The stack with a key in its secret that the stand-in accepts, for as long as the block lasts."""
+    with local_account(progress) as account:
+        progress("deploying template.yaml")
+        stack = account.deploy(parameters=parameters)
+        stack.put_api_key(standin_process.API_KEY)
+        progress(f"deployed the stack {stack.name}")
+        yield stack

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import boto3
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.config import Config
 
+from bus import Bus
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient
 from devin.transport import Transport
 from queues import Queues
 from settings import Settings
+from stop_switch import stop_switch
 
 # How long a key stays in use after it was replaced in the secret, unless the API refuses it before.
 KEY_CACHE_SECONDS = 300
@@ -24,24 +26,24 @@ KEY_CACHE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts that outlive an invocation. `fetch_secret(anew)` raises ApiKeyError, and caches unless `anew`."""
+    """The parts that outlive an invocation.
+
+    `fetch_secret(anew)` raises ApiKeyError, and caches unless `anew`. `reason_to_stop()` tells what the stop switch
+    says, None for go.
+    """
 
     client: DevinClient
     queues: Queues
     executor: Executor
     fetch_secret: Callable[[bool], str | bytes]
+    reason_to_stop: Callable[[], str | None]
+    bus: Bus
 
 
 @lru_cache(maxsize=1)
 def runtime_for(settings: Settings) -> Runtime:
     """The runtime for these settings, the same one as long as they stay the same."""
-    config = Config(
-        # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
-        connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        max_pool_connections=settings.max_workers,
-    )
+    config = _config(settings)
     return Runtime(
         client=DevinClient(Transport(settings.devin_api_url), org_id=settings.devin_org_id, archive=settings.archive),
         queues=Queues(
@@ -51,7 +53,25 @@ def runtime_for(settings: Settings) -> Runtime:
         ),
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
+        reason_to_stop=_switch(settings.stop_switch_parameter, config),
+        bus=Bus(cache(lambda: boto3.client("events", config=config))),
     )
+
+
+def _config(settings: Settings) -> Config:
+    return Config(
+        # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=settings.max_workers,
+    )
+
+
+def _switch(parameter: str | None, config: Config) -> Callable[[], str | None]:
+    if parameter is None:
+        return lambda: None
+    return stop_switch(SSMProvider(boto3_client=boto3.client("ssm", config=config)), parameter)
 
 
 def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]:

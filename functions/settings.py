@@ -17,7 +17,8 @@ class SettingsError(ValueError):
 class Settings:
     """What the stack tells the functions.
 
-    `devin_org_id` is None when unset (v1 needs none); `retry_base_seconds` is the first step of the backoff.
+    `devin_org_id` is None when unset (v1 needs none); `retry_base_seconds` is the first step of the backoff. Without a
+    `stop_switch_parameter` there is no switch to obey, without an `announcements_table` no policy can announce.
     """
 
     devin_api_url: str
@@ -29,6 +30,10 @@ class Settings:
     devin_org_id: str | None
     archive: bool
     retry_base_seconds: int
+    stop_switch_parameter: str | None
+    publish_outcomes: bool
+    protect_tag: str
+    announcements_table: str | None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -43,6 +48,10 @@ class Settings:
             devin_org_id=_org_id(environ),
             archive=_flag(environ, "ARCHIVE"),
             retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=15, low=1, high=300),
+            stop_switch_parameter=environ.get("STOP_SWITCH_PARAMETER") or None,
+            publish_outcomes=_flag(environ, "PUBLISH_OUTCOMES"),
+            protect_tag=environ.get("PROTECT_TAG") or "keep",
+            announcements_table=environ.get("ANNOUNCEMENTS_TABLE") or None,
         )
 
 

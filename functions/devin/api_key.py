@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from threading import Lock
 
+from devin.transport import Reply
+
 _FIELDS = ("api_key", "service_key", "token")
 _ADVICE = 'store the bare key, or JSON {"api_key": "<key>"}, as one line of printable ASCII with nothing around it'
 
@@ -66,6 +68,17 @@ class ApiKeys:
             if self._key is None:
                 self._key = self._read_first()
             return self._key
+
+    def call(self, send: Callable[[str], Reply]) -> Reply:
+        """Call with the key, and once more if the API refuses it and the secret holds another by now.
+
+        Raises ApiKeyError if there is no key to begin with, and what `send` raises.
+        """
+        key = self.current()
+        reply = send(key)
+        if reply.status in {401, 403} and (other := self.after_refusal(key)):
+            reply = send(other)
+        return reply
 
     def after_refusal(self, refused: str) -> str | None:
         """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable."""

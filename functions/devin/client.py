@@ -1,38 +1,80 @@
-"""The Devin API: terminate and read a session, in whichever version the key belongs to."""
+"""The Devin API: terminate, read and list sessions, in whichever version the key belongs to."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from devin.api_key import ApiKeyError
+from devin.session_id import InvalidSessionIdError, parse_session_id
 from devin.transport import Reply, Transport
 from instant import parse_instant
 
 # A session carries its messages, which nobody here reads but which have to be parsed to get past them.
 _SESSION_BYTES = 8 * 1024 * 1024
+# 200 sessions, some with long structured outputs.
+_PAGE_BYTES = 16 * 1024 * 1024
 # Enough for any explanation of a refusal.
 _DETAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What this project wants to know of a session; None stands for what the API did not say, or not readably."""
+    """What this project wants to know of a session; None stands for what the API did not say, or not readably.
 
-    status: str | None
-    exited: bool
-    updated_at: datetime | None
+    `tags` are empty where the API says null. `user` is an e-mail address in v1, a user id in v3. `acus` are v3's.
+    """
+
+    session_id: str | None = None
+    status: str | None = None
+    status_detail: str | None = None
+    exited: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    tags: tuple[str, ...] | None = None
+    title: str | None = None
+    user: str | None = None
+    has_pull_request: bool | None = None
+    acus: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing, and what to give to `page` for the one after it, None if the API knows of none."""
+
+    sessions: tuple[Session, ...]
+    following: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What differs between the versions of the API."""
+    """What differs between the versions of the API.
+
+    `page_query` makes the query of a page from `following`; `page_after` finds the next `following` in an answer.
+    """
 
     sessions_path: str
     status_fields: tuple[str, ...]
     exited: frozenset[str]
+    user_field: str
+    pull_request_field: str
+    items_field: str
+    page_query: Callable[[str | None], dict[str, str]]
+    page_after: Callable[[str | None, dict[str, Any], int], str | None]
+    bad_key_is_403: bool
+
+
+def _offset_after(following: str | None, _: dict[str, Any], items: int) -> str | None:
+    # A short page is not the last one for sure: the API may give fewer than were asked for.
+    return str(int(following or 0) + items) if items else None
+
+
+def _cursor_after(_: str | None, answer: dict[str, Any], __: int) -> str | None:
+    cursor = answer.get("end_cursor")
+    return cursor if answer.get("has_next_page") is True and isinstance(cursor, str) and cursor else None
 
 
 # Statuses: https://docs.devin.ai/api-reference/v1/sessions/retrieve-details-about-an-existing-session (status_enum may
@@ -43,11 +85,23 @@ _V1 = _Version(
     sessions_path="/v1/sessions",
     status_fields=("status_enum", "status"),
     exited=frozenset({"finished", "expired", "stopped", "exit", "exited", "terminated"}),
+    user_field="requesting_user_email",
+    pull_request_field="pull_request",
+    items_field="sessions",
+    page_query=lambda following: {"limit": "100", "offset": following or "0"},
+    page_after=_offset_after,
+    bad_key_is_403=False,
 )
 _V3 = _Version(
     sessions_path="/v3/organizations/{org_id}/sessions",
     status_fields=("status",),
     exited=frozenset({"exit"}),
+    user_field="user_id",
+    pull_request_field="pull_requests",
+    items_field="items",
+    page_query=lambda following: {"first": "200"} | ({} if following is None else {"after": following}),
+    page_after=_cursor_after,
+    bad_key_is_403=True,
 )
 
 
@@ -80,6 +134,19 @@ class DevinClient:
         fields = _json(reply.body) if 200 <= reply.status < 300 else None
         return reply, _session(fields, version) if isinstance(fields, dict) else None
 
+    def page(self, following: str | None, *, key: str, seconds: float) -> tuple[Reply, Page | None]:
+        """GET a page of the organisation's sessions, the first one for None; the page is None unless the answer is a
+        2xx that holds one."""
+        version = _version_of(key)
+        path, query = self._sessions_path(version), version.page_query(following)
+        reply = self._transport.request("GET", path, key=key, params=query, seconds=seconds, keep_bytes=_PAGE_BYTES)
+        fields = _json(reply.body) if 200 <= reply.status < 300 else None
+        items = fields.get(version.items_field) if isinstance(fields, dict) else None
+        if not isinstance(fields, dict) or not isinstance(items, list):
+            return reply, None
+        sessions = tuple(_session(item if isinstance(item, dict) else {}, version) for item in items)
+        return reply, Page(sessions, version.page_after(following, fields, len(items)))
+
     def _sessions_path(self, version: _Version) -> str:
         if version is _V3 and self._org_id is None:
             raise ApiKeyError("a key that starts with cog_ needs the organisation's id; set DEVIN_ORG_ID")
@@ -108,6 +175,12 @@ def _complaint(item: object) -> str:
     return f"{where}: {message}" if where else message
 
 
+def bad_key_is_403(key: str) -> bool:
+    """Whether the version that the key belongs to answers 403 to a bad key, as it does to a session that is not the
+    organisation's."""
+    return _version_of(key).bad_key_is_403
+
+
 def _version_of(key: str) -> _Version:
     return _V3 if key.startswith("cog_") else _V1
 
@@ -120,13 +193,44 @@ def _json(body: bytes) -> Any:
 
 
 def _session(fields: dict[str, Any], version: _Version) -> Session:
-    known = (fields.get(name) for name in version.status_fields)
-    status = next((value for value in known if isinstance(value, str) and value), None)
+    status = next((text for name in version.status_fields if (text := _text(fields.get(name)))), None)
+    pull_request = fields.get(version.pull_request_field, ...)
+    acus = fields.get("acus_consumed")
     return Session(
+        session_id=_session_id(fields.get("session_id")),
         status=status,
+        status_detail=_text(fields.get("status_detail")),
         exited=status is not None and status.lower() in version.exited,
+        created_at=_moment(fields.get("created_at")),
         updated_at=_moment(fields.get("updated_at")),
+        tags=_tags(fields.get("tags", ...)),
+        title=_text(fields.get("title")),
+        user=_text(fields.get(version.user_field)),
+        has_pull_request=None if pull_request is ... else bool(pull_request),
+        acus=acus if isinstance(acus, (int, float)) and not isinstance(acus, bool) else None,
     )
+
+
+def _session_id(value: object) -> str | None:
+    """v3 lists tell ids without the prefix that its paths need."""
+    for candidate in (value, f"devin-{value}"):
+        try:
+            return parse_session_id(candidate)
+        except InvalidSessionIdError:
+            continue
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _tags(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return ()
+    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
+        return tuple(value)
+    return None
 
 
 def _moment(value: object) -> datetime | None:

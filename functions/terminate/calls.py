@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.client import DevinClient, Session, error_detail
+from devin.client import DevinClient, Session, bad_key_is_403, error_detail
 from devin.transport import Reply, TransportError
 from redaction import Redactor, one_line
 from retry import parse_retry_after
@@ -19,6 +19,7 @@ CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be hoped for.
 _SHORTEST_CALL_SECONDS = 1.0
 _DETAIL_CHARACTERS = 1000
+_BAD_KEY = "the API refuses the key; store a valid one in the secret"
 
 
 class UnsettledError(Exception):
@@ -33,15 +34,24 @@ class Calls:
     """Terminates and reads sessions on behalf of one invocation; shared by its threads.
 
     `seconds_left` tells how long a call may take at most. A 429 or a refused key stops every call that has not
-    begun: what the API asks of one it asks of all. `latencies` collects milliseconds, one for each answered call.
+    begun: what the API asks of one it asks of all. `halt` stops them all from the start, with that verdict.
+    `latencies` collects milliseconds, one for each answered call.
     """
 
-    def __init__(self, client: DevinClient, keys: ApiKeys, redact: Redactor, seconds_left: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        client: DevinClient,
+        keys: ApiKeys,
+        redact: Redactor,
+        seconds_left: Callable[[], float],
+        halt: Verdict | None = None,
+    ) -> None:
         self._client = client
         self._keys = keys
         self._redact = redact
         self._seconds_left = seconds_left
-        self._halt: Verdict | None = None
+        self._halt = halt
+        self._statuses: list[int] = []
         self.latencies: list[float] = []
 
     def terminate(self, session_id: str) -> Reply:
@@ -70,15 +80,24 @@ class Calls:
             retry_after=parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC)),
         )
 
+    def reconsidered(self, verdict: Verdict) -> Verdict:
+        """The verdict in the light of all calls: if each was answered 403 by a version of the API that has no 401,
+        it is not the session that is forbidden, it is the key that is bad."""
+        if verdict.outcome is not Outcome.FORBIDDEN or set(self._statuses) != {403}:
+            return verdict
+        if not bad_key_is_403(self._keys.current()):
+            return verdict
+        return replace(verdict, outcome=Outcome.UNAUTHORIZED, detail=_BAD_KEY)
+
     def _authorised(self, send: Callable[[str, float], Reply]) -> Reply:
-        key = self._key()
-        reply = self._send(send, key)
-        if reply.status in {401, 403} and (other := self._keys.after_refusal(key)):
-            reply = self._send(send, other)
+        try:
+            reply = self._keys.call(lambda key: self._send(send, key))
+        except ApiKeyError as error:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
         verdict = self.verdict(reply)
         match verdict.outcome:
             case Outcome.UNAUTHORIZED:
-                verdict = replace(verdict, detail="the API refuses the key; store a valid one in the secret")
+                verdict = replace(verdict, detail=_BAD_KEY)
                 self._halt = replace(verdict, http_status=None)
             case Outcome.RETRY if reply.status == 429:
                 self._halt = replace(
@@ -87,12 +106,6 @@ class Calls:
         if then(verdict.outcome) is Then.TRY_AGAIN:
             raise UnsettledError(verdict)
         return reply
-
-    def _key(self) -> str:
-        try:
-            return self._keys.current()
-        except ApiKeyError as error:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
 
     def _send(self, send: Callable[[str, float], Reply], key: str) -> Reply:
         if self._halt is not None:
@@ -105,7 +118,6 @@ class Calls:
             reply = send(key, seconds)
         except TransportError as error:
             raise UnsettledError(Verdict(Outcome.RETRY, detail=str(error))) from None
-        except ApiKeyError as error:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
         self.latencies.append((time.monotonic() - started) * 1000)
+        self._statuses.append(reply.status)
         return reply

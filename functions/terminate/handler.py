@@ -15,6 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from redaction import Redactor
+from retry import MAX_DELAY_SECONDS
 from runtime import runtime_for
 from settings import Settings
 from terminate.calls import Calls
@@ -22,7 +23,8 @@ from terminate.deadline import Deadline
 from terminate.events import Message, Request, is_batch, read_event, read_record
 from terminate.invocation import Invocation, Settled
 from terminate.memory import Memory
-from terminate.report import report
+from terminate.outcomes import Outcome, Verdict
+from terminate.report import publish, report
 
 redact = Redactor()
 # Last line of defence: whatever a line holds, a traceback included, the key is masked before it is printed.
@@ -88,17 +90,25 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
     keys = ApiKeys(runtime.fetch_secret, redact.remember)
     ids = sum(len(message.reading.items) for message in messages)
     deadline = Deadline(context.get_remaining_time_in_millis, ids)
-    calls = Calls(runtime.client, keys, redact, deadline.seconds_for_a_call)
+    halt = _halt(runtime.reason_to_stop())
+    calls = Calls(runtime.client, keys, redact, deadline.seconds_for_a_call, halt)
     invocation = Invocation(
         calls,
-        runtime.queues,
-        runtime.executor,
+        runtime,
         settings,
         allows_a_write=deadline.allows_a_write,
         request_id=context.aws_request_id,
         on_bug=lambda error: logger.error("unexpected error", exc_info=error),
         settled_before=memory.settled(context.aws_request_id),
+        stopped=halt is not None,
     )
     settled = invocation.run(messages)
     report(settled, calls.latencies, logger, metrics)
+    if settings.publish_outcomes:
+        publish(settled, runtime.bus, logger)
     return settled
+
+
+def _halt(stopped: str | None) -> Verdict | None:
+    """With the stop switch on, no call is made and everything is kept, looked at again as seldom as SQS allows."""
+    return None if stopped is None else Verdict(Outcome.RETRY, detail=stopped, retry_after=MAX_DELAY_SECONDS)

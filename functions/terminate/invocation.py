@@ -6,16 +6,17 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import batched
 from threading import Lock
 
-from queues import QueueError, Queues
+from queues import QueueError
 from redaction import one_line
 from retry import retry_delay
+from runtime import Runtime
 from settings import Settings
 from terminate.calls import Calls
 from terminate.events import Item, Message, Request, Unusable
@@ -25,6 +26,9 @@ from terminate.termination import Condition, end_session
 _DETAIL_CHARACTERS = 1000
 # The deadline's reserve counts on it.
 _MOST_MESSAGES = 100
+# One less than the work queue's maxReceiveCount: while the stop switch is on, a message is not worn out by being
+# received, but sent anew before the redrive policy would move it to the dead-letter queue.
+_MOST_RECEIVES_WHILE_STOPPED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +56,24 @@ class Invocation:
     def __init__(
         self,
         calls: Calls,
-        queues: Queues,
-        executor: Executor,
+        runtime: Runtime,
         settings: Settings,
         *,
         allows_a_write: Callable[[], bool],
         request_id: str,
         on_bug: Callable[[Exception], None],
         settled_before: Mapping[str, Verdict],
+        stopped: bool,
     ) -> None:
         self._calls = calls
-        self._queues = queues
-        self._executor = executor
+        self._queues = runtime.queues
+        self._executor = runtime.executor
         self._allows_a_write = allows_a_write
         self._request_id = request_id
         self._settings = settings
         self._on_bug = on_bug
         self._settled_before = settled_before
+        self._stopped = stopped
         self._written = _Once()
 
     def run(self, messages: Sequence[Message]) -> list[Settled]:
@@ -90,7 +95,8 @@ class Invocation:
             (session_id, self._executor.submit(self._end, session_id, frozenset(wanted), session_id in redelivered))
             for session_id, wanted in conditions.items()
         ]
-        return {(session_id, since): verdict for session_id, end in ends for since, verdict in end.result().items()}
+        verdicts = {(session_id, since): verdict for session_id, end in ends for since, verdict in end.result().items()}
+        return {key: self._calls.reconsidered(verdict) for key, verdict in verdicts.items()}
 
     def _end(self, session_id: str, conditions: frozenset[Condition], redelivered: bool) -> dict[Condition, Verdict]:
         if session_id in self._settled_before:
@@ -141,7 +147,8 @@ class Invocation:
         if not again:
             return Settled(message, judged, kept=False)
         delay = self._delay(message, again)
-        if len(again) == len(judged) and message.receipt_handle is not None:
+        worn = self._stopped and (message.receive_count or 0) >= _MOST_RECEIVES_WHILE_STOPPED
+        if len(again) == len(judged) and message.receipt_handle is not None and not worn:
             return Settled(message, judged, kept=True, delay_seconds=delay)
         try:
             self._hand_back(message, again, delay)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from bus import Bus, BusError
+from redaction import one_line
 from terminate.events import Item, Request
 from terminate.invocation import Settled
 from terminate.outcomes import Outcome, Then, Verdict, then
@@ -33,9 +35,22 @@ def report(settled: Sequence[Settled], latencies: Sequence[float], logger: Logge
         metrics.flush_metrics()
 
 
+def publish(settled: Sequence[Settled], bus: Bus, logger: Logger) -> None:
+    """Tell the event bus of every outcome. A bus that does not listen changes nothing for the sessions."""
+    details = (_fields(one, item, verdict) for one in settled for item, verdict in one.verdicts)
+    try:
+        bus.publish("Devin Session Cleanup Outcome", details)
+    except BusError as error:
+        logger.warning(str(error))
+
+
 def _log(settled: Settled, item: Item, verdict: Verdict, logger: Logger) -> None:
+    log = logger.info if then(verdict.outcome) is Then.DONE else logger.warning
+    log(verdict.outcome.value, extra=_fields(settled, item, verdict))
+
+
+def _fields(settled: Settled, item: Item, verdict: Verdict) -> dict[str, str | int]:
     message = settled.message
-    after = then(verdict.outcome)
     fields = {
         "outcome": verdict.outcome.value,
         "session_id": item.session_id if isinstance(item, Request) else None,
@@ -45,9 +60,8 @@ def _log(settled: Settled, item: Item, verdict: Verdict, logger: Logger) -> None
         "message_id": message.message_id,
         "receive_count": message.receive_count,
         "attempts": message.attempts,
-        "session_status": verdict.session_status,
-        "retry_in_seconds": settled.delay_seconds if after is Then.TRY_AGAIN else None,
+        "session_status": verdict.session_status and one_line(verdict.session_status, 100),
+        "retry_in_seconds": settled.delay_seconds if then(verdict.outcome) is Then.TRY_AGAIN else None,
         "detail": verdict.detail,
     }
-    log = logger.info if after is Then.DONE else logger.warning
-    log(verdict.outcome.value, extra={name: value for name, value in fields.items() if value is not None})
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,46 @@
+"""The event bus: what the functions tell whoever wants to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+
+SOURCE = "devin-session-cleanup"
+# https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
+_MOST_ENTRIES = 10
+
+
+class BusError(Exception):
+    """An event was not taken; the message names EventBridge's error code."""
+
+
+class Bus:
+    """The account's default event bus. `client` is asked for when there is something to publish: most invocations
+    have nothing, and a client is a good part of a cold start."""
+
+    def __init__(self, client: Callable[[], EventBridgeClient]) -> None:
+        self._client = client
+
+    def publish(self, detail_type: str, details: Iterable[Mapping[str, Any]]) -> None:
+        """Publish an event for each detail; raises BusError if any of them was not taken."""
+        for some in batched(details, _MOST_ENTRIES, strict=False):
+            try:
+                answer = self._client().put_events(
+                    Entries=[
+                        {"Source": SOURCE, "DetailType": detail_type, "Detail": json.dumps(detail, default=str)}
+                        for detail in some
+                    ]
+                )
+            except (ClientError, BotoCoreError) as error:
+                code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
+                raise BusError(f"publishing events: {code}") from None
+            if answer.get("FailedEntryCount"):
+                codes = {entry.get("ErrorCode") for entry in answer["Entries"] if entry.get("ErrorCode")}
+                raise BusError(f"publishing events: {', '.join(sorted(map(str, codes)))}")

@@ -1,0 +1,90 @@
+"""Lambda function `sweep`: finds the sessions that a policy calls stale, and enqueues them for `terminate`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from bus import BusError
+from devin.api_key import ApiKeys
+from redaction import Redactor
+from runtime import Runtime, runtime_for
+from settings import Settings
+from sweep.announcements import Announcements
+from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
+from sweep.selection import CapExceededError
+from sweep.sweep import Sweep, report
+
+redact = Redactor()
+logger = Logger(service="sweep", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
+metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
+    """Carry out the policy that is the event, and answer with a report (see `sweep.sweep.report`).
+
+    Raises PolicyError before any call if the policy cannot be used, CapExceededError if it chooses more than it may,
+    and others if the sweep could not be carried out: an invocation that failed is an alarm, a report is not.
+    """
+    logger.append_keys(function_request_id=context.aws_request_id)
+    try:
+        policy = parse_policy(event)
+        settings = Settings.from_environment(os.environ)
+        runtime = runtime_for(settings)
+        if stopped := runtime.reason_to_stop():
+            return _tell(runtime, {"mode": "stopped", "why": stopped, "chosen": 0, "enqueued": 0})
+        sweep = Sweep(
+            runtime,
+            ApiKeys(runtime.fetch_secret, redact.remember),
+            redact,
+            announcements=_announcements(settings, policy),
+            protect_tag=settings.protect_tag,
+            remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
+        )
+        done = sweep.run(policy, datetime.now(UTC))
+    except (PolicyError, CapExceededError) as error:
+        # Somebody asked for what must not be done; said plainly, without a traceback of ours, and loudly.
+        logger.error(str(error), extra={"refused": type(error).__name__})  # noqa: TRY400
+        _count("sweep_refused", 1)
+        raise
+    for name, number in (
+        ("sweep_listed", done.selection.listed),
+        ("sweep_chosen", len(done.selection.chosen)),
+        ("sweep_kept", done.selection.kept.total()),
+        ("sweep_enqueued", done.enqueued),
+        ("sweep_announced", done.announced),
+    ):
+        _count(name, number)
+    return _tell(runtime, report(done, policy))
+
+
+def _announcements(settings: Settings, policy: Policy) -> Announcements | None:
+    if settings.announcements_table is None or policy.notify_first is None:
+        return None
+    return Announcements(boto3.client("dynamodb"), settings.announcements_table, fingerprint(policy))
+
+
+def _tell(runtime: Runtime, said: dict[str, Any]) -> dict[str, Any]:
+    """Log and publish a report, and return it."""
+    logger.info("sweep completed", extra={"report": said})
+    if metrics.metric_set:
+        metrics.flush_metrics()
+    try:
+        runtime.bus.publish("Devin Sweep Completed", [said])
+    except BusError as error:
+        # What was enqueued is enqueued: failing now would only have it enqueued again.
+        logger.warning(str(error))
+    return said
+
+
+def _count(name: str, number: int) -> None:
+    metrics.add_metric(name, MetricUnit.Count, number)

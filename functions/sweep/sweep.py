@@ -1,0 +1,180 @@
+"""One sweep: list, judge, check the caps, then announce and enqueue, unless it is a dry run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from devin.api_key import ApiKeys
+from devin.client import Page, error_detail
+from devin.transport import Reply, TransportError
+from queues import QueueError
+from redaction import Redactor, one_line
+from runtime import Runtime
+from sweep.announcements import Announcement, Announcements
+from sweep.listing import Listing
+from sweep.policy import Policy
+from sweep.selection import Choice, Plan, Selection, check_caps, plan
+
+_CALL_SECONDS = 15.0
+# For announcing and enqueuing what was chosen, and for the report.
+_RESERVE_SECONDS = 5.0
+# Ages are differences between the API's clock and ours.
+_MOST_SKEW_SECONDS = 300.0
+_REPORTED_CHOICES = 100
+
+
+class SweepError(Exception):
+    """The sweep could not be carried out, or not to its end; the message says what was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a sweep found and did."""
+
+    selection: Selection
+    plan: Plan
+    listing: Listing
+    enqueued: int
+    announced: int
+
+
+class Sweep:
+    """The parts that a sweep works with. `announcements` is None where the stack has no table for them."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        keys: ApiKeys,
+        redact: Redactor,
+        *,
+        announcements: Announcements | None,
+        protect_tag: str,
+        remaining_seconds: Callable[[], float],
+    ) -> None:
+        self._client = runtime.client
+        self._queues = runtime.queues
+        self._bus = runtime.bus
+        self._executor = runtime.executor
+        self._keys = keys
+        self._redact = redact
+        self._announcements = announcements
+        self._protect_tag = protect_tag
+        self._remaining_seconds = remaining_seconds
+
+    def run(self, policy: Policy, now: datetime) -> Done:
+        """Raises SweepError, CapExceededError, ApiKeyError and BusError, and botocore's errors for the memory of
+        announcements. Nothing is announced or enqueued before the whole listing is judged."""
+        if policy.notify_first is not None and self._announcements is None:
+            raise SweepError("notify_first needs a table to remember announcements; set ANNOUNCEMENTS_TABLE")
+        listing = Listing(self._page, self._has_time)
+        selection = Selection()
+        for session in listing:
+            selection.add(session, policy, now, self._protect_tag)
+        check_caps(selection, policy)
+        planned = self._plan(policy, selection, now)
+        if policy.dry_run:
+            return Done(selection, planned, listing, enqueued=0, announced=0)
+        self._announce(planned.to_announce, policy, now)
+        return Done(selection, planned, listing, self._enqueue(planned.due), len(planned.to_announce))
+
+    def _has_time(self) -> bool:
+        return self._remaining_seconds() > 2 * _RESERVE_SECONDS
+
+    def _page(self, following: str | None) -> Page:
+        seconds = max(min(self._remaining_seconds() - _RESERVE_SECONDS, _CALL_SECONDS), 1.0)
+        pages: list[Page | None] = []
+
+        def get(key: str) -> Reply:
+            reply, page = self._client.page(following, key=key, seconds=seconds)
+            pages.append(page)
+            return reply
+
+        try:
+            reply = self._keys.call(get)
+        except TransportError as error:
+            raise SweepError(f"listing sessions: {error}; nothing was enqueued") from None
+        page = pages[-1]
+        if page is None:
+            detail = one_line(self._redact(error_detail(reply.body) or "no explanation"), 500)
+            raise SweepError(f"listing sessions: the API answered {reply.status}: {detail}; nothing was enqueued")
+        _check_clock(reply.headers.get("Date"), datetime.now(UTC))
+        return page
+
+    def _plan(self, policy: Policy, selection: Selection, now: datetime) -> Plan:
+        chosen = sorted(selection.chosen.values(), key=lambda choice: choice.session_id)
+        announced: dict[str, Announcement] = {}
+        if policy.notify_first is not None and self._announcements is not None:
+            announced = dict(self._announcements.of(choice.session_id for choice in chosen))
+        return plan(chosen, announced, policy.notify_first, now)
+
+    def _announce(self, choices: tuple[Choice, ...], policy: Policy, now: datetime) -> None:
+        """Tell first, remember then: what was told and forgotten is told again, what was remembered but never told
+        would be ended without a warning."""
+        if policy.notify_first is None or self._announcements is None:
+            return
+        ends_after = (now + policy.notify_first).isoformat()
+        details = [{"session_id": choice.session_id, "ends_after": ends_after, "why": choice.why} for choice in choices]
+        self._bus.publish("Devin Session Termination Announced", details)
+        for choice in choices:
+            self._announcements.add(choice.session_id, Announcement(now, choice.updated_at))
+
+    def _enqueue(self, choices: tuple[Choice, ...]) -> int:
+        """Send each to the work queue, with the condition that it was not used since it was listed."""
+        errors = [error for error in self._executor.map(self._send, choices) if error is not None]
+        if errors:
+            raise SweepError(
+                f"enqueued {len(choices) - len(errors)} of {len(choices)} sessions: {errors[0]}; "
+                "run it again, repeats do no harm"
+            )
+        return len(choices)
+
+    def _send(self, choice: Choice) -> QueueError | None:
+        body = {"session_id": choice.session_id, "unless_updated_since": choice.updated_at.isoformat()}
+        try:
+            self._queues.enqueue(json.dumps(body), {}, 0)
+        except QueueError as error:
+            return error
+        return None
+
+
+def _check_clock(date: str | None, now: datetime) -> None:
+    """Refuse to judge ages if the API's clock and ours differ by more than minutes."""
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except ValueError:
+        return  # it does not say
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    skew = abs((theirs - now).total_seconds())
+    if skew > _MOST_SKEW_SECONDS:
+        raise SweepError(f"the API's clock and this one differ by {skew:.0f} s, so ages mean nothing; nothing enqueued")
+
+
+def report(done: Done, policy: Policy) -> dict[str, Any]:
+    """A sweep as plain JSON: counts for each reason, the chosen with their why (the first hundred), caps and mode."""
+
+    def told(choices: tuple[Choice, ...]) -> list[dict[str, Any]]:
+        return [
+            {"session_id": choice.session_id, "updated_at": choice.updated_at.isoformat(), "why": list(choice.why)}
+            for choice in choices[:_REPORTED_CHOICES]
+        ]
+
+    return {
+        "mode": "dry_run" if policy.dry_run else "enforce",
+        "listed": done.selection.listed,
+        "pages": done.listing.pages,
+        "listing": done.listing.end,
+        "kept": dict(sorted(done.selection.kept.items())),
+        "chosen": len(done.selection.chosen),
+        "enqueued": done.enqueued,
+        "announced": done.announced,
+        "caps": {"max_sessions": policy.max_sessions, "max_share": policy.max_share},
+        "due": told(done.plan.due),
+        "to_announce": told(done.plan.to_announce),
+        "waiting": told(done.plan.waiting),
+    }

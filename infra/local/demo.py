@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -85,10 +86,12 @@ class Demo:
         self._console.print("\n[bold]The key is rotated: the API knows only the new one from now on[/bold]")
         self._rotate_key()
         self._drain(len(self._sent))
+        swept = self._sweep()
 
         account = self._account()
         accounted = self._show_table(account)
         self._show_letters(account.letters)
+        accounted &= swept
         accounted &= self._mend_and_redrive(account.letters)
         verdict = "[green]Every id is accounted for.[/green]" if accounted else "[red]Ids are unaccounted for.[/red]"
         self._console.print(f"\n[bold]{verdict}[/bold]")
@@ -136,6 +139,64 @@ class Demo:
         self._stack.api.set_keys([NEW_KEY])
         self._stack.put_api_key(NEW_KEY)
         self._queue("devin-after-the-rotation", "devin-after-the-rotation")
+
+    def _sweep(self) -> bool:
+        """Find stale sessions by policy: first dry, then for real, while one of them wakes up on the way."""
+        self._console.print("\n[bold]A sweep: nobody has a list of ids, a policy finds them[/bold]")
+        long_ago = datetime.now(UTC) - timedelta(days=2)
+        api = self._stack.api
+        stale = ["devin-nightly-1", "devin-nightly-2", "devin-nightly-wakes-up"]
+        api.add_sessions(*stale, tags=("nightly",), created_at=long_ago, updated_at=long_ago)
+        api.add_sessions("devin-nightly-protected", tags=("nightly", "keep"), created_at=long_ago, updated_at=long_ago)
+        api.add_sessions("devin-nightly-busy", tags=("nightly",), created_at=long_ago, updated_at=datetime.now(UTC))
+        policy: dict[str, Any] = {"idle_for": "PT6H", "tags": ["nightly"]}
+
+        dry = self._invoke_sweep(policy)
+        self._show_sweep(policy, dry)
+        # With the queue held up for a moment, a session can wake up after it was listed and before its turn.
+        with self._held_queue():
+            policy["dry_run"] = False
+            real = self._invoke_sweep(policy)
+            self._show_sweep(policy, real)
+            api.wake("devin-nightly-wakes-up")
+            self._console.print("  devin-nightly-wakes-up is used again, before the queue gets to it")
+        self._sent += [Sent(session_id, "sweep", "terminated") for session_id in stale[:2]]
+        self._sent.append(Sent(stale[2], "sweep", "spared"))
+        self._drain(len(self._sent))
+        untouched = not any(api.session(f"devin-nightly-{name}").exited for name in ("protected", "busy"))
+        chosen = [choice["session_id"] for choice in dry.get("due", [])]
+        return untouched and chosen == stale and dry["enqueued"] == 0 and real["enqueued"] == len(stale)
+
+    def _invoke_sweep(self, policy: dict[str, Any]) -> dict[str, Any]:
+        answer = self._stack.aws.lambda_.invoke(
+            FunctionName=self._stack.sweep_function_name, Payload=json.dumps(policy).encode()
+        )
+        report: dict[str, Any] = json.loads(answer["Payload"].read())
+        return report
+
+    def _show_sweep(self, policy: dict[str, Any], report: dict[str, Any]) -> None:
+        self._console.print(f"  policy    {escape(json.dumps(policy))}")
+        if "errorMessage" in report:
+            self._console.print(f"  [red]{escape(report['errorMessage'])}[/red]")
+            return
+        kept = ", ".join(f"{number} {reason}" for reason, number in report["kept"].items())
+        self._console.print(f"  {report['mode']:<9} {report['listed']} listed; kept: {escape(kept)}")
+        for choice in report["due"]:
+            self._console.print(f"            chosen {choice['session_id']}: {escape('; '.join(choice['why']))}")
+        self._console.print(f"            {report['enqueued']} enqueued")
+
+    @contextmanager
+    def _held_queue(self) -> Iterator[None]:
+        """Switch the event source mapping off for a moment."""
+        aws = self._stack.aws.lambda_
+        (mapping,) = aws.list_event_source_mappings(FunctionName=self._stack.terminate_function_name)[
+            "EventSourceMappings"
+        ]
+        aws.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        try:
+            yield
+        finally:
+            aws.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
     def _queue(self, body: str, *subjects: str, expected: str = "terminated") -> None:
         self._stack.aws.sqs.send_message(QueueUrl=self._stack.work_queue_url, MessageBody=body)

@@ -47,7 +47,7 @@ class Settings:
             max_workers=_number(environ, "MAX_WORKERS", default=10, low=1, high=64),
             devin_org_id=_org_id(environ),
             archive=_flag(environ, "ARCHIVE"),
-            retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=15, low=1, high=300),
+            retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=30, low=1, high=300),
             stop_switch_parameter=environ.get("STOP_SWITCH_PARAMETER") or None,
             publish_outcomes=_flag(environ, "PUBLISH_OUTCOMES"),
             protect_tag=environ.get("PROTECT_TAG") or "keep",

@@ -10,7 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -38,11 +38,13 @@ class _EndlessBodyError(urllib3.exceptions.HTTPError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One whole response; `body` is cut at the bound the caller gave."""
+    """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
+    have been carried out the first time."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    repeated: bool = False
 
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -78,7 +80,7 @@ class Transport:
             except _FAILURES as error:
                 if not (kept_alive and _is_stale(error)):
                     raise
-                return send()
+                return replace(send(), repeated=True)
         except _FAILURES as error:
             raise TransportError(_describe(error)) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,18 @@ from devin.session_id import InvalidSessionIdError, parse_session_id
 from instant import parse_instant
 
 _OWN_KEYS = {"session_id", "session_ids", "unless_updated_since"}
+# Where an envelope keeps what it carries, and what else tells that it is one. In this order: EventBridge, SNS, the
+# failure record of an asynchronous invocation, and what Scheduler leaves in a dead-letter queue, which is its request
+# to SQS or Lambda.
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+# https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+_ENVELOPES = {
+    "detail": None,
+    "Message": "Type",
+    "requestPayload": None,
+    "MessageBody": "QueueUrl",
+    "Payload": "FunctionName",
+}
 # A dead letter of a dead letter of an event is three deep; what is deeper than this is not one of ours.
 _MAX_DEPTH = 8
 
@@ -40,10 +52,12 @@ Item = Request | Unusable
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What a payload asks for. `body_for` makes a message body in the same shape that asks for some of it alone; what
-    cannot be told apart in the payload is asked for by the body as it came."""
+    cannot be told apart in the payload is asked for by the body as it came. `tried_before`: how often others tried in
+    vain, if an envelope says so."""
 
     items: tuple[Item, ...]
     body_for: Callable[[Sequence[Item]], str]
+    tried_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +86,13 @@ def is_batch(event: object) -> bool:
 def read_record(record: dict[str, Any]) -> Message:
     """One SQS record of a Lambda event. Raises KeyError or TypeError only if SQS itself sent something else."""
     attributes = record.get("messageAttributes") or {}
+    reading = read_body(record["body"])
     receives = _count(record.get("attributes", {}).get("ApproximateReceiveCount")) or 1
     source = _attribute(attributes, "source")
     return Message(
-        reading=read_body(record["body"]),
+        reading=reading,
         source=source if source in {"eventbridge", "direct"} else "sqs",
-        attempts=receives + _count(_attribute(attributes, "attempts")),
+        attempts=receives + _count(_attribute(attributes, "attempts")) + reading.tried_before,
         receive_count=receives,
         message_id=record["messageId"],
         receipt_handle=record["receiptHandle"],
@@ -129,20 +144,28 @@ def _read(value: object, shape: _Shape, depth: int) -> Reading:
         return shape.unusable("expected a JSON object")
     if depth > _MAX_DEPTH:
         return shape.unusable("too many envelopes inside each other")
-    envelopes = [key for key in ("detail", "requestPayload", "Message") if key in value]
+    envelopes = [key for key in _ENVELOPES if key in value]
     if len(envelopes) > 1 or (envelopes and _OWN_KEYS & value.keys()):
         return shape.unusable("ambiguous: the shape of more than one kind of message")
     if not envelopes:
         return _read_own(value, shape)
     key = envelopes[0]
-    inner = value[key]
+    inner, beside = value[key], _ENVELOPES[key]
+    if beside is not None and beside not in value:
+        return shape.unusable(f"unknown key; {key} belongs beside {beside}")
+    if key == "Message" and value["Type"] != "Notification":
+        return shape.unusable("of what SNS sends, only a Notification carries a message")
     around = _Shape(lambda other: shape.around({**value, key: other}), shape.whole)
-    if key == "Message" and not (value.get("Type") == "Notification" and isinstance(inner, str)):
-        return shape.unusable("an SNS envelope has the Type Notification and a text as its Message")
-    if isinstance(inner, str):
-        # SNS always, and Scheduler may: https://github.com/cloud-custodian/cloud-custodian handles detail as text too.
-        return _read_text(inner, around, depth + 1)
-    return _read(inner, around, depth + 1)
+    # Some envelopes hold text, SNS's always, and Scheduler may tell an event's detail as text.
+    reading = _read_text(inner, around, depth + 1) if isinstance(inner, str) else _read(inner, around, depth + 1)
+    return replace(reading, tried_before=reading.tried_before + _invocations(value))
+
+
+def _invocations(envelope: dict[str, Any]) -> int:
+    """How often Lambda invoked the function for what is in its failure record."""
+    context = envelope.get("requestContext")
+    count = context.get("approximateInvokeCount") if isinstance(context, dict) else None
+    return count if isinstance(count, int) and 0 < count < 1000 else 0
 
 
 def _read_own(payload: dict[str, Any], shape: _Shape) -> Reading:

@@ -58,7 +58,7 @@ def _terminate(session_id: str, calls: Calls, status: str | None, *, redelivered
         return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
     reply = calls.terminate(session_id)
     verdict = replace(calls.verdict(reply), session_status=status)
-    if verdict.outcome is Outcome.REJECTED and (redelivered or reply.status == 409):
+    if verdict.outcome is Outcome.REJECTED and (redelivered or reply.repeated or reply.status == 409):
         _, session = calls.session(session_id)
         if session is not None:
             verdict = replace(verdict, session_status=session.status)

@@ -128,6 +128,15 @@ def test_a_redelivered_rejection_is_looked_at_again(
     assert world.api.calls[-2:] == [("DELETE", "devin-1"), ("GET", "devin-1")]
 
 
+def test_an_event_that_lambda_tried_before_counts_as_redelivered(world: World, log: Log) -> None:
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.api.on("GET", "devin-1", session("finished"))
+    context = {"requestId": "r", "condition": "RetriesExhausted", "approximateInvokeCount": 3}
+    world.send(json.dumps({"version": "1.0", "requestContext": context, "requestPayload": {"session_id": "devin-1"}}))
+    assert world.deliver() == []
+    assert [(line["outcome"], line["attempts"]) for line in log()] == [("already_exited", 4)]
+
+
 def test_a_first_rejection_is_not_looked_at(world: World) -> None:
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send("devin-1")
@@ -163,7 +172,7 @@ def test_what_may_pass_is_kept_for_later(world: World, log: Log, said: Answer | 
     assert world.dead_letters() == []
     (line,) = log()
     assert line["outcome"] == "retry"
-    assert 1 <= line["retry_in_seconds"] <= 15
+    assert 1 <= line["retry_in_seconds"] <= 30
 
 
 def test_retry_after_is_obeyed_and_a_429_brakes_the_whole_invocation(world: World, log: Log) -> None:
@@ -253,7 +262,10 @@ def test_a_batch_is_judged_record_by_record(world: World) -> None:
         '{"detail": {"session_id": "devin-1", "outcome": "terminated"}}',
         '{"detail": {"session_id": "devin-1"}, "session_id": "devin-2"}',
         '{"detail": {"session_id": "devin-1"}, "requestPayload": {"session_id": "devin-2"}}',
+        '{"Message": "devin-1"}',
         '{"Type": "SubscriptionConfirmation", "Message": "devin-1"}',
+        '{"MessageBody": "devin-1"}',
+        '{"Payload": {"session_id": "devin-1"}}',
         '{"detail": ' * 20 + '{"session_id": "devin-1"}' + "}" * 20,
         '{"session_id": "devin-1"',
         "[" * 100_000,
@@ -310,6 +322,9 @@ EVENT = {
         json.dumps({"Type": "Notification", "Message": "devin-1", "TopicArn": "t"}),
         json.dumps({"Type": "Notification", "Message": '{"session_id": "devin-1"}'}),
         json.dumps({"version": "1.0", "requestPayload": {"session_id": "devin-1"}, "responsePayload": {"a": 1}}),
+        json.dumps({"MessageBody": "devin-1", "QueueUrl": "q"}),
+        json.dumps({"MessageBody": '{"session_id": "devin-1"}', "QueueUrl": "q"}),
+        json.dumps({"FunctionName": "f", "InvocationType": "Event", "Payload": '{"session_ids": ["devin-1"]}'}),
         json.dumps({"requestPayload": EVENT | {"detail": {"session_ids": ["devin-1"]}}}),
         json.dumps({"Type": "Notification", "Message": json.dumps(EVENT | {"detail": {"session_id": "devin-1"}})}),
     ],

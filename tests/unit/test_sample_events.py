@@ -40,7 +40,7 @@ EXPECTED: dict[str, list[Asked]] = {
         ("sqs", 1, ids(8)),
         ("sqs", 1, ids(9)),
     ],
-    "sqs-failure-destination.json": [("sqs", 1, ids(1, 2))],
+    "sqs-failure-destination.json": [("sqs", 4, ids(1, 2))],
     "sqs-handed-back.json": [("eventbridge", 3, ids(1))],
     "sqs-redriven-dead-letter.json": [("sqs", 2, ids(1))],
     "sqs-unusable.json": [("sqs", 1, [None]), ("sqs", 1, [None]), ("sqs", 1, [*ids(2), None])],

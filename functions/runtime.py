@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
@@ -20,6 +21,9 @@ from queues import Queues
 from settings import Settings
 from stop_switch import stop_switch
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
 # How long a key stays in use after it was replaced in the secret, unless the API refuses it before.
 KEY_CACHE_SECONDS = 300
 
@@ -29,7 +33,7 @@ class Runtime:
     """The parts that outlive an invocation.
 
     `fetch_secret(anew)` raises ApiKeyError, and caches unless `anew`. `reason_to_stop()` tells what the stop switch
-    says, None for go.
+    says, None for go. `dynamodb()` makes a client when first asked, which few invocations do.
     """
 
     client: DevinClient
@@ -38,6 +42,7 @@ class Runtime:
     fetch_secret: Callable[[bool], str | bytes]
     reason_to_stop: Callable[[], str | None]
     bus: Bus
+    dynamodb: Callable[[], DynamoDBClient]
 
 
 @lru_cache(maxsize=1)
@@ -55,6 +60,7 @@ def runtime_for(settings: Settings) -> Runtime:
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
         bus=Bus(cache(lambda: boto3.client("events", config=config))),
+        dynamodb=cache(lambda: boto3.client("dynamodb", config=config)),
     )
 
 

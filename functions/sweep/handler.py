@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -38,23 +38,25 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     logger.append_keys(function_request_id=context.aws_request_id)
     try:
         policy = parse_policy(event)
-        settings = Settings.from_environment(os.environ)
-        runtime = runtime_for(settings)
-        if stopped := runtime.reason_to_stop():
-            return _tell(runtime, {"mode": "stopped", "why": stopped, "chosen": 0, "enqueued": 0})
-        sweep = Sweep(
-            runtime,
-            ApiKeys(runtime.fetch_secret, redact.remember),
-            redact,
-            announcements=_announcements(settings, policy),
-            protect_tag=settings.protect_tag,
-            remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
-        )
-        done = sweep.run(policy, datetime.now(UTC))
-    except (PolicyError, CapExceededError) as error:
-        # Somebody asked for what must not be done; said plainly, without a traceback of ours, and loudly.
-        logger.error(str(error), extra={"refused": type(error).__name__})  # noqa: TRY400
-        _count("sweep_refused", 1)
+    except PolicyError as error:
+        _refuse(error)
+        raise
+    settings = Settings.from_environment(os.environ)
+    # A stack that ends nothing announces nothing and fills no queue either.
+    policy = replace(policy, dry_run=policy.dry_run or settings.dry_run)
+    runtime = runtime_for(settings)
+    if stopped := runtime.reason_to_stop():
+        return _tell(runtime, {"mode": "stopped", "why": stopped, "chosen": 0, "enqueued": 0})
+    try:
+        done = _sweep(settings, runtime, policy, context).run(policy, datetime.now(UTC))
+    except CapExceededError as error:
+        _refuse(error)
+        _tell(runtime, {"mode": "refused", "why": str(error), "enqueued": 0})
+        raise
+    except Exception:
+        logger.exception("sweep failed")
+        _count("sweep_failed", 1)
+        metrics.flush_metrics()
         raise
     for name, number in (
         ("sweep_listed", done.selection.listed),
@@ -64,20 +66,37 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         ("sweep_announced", done.announced),
     ):
         _count(name, number)
+    metrics.flush_metrics()
     return _tell(runtime, report(done, policy))
 
 
-def _announcements(settings: Settings, policy: Policy) -> Announcements | None:
+def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:
+    return Sweep(
+        runtime,
+        ApiKeys(runtime.fetch_secret, redact.remember),
+        redact,
+        announcements=_announcements(settings, runtime, policy),
+        protect_tag=settings.protect_tag,
+        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
+    )
+
+
+def _announcements(settings: Settings, runtime: Runtime, policy: Policy) -> Announcements | None:
     if settings.announcements_table is None or policy.notify_first is None:
         return None
-    return Announcements(boto3.client("dynamodb"), settings.announcements_table, fingerprint(policy))
+    return Announcements(runtime.dynamodb(), settings.announcements_table, fingerprint(policy))
+
+
+def _refuse(error: PolicyError | CapExceededError) -> None:
+    """Somebody asked for what must not be done: said plainly and loudly, without a traceback of ours."""
+    logger.error(str(error), extra={"refused": type(error).__name__})
+    _count("sweep_refused", 1)
+    metrics.flush_metrics()
 
 
 def _tell(runtime: Runtime, said: dict[str, Any]) -> dict[str, Any]:
     """Log and publish a report, and return it."""
     logger.info("sweep completed", extra={"report": said})
-    if metrics.metric_set:
-        metrics.flush_metrics()
     try:
         runtime.bus.publish("Devin Sweep Completed", [said])
     except BusError as error:

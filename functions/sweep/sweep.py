@@ -120,8 +120,9 @@ class Sweep:
         ends_after = (now + policy.notify_first).isoformat()
         details = [{"session_id": choice.session_id, "ends_after": ends_after, "why": choice.why} for choice in choices]
         self._bus.publish("Devin Session Termination Announced", details)
-        for choice in choices:
-            self._announcements.add(choice.session_id, Announcement(now, choice.updated_at))
+        remember = self._announcements.add
+        # Into a list, so that the first failure is raised here.
+        list(self._executor.map(lambda one: remember(one.session_id, Announcement(now, one.updated_at)), choices))
 
     def _enqueue(self, choices: tuple[Choice, ...]) -> int:
         """Send each to the work queue, with the condition that it was not used since it was listed."""

@@ -17,6 +17,7 @@ from infra.local.emulator import CREDENTIALS, REGION
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_lambda import LambdaClient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Aws:
             "config": Config(
                 proxies={},  # loopback
                 connect_timeout=5,
-                read_timeout=75,  # a function may run for a minute
+                read_timeout=75,  # terminate may run for a minute; a sweep of the stand-in's few sessions takes seconds
                 retries={"mode": "standard", "total_max_attempts": 2},
                 max_pool_connections=32,
             ),
@@ -68,6 +70,10 @@ class Aws:
     @cached_property
     def cloudwatch(self) -> CloudWatchClient:
         return self._session.client("cloudwatch", **self._settings)
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        return self._session.client("dynamodb", **self._settings)
 
     @cached_property
     def events(self) -> EventBridgeClient:
@@ -104,3 +110,7 @@ class Aws:
     @cached_property
     def sqs(self) -> SQSClient:
         return self._session.client("sqs", **self._settings)
+
+    @cached_property
+    def ssm(self) -> SSMClient:
+        return self._session.client("ssm", **self._settings)

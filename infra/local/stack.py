@@ -52,6 +52,18 @@ class Stack:
     def terminate_function_name(self) -> str:
         return self.outputs["TerminateFunctionName"]
 
+    @property
+    def sweep_function_name(self) -> str:
+        return self.outputs["SweepFunctionName"]
+
+    @property
+    def stop_switch_parameter_name(self) -> str:
+        return self.outputs["StopSwitchParameterName"]
+
+    @property
+    def announcements_table_name(self) -> str:
+        return self.outputs["AnnouncementsTableName"]
+
     @cached_property
     def api(self) -> StandInAdmin:
         """Steers the stand-in of the Devin API: its sessions, faults, valid keys, and the calls it got."""
@@ -60,6 +72,13 @@ class Stack:
     def put_api_key(self, key: str) -> None:
         """Stores a new version of the secret, as a person who rotates the key does."""
         self.aws.secretsmanager.put_secret_value(SecretId=self.api_key_secret_arn, SecretString=key)
+
+    def set_stop_switch(self, value: str) -> None:
+        """Writes the stop switch, as a person does: `go` lets the functions act, anything else stops them.
+
+        They notice within the seconds for which they remember it (`stop_switch.SWITCH_CACHE_SECONDS`).
+        """
+        self.aws.ssm.put_parameter(Name=self.stop_switch_parameter_name, Value=value, Type="String", Overwrite=True)
 
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +126,10 @@ class _Renderer:
 
     def _sub(self, given: Any) -> str:
         text, variables = (given, {}) if isinstance(given, str) else given
-        for name, one in (*PSEUDO_PARAMETERS.items(), *((name, self.value(one)) for name, one in variables.items())):
-            text = text.replace(f"${{{name}}}", one)
-        assert "${" not in text, f"{text} names something that is not worked out here"
-        return str(text)
+        known = {**PSEUDO_PARAMETERS, **{name: self.value(one) for name, one in variables.items()}}
+        # As `Ref` of them; a KeyError means that the text names something else.
+        known |= {name: name for name in self._template["Resources"]}
+        return re.sub(r"\$\{([^}]+)\}", lambda found: str(known[found[1]]), text)
 
 
 def statements(document: Json) -> Iterator[tuple[Json, list[str], list[str]]]:

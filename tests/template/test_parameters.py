@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from devin.session_id import parse_session_id
 from settings import Settings
+from sweep.policy import parse_policy
 from tests.template.rendered import render, source
 
 PARAMETERS: dict[str, Any] = source()["Parameters"]
@@ -121,7 +123,9 @@ def test_function_accepts_both_bounds(name: str, setting: str) -> None:
         assert getattr(_settings(**{name: str(bound)}), setting) == bound
 
 
-@pytest.mark.parametrize(("name", "setting"), [("DryRun", "dry_run"), ("Archive", "archive")])
+@pytest.mark.parametrize(
+    ("name", "setting"), [("DryRun", "dry_run"), ("Archive", "archive"), ("PublishOutcomes", "publish_outcomes")]
+)
 def test_switch_reaches_the_function(name: str, setting: str) -> None:
     assert not getattr(_settings(), setting), "off unless asked for"
     assert getattr(_settings(**{name: "true"}), setting)
@@ -149,6 +153,7 @@ def test_scheduled_id_that_is_refused(given: str) -> None:
     assert not _admits("ScheduledSessionIds", given)
 
 
+@pytest.mark.parametrize("name", ["ScheduleExpression", "SweepSchedule"])
 @pytest.mark.parametrize(
     ("expression", "admitted"),
     [
@@ -161,8 +166,61 @@ def test_scheduled_id_that_is_refused(given: str) -> None:
         ("every day", False),
     ],
 )
-def test_schedule_expression(expression: str, admitted: bool) -> None:
-    assert _admits("ScheduleExpression", expression) is admitted
+def test_schedule_expression(name: str, expression: str, admitted: bool) -> None:
+    assert _admits(name, expression) is admitted
+
+
+def test_sweep_is_harmless_unless_told_otherwise() -> None:
+    assert PARAMETERS["SweepEnabled"]["Default"] == "false"
+    policy = parse_policy(json.loads(PARAMETERS["SweepPolicy"]["Default"]))
+    assert policy.dry_run
+    # It says so itself too: who edits it should see the word that decides.
+    assert "dry_run" in PARAMETERS["SweepPolicy"]["Default"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"idle_for": "P3D", "dry_run": False, "max_sessions": 20, "max_share": 0.25, "notify_first": "PT24H"},
+        {"older_than": "P1W", "statuses": ["blocked", "finished"], "without_tags": ["on call", "it's mine"]},
+        {"idle_for": "PT6H", "title_matches": "[WIP] Café \u201cnight\u201d *", "users": ["a.b+c@example.com"]},
+    ],
+)
+def test_policy_that_can_be_used_is_admitted_as_json(policy: dict[str, Any]) -> None:
+    assert parse_policy(policy).dry_run is policy.get("dry_run", True)
+    assert _admits("SweepPolicy", json.dumps(policy, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "",
+        "{}",
+        "P3D",
+        '["idle_for"]',
+        '{"idle_for": {"days": 3}}',
+        '{"idle_for": "P3D"',
+        '{"idle_for": "P3D"}\n',
+        '{"idle_for":\n"P3D"}',
+        '{"idle_for": "P3D"}{"dry_run": false}',
+        '{"title_matches": "{{resolve:secretsmanager:devin}}"}',
+        '{"title_matches": "${AWS::StackName}"}',
+        '{"title_matches": "' + "x" * 2048 + '"}',
+    ],
+)
+def test_policy_that_is_refused(policy: str) -> None:
+    assert not _admits("SweepPolicy", policy)
+
+
+@pytest.mark.parametrize("tag", ["keep", "Do not end", "team:on-call/2026", "a" * 128])
+def test_protect_tag_that_is_admitted_reaches_the_function(tag: str) -> None:
+    assert _admits("ProtectTag", tag)
+    assert _settings(ProtectTag=tag).protect_tag == tag
+
+
+@pytest.mark.parametrize("tag", ["", " ", " keep", "keep ", "a  b", "a\tb", "ke\u0435p", "a" * 129])
+def test_protect_tag_that_is_refused(tag: str) -> None:
+    assert not _admits("ProtectTag", tag)
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,45 @@
-"""What scanners do not look at: how queues, function, rule, schedules and roles fit together once deployed."""
+"""What scanners do not look at: how queues, functions, rule, schedules and roles fit together once deployed."""
 
 from __future__ import annotations
 
 import ast
 import json
 import tomllib
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from aws_lambda_powertools.utilities.parameters import SSMProvider
 
 from devin.api_key import ApiKeyError, parse_api_key
 from settings import Settings
+from stop_switch import stop_switch
+from sweep.announcements import Announcement, Announcements
+from terminate import invocation
 from tests.template.rendered import PSEUDO_PARAMETERS, REGION, ROOT, TEMPLATE, Json, Stack, render, source, statements
 
 SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:team/devin-AbCdEf"
 KEY = f"arn:aws:kms:{REGION}:123456789012:key/0f0f0f0f-1111-2222-3333-444444444444"
+BUS = f"arn:aws:events:{REGION}:123456789012:event-bus/default"
+# What Ref gives for a parameter is its name, and that begins with a slash.
+SWITCH = f"arn:aws:ssm:{REGION}:123456789012:parameterStopSwitch"
+FUNCTIONS = {"TerminateFunction": "terminate", "SweepFunction": "sweep"}
 VARIANTS: dict[str, dict[str, str]] = {
     "defaults": {},
     "own key": {"UseCustomerManagedKey": "true"},
     "existing secret": {"ExistingApiKeySecretArn": SECRET},
     "existing secret with a key": {"ExistingApiKeySecretArn": SECRET, "ExistingApiKeySecretKmsKeyArn": KEY},
     "schedule": {"ScheduledSessionIds": "devin-abc, devin-def"},
+    "sweeps": {"SweepEnabled": "true"},
+    "outcomes": {"PublishOutcomes": "true"},
     "everything": {
         "UseCustomerManagedKey": "true",
         "ExistingApiKeySecretArn": SECRET,
         "ExistingApiKeySecretKmsKeyArn": KEY,
         "ScheduledSessionIds": "devin-abc",
+        "SweepEnabled": "true",
+        "PublishOutcomes": "true",
     },
 }
 
@@ -36,46 +50,59 @@ def stack(request: pytest.FixtureRequest) -> Stack:
     return render(**VARIANTS[request.param])
 
 
-def test_function(stack: Stack) -> None:
-    function = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]
-    assert function["Runtime"] == "python3.13"
-    assert function["Architectures"] == ["arm64"]
-    assert function["TracingConfig"] == {"Mode": "Active"}
-    assert function["Timeout"] == 60
-    assert function["Role"] == "TerminateRole.Arn"
-    # The configuration of asynchronous invocations is what counts; this one would never see a queue's failures.
-    assert "DeadLetterConfig" not in function
+def test_functions(stack: Stack) -> None:
+    functions = stack.of_type("AWS::Lambda::Function")
+    assert functions.keys() == FUNCTIONS.keys()
+    for function in functions.values():
+        assert function["Runtime"] == "python3.13"
+        assert function["Architectures"] == ["arm64"]
+        assert function["TracingConfig"] == {"Mode": "Active"}
+        # The configuration of asynchronous invocations is what counts; this one would never see a queue's failures.
+        assert "DeadLetterConfig" not in function
+    assert {name: (one["Timeout"], one["Role"]) for name, one in functions.items()} == {
+        "TerminateFunction": (60, "TerminateRole.Arn"),
+        "SweepFunction": (300, "SweepRole.Arn"),
+    }
 
 
-def test_handler_is_there() -> None:
-    function = source()["Resources"]["TerminateFunction"]["Properties"]
-    assert function["Handler"] == "terminate.handler.lambda_handler"
+@pytest.mark.parametrize(("function_id", "package"), FUNCTIONS.items())
+def test_handler_is_there(function_id: str, package: str) -> None:
+    function = source()["Resources"][function_id]["Properties"]
+    assert function["Handler"] == f"{package}.handler.lambda_handler"
     module, _, name = function["Handler"].rpartition(".")
     code = ROOT / source()["Globals"]["Function"]["CodeUri"] / f"{module.replace('.', '/')}.py"
     assert name in [node.name for node in ast.parse(code.read_text()).body if isinstance(node, ast.FunctionDef)]
 
 
-def test_environment_is_what_the_function_reads(stack: Stack) -> None:
-    variables = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["Environment"]["Variables"]
-    assert variables.keys() == {
-        "API_KEY_SECRET_ARN",
-        "ARCHIVE",
-        "DEAD_LETTER_QUEUE_URL",
-        "DEVIN_API_URL",
-        "DEVIN_ORG_ID",
-        "DRY_RUN",
-        "MAX_WORKERS",
-        "POWERTOOLS_LOG_LEVEL",
-        "POWERTOOLS_METRICS_NAMESPACE",
-        "POWERTOOLS_SERVICE_NAME",
-        "RETRY_BASE_SECONDS",
-        "WORK_QUEUE_URL",
+class _Environment(dict[str, str]):
+    """Variables that remember which of them were asked for."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        super().__init__(variables)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize(("function_id", "package"), FUNCTIONS.items())
+def test_environment_is_what_the_function_reads(stack: Stack, function_id: str, package: str) -> None:
+    variables = dict(_variables(stack, function_id))
+    powertools = {name: variables.pop(name) for name in list(variables) if name.startswith("POWERTOOLS_")}
+    assert powertools == {
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+        "POWERTOOLS_METRICS_NAMESPACE": "DevinSessionCleanup",
+        "POWERTOOLS_SERVICE_NAME": package,
     }
-    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "DevinSessionCleanup"
-    assert variables["WORK_QUEUE_URL"] == "WorkQueue"
-    assert variables["DEAD_LETTER_QUEUE_URL"] == "DeadLetterQueue"
-    assert variables["API_KEY_SECRET_ARN"] == stack.outputs["ApiKeySecretArn"]["Value"]
-    assert Settings.from_environment(variables).devin_api_url == "https://api.devin.ai"
+    environment = _Environment(variables)
+    settings = Settings.from_environment(environment)
+    assert environment.asked == variables.keys()
+    assert settings.devin_api_url == "https://api.devin.ai"
+    assert settings.api_key_secret_arn == stack.outputs["ApiKeySecretArn"]["Value"]
+    assert (settings.work_queue_url, settings.dead_letter_queue_url) == ("WorkQueue", "DeadLetterQueue")
+    assert (settings.stop_switch_parameter, settings.announcements_table) == ("StopSwitch", "AnnouncementsTable")
+    assert settings.protect_tag == "keep"
 
 
 def test_queue_feeds_the_function(stack: Stack) -> None:
@@ -115,6 +142,54 @@ def test_queues_redrive_into_each_other_alone(stack: Stack) -> None:
         "sourceQueueArns": [f"arn:aws:sqs:{REGION}:{account}:{name}"],
     }
     assert "RedrivePolicy" not in queues["DeadLetterQueue"]
+
+
+def test_stop_switch_does_not_wear_messages_out(stack: Stack) -> None:
+    # A message that is sent anew at its last receive but one never gets to be moved.
+    most = stack.of_type("AWS::SQS::Queue")["WorkQueue"]["RedrivePolicy"]["maxReceiveCount"]
+    assert most > invocation._MOST_RECEIVES_WHILE_STOPPED
+
+
+def test_no_deployment_turns_the_stop_switch(stack: Stack) -> None:
+    # CloudFormation writes the value again whenever another property changes, so none may depend on a parameter.
+    assert stack.only("AWS::SSM::Parameter") == {
+        "Name": "/devin-session-cleanup/cleanup/stop-switch",
+        "Description": "go lets the functions act. Anything else stops them.",
+        "Type": "String",
+        "Value": "go",
+    }
+
+
+def test_functions_go_with_a_new_switch() -> None:
+    parameter = render().only("AWS::SSM::Parameter")
+    provider = Mock(spec=SSMProvider)
+    provider.get.return_value = parameter["Value"]
+    assert stop_switch(provider, parameter["Name"])() is None
+
+
+def test_announcements_have_the_keys_of_their_table(stack: Stack) -> None:
+    table = stack.only("AWS::DynamoDB::Table")
+    dynamodb, now = Mock(), datetime.now(UTC)
+    Announcements(dynamodb, "table", "policy").add("devin-abc", Announcement(now, now))
+    item = dynamodb.put_item.call_args.kwargs["Item"]
+    (key,), (attribute,) = table["KeySchema"], table["AttributeDefinitions"]
+    assert key["KeyType"] == "HASH"
+    assert key["AttributeName"] == attribute["AttributeName"]
+    assert item[key["AttributeName"]].keys() == {attribute["AttributeType"]}
+    # Time to live looks at numbers alone: seconds, not milliseconds.
+    expiry = table["TimeToLiveSpecification"]
+    assert expiry["Enabled"] is True
+    expires = datetime.fromtimestamp(int(item[expiry["AttributeName"]]["N"]), UTC)
+    assert timedelta(days=30) < expires - now < timedelta(days=366)
+
+
+def test_table_is_encrypted_and_paid_by_use(stack: Stack) -> None:
+    table = stack.only("AWS::DynamoDB::Table")
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    key = {"KMSMasterKeyId": "Key.Arn"} if "Key" in stack.resources else {}
+    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", **key}
+    # A name of its own would keep the table from being replaced.
+    assert "TableName" not in table
 
 
 def test_dead_letters_are_kept_longest_and_fit(stack: Stack) -> None:
@@ -177,7 +252,7 @@ def test_rule_invokes_the_function_and_keeps_what_it_cannot_deliver(stack: Stack
     assert target.keys() == {"Arn", "Id", "RetryPolicy", "DeadLetterConfig"}
 
 
-def test_nobody_but_the_rule_may_invoke_the_function_without_a_role(stack: Stack) -> None:
+def test_nobody_but_the_rule_may_invoke_a_function_without_a_role(stack: Stack) -> None:
     (rule,) = stack.of_type("AWS::Events::Rule")
     assert stack.only("AWS::Lambda::Permission") == {
         "Action": "lambda:InvokeFunction",
@@ -187,25 +262,56 @@ def test_nobody_but_the_rule_may_invoke_the_function_without_a_role(stack: Stack
     }
 
 
+def _invoke_config(stack: Stack, function_id: str) -> Json:
+    configs = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+    (config,) = [config for config in configs if config["FunctionName"] == function_id]
+    return config
+
+
 def test_failed_asynchronous_invocation_ends_in_the_dead_letters(stack: Stack) -> None:
-    config = stack.only("AWS::Lambda::EventInvokeConfig")
-    assert config["FunctionName"] == "TerminateFunction"
+    config = _invoke_config(stack, "TerminateFunction")
     assert config["MaximumRetryAttempts"] == 2
     assert config["MaximumEventAgeInSeconds"] == 3600
     assert config["DestinationConfig"] == {"OnFailure": {"Destination": "DeadLetterQueue.Arn"}}
 
 
-def test_there_is_no_schedule_unless_ids_are_given() -> None:
+def test_failed_sweep_is_neither_repeated_nor_a_dead_letter(stack: Stack) -> None:
+    config = _invoke_config(stack, "SweepFunction")
+    assert config["MaximumRetryAttempts"] == 0
+    assert config["MaximumEventAgeInSeconds"] == 3600
+    assert not config.get("DestinationConfig")
+
+
+def test_there_is_no_schedule_of_ids_unless_they_are_given() -> None:
     stack = render()
-    assert not stack.of_type("AWS::Scheduler::Schedule")
+    assert stack.of_type("AWS::Scheduler::Schedule").keys() == {"PeriodicSweep"}
     assert "ScheduleRole" not in stack.resources
+
+
+@pytest.mark.parametrize(("parameters", "state"), [({}, "DISABLED"), ({"SweepEnabled": "true"}, "ENABLED")])
+def test_schedule_of_sweeps_is_there_and_off_unless_asked_for(parameters: dict[str, str], state: str) -> None:
+    policy = '{"idle_for": "PT6H", "dry_run": false}'
+    schedule = render(
+        **parameters, SweepPolicy=policy, SweepSchedule="cron(0 6 * * ? *)", ScheduleTimezone="Europe/Berlin"
+    ).only("AWS::Scheduler::Schedule")
+    assert schedule["State"] == state
+    assert schedule["ScheduleExpression"] == "cron(0 6 * * ? *)"
+    assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    # Without a dead-letter queue: those of this stack hold session ids.
+    assert schedule["Target"] == {
+        "Arn": "SweepFunction.Arn",
+        "RoleArn": "SweepScheduleRole.Arn",
+        "Input": policy,
+        "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185},
+    }
 
 
 @pytest.mark.parametrize("ids", [["devin-abc"], ["devin-abc", "0123456789abcdef" * 2]])
 def test_schedule_hands_its_ids_to_the_function(ids: list[str]) -> None:
     schedule = render(
         ScheduledSessionIds=", ".join(ids), ScheduleExpression="rate(2 hours)", ScheduleTimezone="Europe/Berlin"
-    ).only("AWS::Scheduler::Schedule")
+    ).of_type("AWS::Scheduler::Schedule")["Schedule"]
     assert schedule["ScheduleExpression"] == "rate(2 hours)"
     assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
     assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
@@ -219,6 +325,11 @@ def test_schedule_hands_its_ids_to_the_function(ids: list[str]) -> None:
     }
 
 
+def _variables(stack: Stack, function_id: str) -> dict[str, str]:
+    variables: dict[str, str] = stack.of_type("AWS::Lambda::Function")[function_id]["Environment"]["Variables"]
+    return variables
+
+
 def _granted(role: Json) -> dict[str, set[str]]:
     """What a role may do, by resource."""
     granted: dict[str, set[str]] = {}
@@ -230,7 +341,7 @@ def _granted(role: Json) -> dict[str, set[str]]:
     return granted
 
 
-def test_function_may_do_what_it_does_and_no_more(stack: Stack) -> None:
+def test_terminate_may_do_what_it_does_and_no_more(stack: Stack) -> None:
     secret = stack.outputs["ApiKeySecretArn"]["Value"]
     granted = {
         "WorkQueue.Arn": {
@@ -242,9 +353,12 @@ def test_function_may_do_what_it_does_and_no_more(stack: Stack) -> None:
         },
         "DeadLetterQueue.Arn": {"sqs:SendMessage"},
         secret: {"secretsmanager:GetSecretValue"},
+        SWITCH: {"ssm:GetParameter"},
         "TerminateLogGroup.Arn": {"logs:CreateLogStream", "logs:PutLogEvents"},
         "*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
     }
+    if _variables(stack, "TerminateFunction")["PUBLISH_OUTCOMES"] == "true":
+        granted[BUS] = {"events:PutEvents"}
     if "Key" in stack.resources:
         granted["Key.Arn"] = {"kms:Decrypt", "kms:GenerateDataKey"}
     assert {
@@ -254,14 +368,34 @@ def test_function_may_do_what_it_does_and_no_more(stack: Stack) -> None:
     } == granted
 
 
+def test_sweep_may_do_what_it_does_and_no_more(stack: Stack) -> None:
+    granted = {
+        "WorkQueue.Arn": {"sqs:SendMessage"},
+        stack.outputs["ApiKeySecretArn"]["Value"]: {"secretsmanager:GetSecretValue"},
+        SWITCH: {"ssm:GetParameter"},
+        "AnnouncementsTable.Arn": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+        BUS: {"events:PutEvents"},
+        "SweepLogGroup.Arn": {"logs:CreateLogStream", "logs:PutLogEvents"},
+        "*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
+    }
+    if "Key" in stack.resources:
+        granted["Key.Arn"] = {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert {
+        resource: actions
+        for resource, actions in _granted(stack.resources["SweepRole"]["Properties"]).items()
+        if resource != KEY
+    } == granted
+
+
 @pytest.mark.parametrize(
     ("variant", "granted"), [("existing secret", None), ("existing secret with a key", {"kms:Decrypt"})]
 )
-def test_function_may_use_the_key_of_an_existing_secret(variant: str, granted: set[str] | None) -> None:
+def test_functions_may_use_the_key_of_an_existing_secret(variant: str, granted: set[str] | None) -> None:
     stack = render(**VARIANTS[variant])
     assert not stack.of_type("AWS::SecretsManager::Secret")
     assert stack.outputs["ApiKeySecretArn"]["Value"] == SECRET
-    assert _granted(stack.resources["TerminateRole"]["Properties"]).get(KEY) == granted
+    for role in ("TerminateRole", "SweepRole"):
+        assert _granted(stack.resources[role]["Properties"]).get(KEY) == granted
 
 
 @pytest.mark.parametrize("own_key", ["false", "true"])
@@ -272,6 +406,10 @@ def test_schedules_may_send_and_invoke_and_no_more(own_key: str) -> None:
         "TerminateFunction.Arn": {"lambda:InvokeFunction"},
         "DeadLetterQueue.Arn": {"sqs:SendMessage"},
         **key,
+    }
+    # No key, because it writes to no queue.
+    assert _granted(stack.resources["SweepScheduleRole"]["Properties"]) == {
+        "SweepFunction.Arn": {"lambda:InvokeFunction"}
     }
     assert _granted(stack.resources["OneTimeScheduleRole"]["Properties"]) == {
         "WorkQueue.Arn": {"sqs:SendMessage"},
@@ -302,9 +440,14 @@ def test_roles_trust_one_service_each(stack: Stack) -> None:
         if statement["Principal"] == {"Service": "scheduler.amazonaws.com"}:
             # Or a schedule in another account could use it, as the service's confused deputy.
             assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
-    scheduler = {"Service": "scheduler.amazonaws.com"}
+    functions, scheduler = {"Service": "lambda.amazonaws.com"}, {"Service": "scheduler.amazonaws.com"}
     assert trusted.pop("ScheduleRole", scheduler) == scheduler
-    assert trusted == {"TerminateRole": {"Service": "lambda.amazonaws.com"}, "OneTimeScheduleRole": scheduler}
+    assert trusted == {
+        "TerminateRole": functions,
+        "SweepRole": functions,
+        "SweepScheduleRole": scheduler,
+        "OneTimeScheduleRole": scheduler,
+    }
 
 
 def test_keys_are_used_through_the_services_that_need_them(stack: Stack) -> None:
@@ -313,6 +456,14 @@ def test_keys_are_used_through_the_services_that_need_them(stack: Stack) -> None
             for statement, actions, _ in statements(policy["PolicyDocument"]):
                 if actions[0].startswith("kms:"):
                     assert "kms:ViaService" in statement["Condition"]["StringEquals"]
+
+
+def test_sweep_uses_the_key_through_all_that_it_encrypts() -> None:
+    role = render(UseCustomerManagedKey="true").resources["SweepRole"]["Properties"]
+    (statement,) = [one for one in role["Policies"][0]["PolicyDocument"]["Statement"] if one["Sid"] == "Key"]
+    assert set(statement["Condition"]["StringEquals"]["kms:ViaService"]) == {
+        f"{service}.{REGION}.amazonaws.com" for service in ("sqs", "secretsmanager", "dynamodb")
+    }
 
 
 def test_key_is_rotated_kept_and_open_to_what_has_no_role() -> None:
@@ -335,18 +486,19 @@ def test_key_is_rotated_kept_and_open_to_what_has_no_role() -> None:
 def test_key_encrypts_secret_and_logs_too() -> None:
     stack = render(UseCustomerManagedKey="true")
     assert stack.only("AWS::SecretsManager::Secret")["KmsKeyId"] == "Key.Arn"
-    logs = stack.only("AWS::Logs::LogGroup")
-    assert logs["KmsKeyId"] == "Key.Arn"
     (statement,) = [one for one in stack.only("AWS::KMS::Key")["KeyPolicy"]["Statement"] if one["Sid"] == "Logs"]
     ((admitted,),) = [one.values() for one in statement["Condition"].values()]
-    assert f"arn:aws:logs:{REGION}:123456789012:log-group:{logs['LogGroupName']}".startswith(admitted.removesuffix("*"))
+    for logs in stack.of_type("AWS::Logs::LogGroup").values():
+        assert logs["KmsKeyId"] == "Key.Arn"
+        arn = f"arn:aws:logs:{REGION}:123456789012:log-group:{logs['LogGroupName']}"
+        assert arn.startswith(admitted.removesuffix("*"))
 
 
 def test_there_is_no_key_unless_asked_for() -> None:
     stack = render()
     assert not stack.of_type("AWS::KMS::Key")
     assert "KmsKeyId" not in stack.only("AWS::SecretsManager::Secret")
-    assert "KmsKeyId" not in stack.only("AWS::Logs::LogGroup")
+    assert not [logs for logs in stack.of_type("AWS::Logs::LogGroup").values() if "KmsKeyId" in logs]
 
 
 def test_secret_is_made_without_a_key() -> None:
@@ -364,16 +516,20 @@ def test_no_secret_is_in_the_template() -> None:
 
 
 def test_logs_are_json_and_expire(stack: Stack) -> None:
-    (name, group) = next(iter(stack.of_type("AWS::Logs::LogGroup").items()))
-    assert group["RetentionInDays"] == "90"
-    logging = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["LoggingConfig"]
-    assert (logging["LogGroup"], logging["LogFormat"]) == (name, "JSON")
+    groups = stack.of_type("AWS::Logs::LogGroup")
+    assert [group["RetentionInDays"] for group in groups.values()] == ["90", "90"]
+    functions = stack.of_type("AWS::Lambda::Function").values()
+    # One each, or a function could not write to its own.
+    assert sorted(function["LoggingConfig"]["LogGroup"] for function in functions) == sorted(groups)
+    assert [function["LoggingConfig"]["LogFormat"] for function in functions] == ["JSON", "JSON"]
 
 
 def test_a_replaced_resource_does_not_take_data_with_it(stack: Stack) -> None:
     stateful = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::KMS::Key"}
     kept = {name for name, one in stack.resources.items() if one.get("UpdateReplacePolicy") == "Retain"}
     assert kept == {name for name, one in stack.resources.items() if one["Type"] in stateful}
+    # The exception: without an announcement, a session is announced, not ended.
+    assert stack.resources["AnnouncementsTable"]["UpdateReplacePolicy"] == "Delete"
 
 
 def test_outputs(stack: Stack) -> None:
@@ -381,10 +537,16 @@ def test_outputs(stack: Stack) -> None:
     # GetAtt Id: what Ref of a secret gives is not the same everywhere.
     secret = "ApiKeySecret.Id" if "ApiKeySecret" in stack.resources else SECRET
     assert values == {
+        "AnnouncementsTableName": "AnnouncementsTable",
         "ApiKeySecretArn": secret,
         "DeadLetterQueueArn": "DeadLetterQueue.Arn",
         "DeadLetterQueueUrl": "DeadLetterQueue",
         "OneTimeScheduleRoleArn": "OneTimeScheduleRole.Arn",
+        "StopSwitchParameterName": "StopSwitch",
+        "SweepFunctionArn": "SweepFunction.Arn",
+        "SweepFunctionName": "SweepFunction",
+        "SweepLogGroupName": "SweepLogGroup",
+        "SweepScheduleRoleArn": "SweepScheduleRole.Arn",
         "TerminateFunctionName": "TerminateFunction",
         "TerminateLogGroupName": "TerminateLogGroup",
         "WorkQueueArn": "WorkQueue.Arn",

@@ -96,7 +96,7 @@ class Transport:
             params=params,
             headers={"Authorization": f"Bearer {key}"},
             # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
-            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),
+            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
             allow_redirects=False,
             stream=True,
         )

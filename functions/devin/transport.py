@@ -47,6 +47,8 @@ class Reply:
     repeated: bool = False
 
 
+# Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
+_ATTEMPT = threading.local()
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
@@ -73,12 +75,11 @@ class Transport:
         """
         give_up = time.monotonic() + seconds
         send = partial(self._send, method, path, key=key, params=params, give_up=give_up, keep_bytes=keep_bytes)
-        kept_alive = getattr(self._mine, "kept_alive", False)
         try:
             try:
                 return send()
             except _FAILURES as error:
-                if not (kept_alive and _is_stale(error)):
+                if _ATTEMPT.connected or not _is_stale(error):
                     raise
                 return replace(send(), repeated=True)
         except _FAILURES as error:
@@ -87,7 +88,7 @@ class Transport:
     def _send(
         self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, give_up: float, keep_bytes: int
     ) -> Reply:
-        self._mine.kept_alive = False
+        _ATTEMPT.connected = False
         left = max(give_up - time.monotonic(), 0.001)
         response = self._session().request(
             method,
@@ -101,7 +102,6 @@ class Transport:
         )
         with response:
             body = _read(response, keep_bytes)
-        self._mine.kept_alive = True
         return Reply(response.status_code, response.headers, body)
 
     def _session(self) -> requests.Session:
@@ -125,6 +125,9 @@ def _read(response: requests.Response, keep_bytes: int) -> bytes:
     """The first keep_bytes of the body; reads on to its end, or raises if that is farther than DRAIN_BYTES."""
     raw = response.raw
     announced = raw.length_remaining
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    # Bytes are read as they come; urllib3 would fail on an encoding that it finds strange even so.
+    raw.headers.discard("Content-Encoding")
     kept, seen = bytearray(), 0
     if announced is not None and announced > DRAIN_BYTES:
         # Its size says that it is whole; it is not worth reading. Closing drops the connection.
@@ -134,7 +137,7 @@ def _read(response: requests.Response, keep_bytes: int) -> bytes:
         seen += len(chunk)
         if seen > DRAIN_BYTES:
             raise _EndlessBodyError
-    if response.headers.get("Content-Encoding", "identity").lower() in {"gzip", "deflate"}:
+    if encoding in {"gzip", "deflate"}:
         try:
             # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
@@ -152,7 +155,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_stale(error: BaseException) -> bool:
-    """Closed or reset by the peer: what a call over a connection sees that the server gave up in the meantime."""
+    """Closed or reset before a byte of the response: what a call sees over a connection that the server gave up."""
     return any(isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)) for cause in _causes(error))
 
 
@@ -167,7 +170,7 @@ def _describe(error: BaseException) -> str:
         ((requests.exceptions.SSLError, ssl.SSLError), "TLS failure"),
         ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
         ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "no whole response in time"),
-        ((ConnectionResetError, BrokenPipeError), "connection closed by the API"),
+        ((ConnectionError, ssl.SSLEOFError), "connection closed by the API"),
         (urllib3.exceptions.ProtocolError, "response cut short or garbled"),
     ]
     for kind, words in kinds:
@@ -205,6 +208,7 @@ class _WholeResponseInTime(io.RawIOBase):
         super().__init__()
         self._stream = stream
         self._sock = sock
+        self._begun = False
         timeout = sock.gettimeout()
         self._give_up = None if timeout is None else time.monotonic() + timeout
 
@@ -217,26 +221,98 @@ class _WholeResponseInTime(io.RawIOBase):
             if left <= 0:
                 raise TimeoutError("timed out")
             self._sock.settimeout(left)
-        return self._stream.readinto(buffer)
+        try:
+            count = self._stream.readinto(buffer)
+        except ConnectionResetError:
+            if self._begun:
+                # The call arrived: this is no stale connection, and must not look like one.
+                raise ConnectionAbortedError("reset in mid-response") from None
+            raise
+        self._begun = True
+        return count
 
     def close(self) -> None:
         self._stream.close()
         super().close()
 
 
+class _WholeLines(io.BufferedReader):
+    """Takes the end of the stream for the end of a line only where a response may end: http.client would take a head
+    that was cut off for a whole one."""
+
+    _begun = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        full = line.endswith(b"\n") or (size is not None and 0 <= size <= len(line))
+        if not full and (line or self._begun):
+            raise http.client.IncompleteRead(line)
+        self._begun = True
+        return line
+
+
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         # A server that drips a byte a second never trips a per-read timeout.
-        self.fp = io.BufferedReader(_WholeResponseInTime(self.fp.detach(), sock))
+        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        super().begin()
+        # Cookies are not wanted, and reading them has pitfalls of its own.
+        del self.headers["Set-Cookie"]
+
+    def _read_next_chunk_size(self) -> int:
+        # http.client would take a negative size for "all there is", without a bound.
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise http.client.IncompleteRead(b"")
+        return size
+
+
+def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
+    """A socket connected within so many seconds, however many addresses the host's name has: urllib3 would give each
+    of them all the time."""
+    _ATTEMPT.connected = True
+    give_up = time.monotonic() + seconds
+    try:
+        addresses = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise urllib3.exceptions.NameResolutionError(connection.host, connection, error) from error
+    failure: OSError = TimeoutError("no address answered in time")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = give_up - time.monotonic()
+        if left <= 0:
+            break
+        sock = socket.socket(family, kind, protocol)
+        try:
+            for option in connection.socket_options or ():
+                sock.setsockopt(*option)
+            # Those that come after it get their share.
+            sock.settimeout(left / (len(addresses) - number))
+            sock.connect(address)
+            sock.settimeout(left)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise urllib3.exceptions.ConnectTimeoutError(connection, str(failure)) from failure
+    raise urllib3.exceptions.NewConnectionError(connection, type(failure).__name__) from failure
 
 
 class _HTTPConnection(HTTPConnection):
     response_class = _Response
 
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, float(self.timeout or CONNECT_SECONDS))
+
 
 class _HTTPSConnection(HTTPSConnection):
     response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, float(self.timeout or CONNECT_SECONDS))
 
 
 class _HTTPPool(HTTPConnectionPool):

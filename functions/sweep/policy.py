@@ -129,11 +129,15 @@ type Criterion = Callable[[Any, Session, datetime], tuple[bool | None, object]]
 
 
 def _idle_for(least: timedelta, session: Session, now: datetime) -> tuple[bool | None, object]:
-    return (None, None) if session.updated_at is None else (now - session.updated_at >= least, now - session.updated_at)
+    return (None, None) if session.updated_at is None else _at_least(now - session.updated_at, least)
 
 
 def _older_than(least: timedelta, session: Session, now: datetime) -> tuple[bool | None, object]:
-    return (None, None) if session.created_at is None else (now - session.created_at >= least, now - session.created_at)
+    return (None, None) if session.created_at is None else _at_least(now - session.created_at, least)
+
+
+def _at_least(age: timedelta, least: timedelta) -> tuple[bool, timedelta]:
+    return age >= least, timedelta(seconds=int(age.total_seconds()))
 
 
 def _statuses(wanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:

@@ -1,0 +1,148 @@
+"""The sweep in the deployed stack: policies in, sessions ended by way of the queue, and never one too many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.integration.world import World, wait_for
+
+DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
+
+
+def sweep(world: World, policy: object) -> Any:
+    """Invoke the sweep and return its report, or Lambda's error."""
+    answer = world.stack.aws.lambda_.invoke(
+        FunctionName=world.stack.sweep_function_name, Payload=json.dumps(policy).encode()
+    )
+    return json.loads(answer["Payload"].read())
+
+
+def stale(world: World, tag: str, **fields: Any) -> str:
+    return world.session(tag, **{"tags": (tag,), "created_at": DAYS_AGO, "updated_at": DAYS_AGO, **fields})
+
+
+def ids(choices: list[dict[str, Any]]) -> list[str]:
+    return [choice["session_id"] for choice in choices]
+
+
+@contextmanager
+def queue_held(world: World) -> Iterator[None]:
+    """The event source mapping switched off, so that what is enqueued waits."""
+    lambda_ = world.stack.aws.lambda_
+    (mapping,) = lambda_.list_event_source_mappings(FunctionName=world.stack.terminate_function_name)[
+        "EventSourceMappings"
+    ]
+    lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        yield
+    finally:
+        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+
+@contextmanager
+def stopped(world: World) -> Iterator[None]:
+    world.stack.set_stop_switch("stop")
+    try:
+        yield
+    finally:
+        world.stack.set_stop_switch("go")
+
+
+def test_a_dry_run_reports_and_enqueues_nothing(world: World) -> None:
+    session_id = stale(world, "dry")
+    report = sweep(world, {"idle_for": "PT6H", "tags": ["dry"]})
+    assert (report["mode"], report["listing"], report["enqueued"]) == ("dry_run", "complete", 0)
+    assert ids(report["due"]) == [session_id]
+    assert report["listed"] == report["chosen"] + sum(report["kept"].values())
+    assert world.calls(session_id) == []
+
+
+def test_stale_sessions_end_and_others_live(quiet: World) -> None:
+    ending, waking = stale(quiet, "enforced"), stale(quiet, "enforced")
+    living = {
+        stale(quiet, "enforced", tags=("enforced", "Keep")): "protected by its tag",
+        stale(quiet, "enforced", updated_at=datetime.now(UTC)): "idle_for: no",
+        quiet.session("enforced", tags=("enforced",)): "younger than an hour",
+        stale(quiet, "enforced", tags=("other",)): "tags: no",
+    }
+    with queue_held(quiet):
+        report = sweep(quiet, {"idle_for": "PT6H", "tags": ["enforced"], "dry_run": False})
+        assert (report["mode"], report["enqueued"]) == ("enforce", 2)
+        assert sorted(ids(report["due"])) == sorted([ending, waking])
+        assert report["kept"].keys() >= set(living.values())
+        quiet.stack.api.wake(waking)
+    assert quiet.story(ending, "terminated") == ["terminated"]
+    assert quiet.story(waking, "spared") == ["spared"]
+    assert quiet.exited(ending)
+    assert not any(map(quiet.exited, [waking, *living]))
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ({}, "no criterion"),
+        ({"idle_for": "PT5M"}, "idle_for"),
+        ({"idel_for": "PT6H"}, "idel_for"),
+        ({"tags": ["capped"], "max_sessions": 1, "dry_run": False}, "max_sessions is 1"),
+    ],
+)
+def test_a_policy_that_must_not_be_carried_out_fails_loudly(world: World, policy: object, says: str) -> None:
+    capped = [stale(world, "capped"), stale(world, "capped")]
+    answer = sweep(world, policy)
+    assert says in answer["errorMessage"]
+    assert not any(world.calls(session_id) for session_id in capped)
+
+
+def test_a_notice_is_announced_and_remembered_before_anything_ends(world: World) -> None:
+    session_id = stale(world, "notified")
+    policy = {"idle_for": "PT6H", "tags": ["notified"], "notify_first": "PT24H", "dry_run": False}
+    first, second = sweep(world, policy), sweep(world, policy)
+    assert (ids(first["to_announce"]), first["announced"], first["enqueued"]) == ([session_id], 1, 0)
+    assert (ids(second["waiting"]), second["announced"], second["enqueued"]) == ([session_id], 0, 0)
+    world.stack.api.wake(session_id)
+    world.stack.api.update_session(session_id, updated_at=DAYS_AGO + timedelta(hours=1))
+    third = sweep(world, policy)
+    assert ids(third["to_announce"]) == [session_id], "used again, so the first announcement counts no more"
+    assert world.calls(session_id) == []
+
+
+def test_the_stop_switch_stops_both_functions(quiet: World) -> None:
+    swept, sent = stale(quiet, "stopped"), quiet.session("stopped")
+    # New workers, so that none remembers what the switch said before.
+    with stopped(quiet), quiet.environment(DEVIN_ORG_ID="org-stopped"):
+        # It may remember for some seconds what the switch said before.
+        wait_for(lambda: sweep(quiet, {"tags": ["stopped"]})["mode"] == "stopped", "the sweep to stop")
+        report = sweep(quiet, {"tags": ["stopped"], "dry_run": False})
+        assert (report["mode"], report["enqueued"]) == ("stopped", 0)
+        quiet.send(sent)
+        assert quiet.wait_for_attempt(sent) == ["retry"]
+        (line,) = quiet.lines(sent)
+        assert "stopped by the switch" in line["detail"]
+        assert line["retry_in_seconds"] == 900
+        assert quiet.queued() == 1
+    assert quiet.calls(sent) == quiet.calls(swept) == []
+    # It would be back in a quarter of an hour; other tests need not wait for it.
+    quiet.stack.aws.sqs.purge_queue(QueueUrl=quiet.stack.work_queue_url)
+    quiet.wait_until_drained()
+
+
+def test_a_key_of_v3_ends_sessions_by_v3(quiet: World) -> None:
+    ending, exited, foreign = (quiet.session("v3") for _ in range(3))
+    quiet.stack.api.update_session(exited, status="exit")
+    quiet.stack.api.update_session(foreign, org_id="org-another")
+    with (
+        quiet.environment(DEVIN_ORG_ID="org-standin", ARCHIVE="true"),
+        quiet.api_key("cog_0123456789", "cog_0123456789"),
+    ):
+        answer = quiet.invoke({"session_ids": [ending, exited, foreign]})
+    assert answer == {"terminated": [ending], "already_exited": [exited], "forbidden": [foreign]}
+    assert quiet.stack.api.session(ending).is_archived
+    assert all(call.path.startswith("/v3/organizations/org-standin/sessions/") for call in quiet.calls(ending))
+    quiet.stack.aws.sqs.purge_queue(QueueUrl=quiet.stack.work_queue_url)
+    quiet.wait_until_drained()

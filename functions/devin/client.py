@@ -17,6 +17,8 @@ from instant import parse_instant
 _SESSION_BYTES = 8 * 1024 * 1024
 # 200 sessions, some with long structured outputs.
 _PAGE_BYTES = 16 * 1024 * 1024
+# Devin was announced in March 2024.
+_EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
 # Enough for any explanation of a refusal.
 _DETAIL_BYTES = 64 * 1024
 
@@ -213,12 +215,12 @@ def _session(fields: dict[str, Any], version: _Version) -> Session:
 
 def _session_id(value: object) -> str | None:
     """v3 lists tell ids without the prefix that its paths need."""
-    for candidate in (value, f"devin-{value}"):
-        try:
-            return parse_session_id(candidate)
-        except InvalidSessionIdError:
-            continue
-    return None
+    if not isinstance(value, str):
+        return None
+    try:
+        return parse_session_id(value if value.startswith("devin-") else f"devin-{value}")
+    except InvalidSessionIdError:
+        return None
 
 
 def _text(value: object) -> str | None:
@@ -234,12 +236,14 @@ def _tags(value: object) -> tuple[str, ...] | None:
 
 
 def _moment(value: object) -> datetime | None:
-    """v1 tells ISO 8601, v3 Unix seconds."""
+    """v1 tells ISO 8601, v3 Unix seconds. What lies before there was such a session stands for "unset"."""
     try:
         if isinstance(value, str):
-            return parse_instant(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
+            moment = parse_instant(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            moment = datetime.fromtimestamp(value, UTC)
+        else:
+            return None
     except (ValueError, OverflowError, OSError):
         return None
-    return None
+    return moment if moment >= _EARLIEST else None

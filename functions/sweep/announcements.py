@@ -18,20 +18,29 @@ if TYPE_CHECKING:
 _KEPT_FOR = timedelta(days=90)
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _MOST_KEYS = 100
+# DynamoDB leaves keys for later when it is busy, and some of them each time.
+_MOST_READS = 20
+
+
+class AnnouncementsError(Exception):
+    """What was announced cannot be found out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """That a session would be ended, told at `announced_at`, when it had last been updated at `updated_at`."""
+    """That a session would be ended after `ends_after`, told at `announced_at`, when it had last been updated at
+    `updated_at`."""
 
     announced_at: datetime
+    ends_after: datetime
     updated_at: datetime
 
 
 class Announcements:
-    """A DynamoDB table with an item for each policy and session, `{subject, announced_at, updated_at, expires}`.
+    """A DynamoDB table with an item for each policy and session: `{subject, announced_at, ends_after, updated_at,
+    expires}`.
 
-    Raises botocore's ClientError or BotoCoreError: without its memory a sweep must not go on.
+    Raises AnnouncementsError, and botocore's ClientError or BotoCoreError: without its memory a sweep must not go on.
     """
 
     def __init__(self, dynamodb: DynamoDBClient, table: str, policy: str) -> None:
@@ -44,14 +53,18 @@ class Announcements:
         found: dict[str, Announcement] = {}
         for some in batched(session_ids, _MOST_KEYS, strict=False):
             wanted: Any = {self._table: {"Keys": [self._key(one) for one in some], "ConsistentRead": True}}
-            while wanted:
+            for _ in range(_MOST_READS):
                 answer = self._dynamodb.batch_get_item(RequestItems=wanted)
                 for item in answer["Responses"].get(self._table, []):
                     session_id = item["subject"]["S"].partition("/")[2]
                     found[session_id] = Announcement(
-                        parse_instant(item["announced_at"]["S"]), parse_instant(item["updated_at"]["S"])
+                        *(parse_instant(item[name]["S"]) for name in ("announced_at", "ends_after", "updated_at"))
                     )
                 wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+            else:
+                raise AnnouncementsError("the table of announcements has no time; nothing was enqueued")
         return found
 
     def add(self, session_id: str, announcement: Announcement) -> None:
@@ -61,6 +74,7 @@ class Announcements:
             Item={
                 **self._key(session_id),
                 "announced_at": {"S": announcement.announced_at.astimezone(UTC).isoformat()},
+                "ends_after": {"S": announcement.ends_after.astimezone(UTC).isoformat()},
                 "updated_at": {"S": announcement.updated_at.astimezone(UTC).isoformat()},
                 "expires": {"N": str(int((announcement.announced_at + _KEPT_FOR).timestamp()))},
             },

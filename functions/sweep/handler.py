@@ -67,7 +67,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     ):
         _count(name, number)
     metrics.flush_metrics()
-    return _tell(runtime, report(done, policy))
+    return _tell(runtime, report(done, policy, redact))
 
 
 def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:

@@ -86,7 +86,7 @@ def judge(policy: Policy, session: Session, now: datetime, protect_tag: str) -> 
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
-    kept = _protection(policy, session, now, protect_tag)
+    kept = _protection(session, now, protect_tag)
     if kept is not None:
         return Judgement(False, (kept,))
     reasons: list[str] = []
@@ -101,7 +101,7 @@ def judge(policy: Policy, session: Session, now: datetime, protect_tag: str) -> 
     return Judgement(True, tuple(reasons))
 
 
-def _protection(policy: Policy, session: Session, now: datetime, protect_tag: str) -> str | None:
+def _protection(session: Session, now: datetime, protect_tag: str) -> str | None:
     """Why it must live whatever the criteria say."""
     if session.session_id is None:
         return "no session id"
@@ -119,7 +119,7 @@ def _protection(policy: Policy, session: Session, now: datetime, protect_tag: st
         return "tags unknown"
     if protect_tag.casefold() in _folded(session.tags):
         return "protected by its tag"
-    if session.exited and not policy.statuses:
+    if session.exited:
         return "exited"
     return None
 

@@ -99,7 +99,8 @@ def plan(chosen: Iterable[Choice], announced: dict[str, Announcement], notice: t
             due.append(choice)
         elif announcement is None or choice.updated_at != announcement.updated_at or announcement.announced_at > now:
             to_announce.append(choice)
-        elif now - announcement.announced_at < notice:
+        elif now < max(announcement.ends_after, announcement.announced_at + notice):
+            # A notice that was shortened since does not take back what was promised.
             waiting.append(choice)
         else:
             due.append(choice)

@@ -26,6 +26,7 @@ _RESERVE_SECONDS = 5.0
 # Ages are differences between the API's clock and ours.
 _MOST_SKEW_SECONDS = 300.0
 _REPORTED_CHOICES = 100
+_WHY_CHARACTERS = 200
 
 
 class SweepError(Exception):
@@ -60,6 +61,7 @@ class Sweep:
         self._queues = runtime.queues
         self._bus = runtime.bus
         self._executor = runtime.executor
+        self._reason_to_stop = runtime.reason_to_stop
         self._keys = keys
         self._redact = redact
         self._announcements = announcements
@@ -75,10 +77,15 @@ class Sweep:
         selection = Selection()
         for session in listing:
             selection.add(session, policy, now, self._protect_tag)
+        if not listing.complete and not policy.dry_run:
+            # What was not seen might protect what was: a later showing of a session, or its share of the whole.
+            raise SweepError(f"listing sessions: {listing.end} after {listing.pages} pages; nothing was enqueued")
         check_caps(selection, policy)
         planned = self._plan(policy, selection, now)
         if policy.dry_run:
             return Done(selection, planned, listing, enqueued=0, announced=0)
+        if stopped := self._reason_to_stop():
+            raise SweepError(f"{stopped}; nothing was enqueued")
         self._announce(planned.to_announce, policy, now)
         return Done(selection, planned, listing, self._enqueue(planned.due), len(planned.to_announce))
 
@@ -117,12 +124,23 @@ class Sweep:
         would be ended without a warning."""
         if policy.notify_first is None or self._announcements is None:
             return
-        ends_after = (now + policy.notify_first).isoformat()
-        details = [{"session_id": choice.session_id, "ends_after": ends_after, "why": choice.why} for choice in choices]
+        ends_after = now + policy.notify_first
+        details = [
+            {
+                "session_id": choice.session_id,
+                "ends_after": ends_after.isoformat(),
+                "why": [one_line(self._redact(why), _WHY_CHARACTERS) for why in choice.why],
+            }
+            for choice in choices
+        ]
         self._bus.publish("Devin Session Termination Announced", details)
         remember = self._announcements.add
         # Into a list, so that the first failure is raised here.
-        list(self._executor.map(lambda one: remember(one.session_id, Announcement(now, one.updated_at)), choices))
+        list(
+            self._executor.map(
+                lambda one: remember(one.session_id, Announcement(now, ends_after, one.updated_at)), choices
+            )
+        )
 
     def _enqueue(self, choices: tuple[Choice, ...]) -> int:
         """Send each to the work queue, with the condition that it was not used since it was listed."""
@@ -147,21 +165,24 @@ def _check_clock(date: str | None, now: datetime) -> None:
     """Refuse to judge ages if the API's clock and ours differ by more than minutes."""
     try:
         theirs = parsedate_to_datetime(date or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return  # it does not say
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
-    skew = abs((theirs - now).total_seconds())
+    skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
     if skew > _MOST_SKEW_SECONDS:
         raise SweepError(f"the API's clock and this one differ by {skew:.0f} s, so ages mean nothing; nothing enqueued")
 
 
-def report(done: Done, policy: Policy) -> dict[str, Any]:
-    """A sweep as plain JSON: counts for each reason, the chosen with their why (the first hundred), caps and mode."""
+def report(done: Done, policy: Policy, redact: Redactor) -> dict[str, Any]:
+    """A sweep as plain JSON: counts for each reason, the chosen with their why (the first hundred), caps and mode.
+    What the API said of them is made fit to be read by others."""
 
     def told(choices: tuple[Choice, ...]) -> list[dict[str, Any]]:
         return [
-            {"session_id": choice.session_id, "updated_at": choice.updated_at.isoformat(), "why": list(choice.why)}
+            {
+                "session_id": choice.session_id,
+                "updated_at": choice.updated_at.isoformat(),
+                "why": [one_line(redact(why), _WHY_CHARACTERS) for why in choice.why],
+            }
             for choice in choices[:_REPORTED_CHOICES]
         ]
 

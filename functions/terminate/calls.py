@@ -52,6 +52,7 @@ class Calls:
         self._seconds_left = seconds_left
         self._halt = halt
         self._statuses: list[int] = []
+        self._bad_key_is_403 = False
         self.latencies: list[float] = []
 
     def terminate(self, session_id: str) -> Reply:
@@ -80,16 +81,20 @@ class Calls:
             retry_after=parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC)),
         )
 
+    def ensure_going(self) -> None:
+        """Raises UnsettledError if no further call may begin."""
+        if self._halt is not None:
+            raise UnsettledError(self._halt)
+
     def reconsidered(self, verdict: Verdict) -> Verdict:
         """The verdict in the light of all calls: if each was answered 403 by a version of the API that has no 401,
         it is not the session that is forbidden, it is the key that is bad."""
-        if verdict.outcome is not Outcome.FORBIDDEN or set(self._statuses) != {403}:
-            return verdict
-        if not bad_key_is_403(self._keys.current()):
+        if verdict.outcome is not Outcome.FORBIDDEN or set(self._statuses) != {403} or not self._bad_key_is_403:
             return verdict
         return replace(verdict, outcome=Outcome.UNAUTHORIZED, detail=_BAD_KEY)
 
     def _authorised(self, send: Callable[[str, float], Reply]) -> Reply:
+        self.ensure_going()
         try:
             reply = self._keys.call(lambda key: self._send(send, key))
         except ApiKeyError as error:
@@ -108,8 +113,7 @@ class Calls:
         return reply
 
     def _send(self, send: Callable[[str, float], Reply], key: str) -> Reply:
-        if self._halt is not None:
-            raise UnsettledError(self._halt)
+        self.ensure_going()
         seconds = min(self._seconds_left(), CALL_SECONDS)
         if seconds < _SHORTEST_CALL_SECONDS:
             raise UnsettledError(Verdict(Outcome.RETRY, detail="not enough time left in this invocation"))
@@ -120,4 +124,5 @@ class Calls:
             raise UnsettledError(Verdict(Outcome.RETRY, detail=str(error))) from None
         self.latencies.append((time.monotonic() - started) * 1000)
         self._statuses.append(reply.status)
+        self._bad_key_is_403 = bad_key_is_403(key)
         return reply

@@ -55,6 +55,7 @@ def _spared(
 
 def _terminate(session_id: str, calls: Calls, status: str | None, *, redelivered: bool, dry_run: bool) -> Verdict:
     if dry_run:
+        calls.ensure_going()
         return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
     reply = calls.terminate(session_id)
     verdict = replace(calls.verdict(reply), session_status=status)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 import pytest_socket
 import responses
@@ -15,8 +16,9 @@ from moto import mock_aws
 from moto.backends import get_backend
 
 from runtime import runtime_for
+from sweep import handler as sweep_handler
 from terminate import handler
-from tests.unit.world import API, Api, World
+from tests.unit.world import ORG_ID, SESSIONS, SWITCH, TABLE, V3_KEY, Api, Aws, World, client
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def _no_sockets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _moto() -> Iterator[None]:
+def _moto() -> Iterator[Aws]:
     # Once for all tests: starting it anew throws away the service models that boto3 has read, a tenth of a second each.
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -36,22 +38,29 @@ def _moto() -> Iterator[None]:
         for name in ("AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL"):
             patch.delenv(name, raising=False)
         with mock_aws():
-            yield
+            watching = Aws()
+            session = boto3.Session()
+            # Every client takes its handlers from its session when it is made.
+            session.events.register("before-call", watching.before_call)  # type: ignore[arg-type]
+            patch.setattr(boto3, "DEFAULT_SESSION", session)
+            yield watching
 
 
 @pytest.fixture
-def aws(_moto: None) -> None:
-    """Empty queues and secrets."""
-    for service in ("sqs", "secretsmanager"):
+def aws(_moto: Aws) -> Aws:
+    """Empty queues, secrets, parameters, tables and buses."""
+    for service in ("sqs", "secretsmanager", "ssm", "dynamodb", "events"):
         get_backend(service).reset()
+    _moto.forget()
+    return _moto
 
 
 @pytest.fixture
-def api(aws: None) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
+def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
     scripted = Api()
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         for method in (responses.DELETE, responses.GET):
-            mock.add_callback(method, re.compile(re.escape(API) + r"/v1/sessions/devin-[\w-]+"), scripted.respond)
+            mock.add_callback(method, SESSIONS, scripted.respond)
         yield scripted
 
 
@@ -65,18 +74,52 @@ class _Stdout:
         sys.stdout.flush()
 
 
+def _client(service: str, *, config: Any) -> Any:
+    return client(service, config.max_pool_connections)
+
+
 @pytest.fixture
-def world(api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    made = World(api)
+def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    made = World(api, aws)
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
     # One worker, so that the order of calls is the order of ids; tests of concurrency ask for more.
     monkeypatch.setenv("MAX_WORKERS", "1")
     runtime_for.cache_clear()
-    for stream_handler in handler.logger.handlers:
+    for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
+    monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
+    monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
+    made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()
+    # Powertools shares them between all that count in one process, where the functions have one each.
+    sweep_handler.metrics.clear_metrics()
+
+
+@pytest.fixture
+def v3(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The world with a key of v3, and an organisation."""
+    world.secrets.put_secret_value(SecretId=world.secret, SecretString=V3_KEY)
+    monkeypatch.setenv("DEVIN_ORG_ID", ORG_ID)
+    return world
+
+
+@pytest.fixture
+def switch(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The world with a stop switch, which says go and is looked at anew every time."""
+    monkeypatch.setenv("STOP_SWITCH_PARAMETER", SWITCH)
+    monkeypatch.setattr("stop_switch.SWITCH_CACHE_SECONDS", 0)
+    world.switch("go")
+    return world
+
+
+@pytest.fixture
+def table(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The world with a table of announcements."""
+    monkeypatch.setenv("ANNOUNCEMENTS_TABLE", TABLE)
+    world.make_table()
+    return world
 
 
 @pytest.fixture
@@ -88,3 +131,19 @@ def log(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]
         return [line for line in found if "_aws" not in line]
 
     return lines
+
+
+@pytest.fixture
+def counted(capsys: pytest.CaptureFixture[str]) -> Callable[[], dict[str, float]]:
+    """The metrics published so far, by name, added up; latencies apart."""
+
+    def sums() -> dict[str, float]:
+        blobs = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+        found: dict[str, float] = {}
+        for blob in blobs:
+            for metric in blob["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                found[metric["Name"]] = found.get(metric["Name"], 0) + sum(blob[metric["Name"]])
+        found.pop("api_latency", None)
+        return found
+
+    return sums

@@ -1,15 +1,16 @@
-"""The sample events under tests/events: each is read as what it is a sample of."""
+"""The samples under tests/events, events and policies: each is read as what it is a sample of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweep.policy import Policy, parse_policy
 from terminate.events import Item, Message, Request, is_batch, read_event, read_record
 
 SAMPLES = Path(__file__).resolve().parent.parent / "events"
@@ -46,6 +47,21 @@ EXPECTED: dict[str, list[Asked]] = {
     "sqs-unusable.json": [("sqs", 1, [None]), ("sqs", 1, [None]), ("sqs", 1, [*ids(2), None])],
 }
 
+# The event of `sweep` is a policy.
+POLICIES = {
+    "sweep-big-spenders.json": Policy(
+        statuses=("waiting_for_user",),
+        min_acus=20,
+        idle_for=timedelta(hours=12),
+        notify_first=timedelta(days=1),
+        dry_run=False,
+    ),
+    "sweep-idle-overnight.json": Policy(idle_for=timedelta(hours=12), without_tags=("long-running",), dry_run=True),
+    "sweep-nightly-experiments.json": Policy(
+        tags=("nightly",), idle_for=timedelta(hours=6), max_sessions=200, dry_run=False
+    ),
+}
+
 
 def load(name: str) -> Any:
     return json.loads((SAMPLES / name).read_text(encoding="utf-8"))
@@ -62,7 +78,7 @@ def summary(message: Message) -> Asked:
 
 
 def test_every_sample_is_expected() -> None:
-    assert {path.name for path in SAMPLES.iterdir()} == EXPECTED.keys()
+    assert {path.name for path in SAMPLES.iterdir()} == EXPECTED.keys() | POLICIES.keys()
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -71,6 +87,17 @@ def test_sample_asks_for_what_it_says(name: str) -> None:
     assert is_batch(event) == name.startswith("sqs-")
     messages = [read_record(record) for record in event["Records"]] if is_batch(event) else [read_event(event)]
     assert [summary(message) for message in messages] == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_sample_policy_says_what_it_seems_to_say(name: str) -> None:
+    assert parse_policy(load(name)) == POLICIES[name]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_readme_shows_the_sample_policies_as_they_are(name: str) -> None:
+    readme = (SAMPLES.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert json.dumps(load(name)) in readme
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED if name.startswith("sqs-")])

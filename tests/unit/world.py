@@ -1,23 +1,47 @@
-"""A world around the function: SQS and Secrets Manager in memory, an API that says what a test wants, no sockets."""
+"""A world around the functions: AWS in memory, an API that says what a test wants, no sockets."""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
 from requests import PreparedRequest
 
+from sweep import handler as sweep_handler
 from terminate import handler
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
 KEY = "apk_canary-0123456789"
+V3_KEY = "cog_canary-0123456789"
+ORG_ID = "org-abc123def456"
 API = "http://127.0.0.1:9"
+# Whatever is under these paths is answered by `Api`, and nothing else is.
+SESSIONS = re.compile(re.escape(API) + rf"(/v1|/v3/organizations/{ORG_ID})/sessions(/devin-[\w-]+)?(\?.*)?$")
+NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+DAYS = timedelta(days=1)
 Answer = tuple[int, dict[str, str], str]
+
+
+@cache
+def client(service: str, workers: int | None = None) -> Any:
+    """A client, with so many connections: made once for all tests, because to make one takes longer than most tests."""
+    return boto3.client(service, config=Config(max_pool_connections=workers or 1))  # type: ignore[call-overload]
 
 
 def answer(status: int, body: object = "", **headers: str) -> Answer:
@@ -30,7 +54,21 @@ TERMINATED = answer(200, {"detail": "Session terminated successfully"})
 NOT_VALID = answer(
     422, {"detail": [{"loc": ["path", "session_id"], "msg": "session has exited", "type": "value_error"}]}
 )
+# What the fixtures call the stop switch's parameter and the table of announcements.
+SWITCH = "/devin-session-cleanup/stop-switch"
+TABLE = "announcements"
+
 UNAUTHORIZED = answer(401, {"detail": "Unauthorized"})
+
+
+def problem(status: int, title: str, detail: str) -> Answer:
+    """An error of v3."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    return answer(status, body, Content_Type="application/problem+json")
+
+
+# A wrong key of v3.
+NO_ACCESS = problem(403, "Forbidden", "The key does not give access to this organization.")
 
 
 def session(status: str = "working", updated_at: str = "2026-11-01T00:00:00Z") -> Answer:
@@ -41,12 +79,65 @@ def session(status: str = "working", updated_at: str = "2026-11-01T00:00:00Z") -
     )
 
 
+def stale(session_id: str = "devin-1", *, idle: timedelta = 5 * DAYS, **fields: Any) -> dict[str, Any]:
+    """A session as v1 lists it, created a day before it was last used, `idle` before NOW; `fields` replace some."""
+    updated_at = NOW - idle
+    return {
+        "session_id": session_id,
+        "status": "Waiting for somebody",
+        "status_enum": "blocked",
+        "created_at": (updated_at - DAYS).isoformat(),
+        "updated_at": updated_at.isoformat(),
+        "title": "Nightly upgrade",
+        "tags": ["nightly"],
+        "requesting_user_email": "ann@example.com",
+        "pull_request": None,
+    } | fields
+
+
+def stale_v3(session_id: str = "devin-1", *, idle: timedelta = 5 * DAYS, **fields: Any) -> dict[str, Any]:
+    """The like as v3 lists it."""
+    updated_at = int((NOW - idle).timestamp())
+    return {
+        "session_id": session_id,
+        "org_id": ORG_ID,
+        "status": "running",
+        "status_detail": "waiting_for_user",
+        "created_at": updated_at - 86_400,
+        "updated_at": updated_at,
+        "acus_consumed": 2.5,
+        "tags": ["nightly"],
+        "title": "Nightly upgrade",
+        "url": f"https://app.devin.ai/sessions/{session_id}",
+        "user_id": "user-ann",
+        "pull_requests": [],
+    } | fields
+
+
+def page(*sessions: object, **fields: Any) -> Answer:
+    """A page of v1."""
+    return answer(200, {"sessions": list(sessions)} | fields)
+
+
+def page_v3(*sessions: object, following: str | None = None, **fields: Any) -> Answer:
+    """A page of v3, with the cursor of the one after it."""
+    return answer(
+        200, {"items": list(sessions), "end_cursor": following, "has_next_page": following is not None} | fields
+    )
+
+
 @dataclass
 class Api:
-    """The Devin API as a test scripts it: answers by method and id, the last one repeated; 200 unless told."""
+    """The Devin API as a test scripts it: answers by method and id, the last one repeated; 200 unless told.
+
+    Reading and listing go by `sessions`, what the API lists by id, unless they are scripted; `LIST` with the id `""`
+    scripts pages. `calls` have a listing's query in place of an id.
+    """
 
     scripts: dict[tuple[str, str], list[Answer | Exception]] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     good_keys: set[str] | None = None
     before: Callable[[], object] = lambda: None
@@ -55,23 +146,92 @@ class Api:
     def on(self, method: str, session_id: str, *answers: Answer | Exception) -> None:
         self.scripts[method, session_id] = list(answers)
 
+    def have(self, *sessions: dict[str, Any]) -> None:
+        """Let these be all the sessions there are; ids without prefix are read with it."""
+        self.sessions = {f"devin-{one['session_id'].removeprefix('devin-')}": one for one in sessions}
+
     def deleted(self) -> list[str]:
         return [session_id for method, session_id in self.calls if method == "DELETE"]
 
+    def listed(self) -> list[str]:
+        """The queries of the pages that were asked for."""
+        return [query for method, query in self.calls if method == "LIST"]
+
     def respond(self, request: PreparedRequest) -> Answer:
         self.before()
-        session_id = (request.url or "").rsplit("/", 1)[-1]
+        url = urlsplit(request.url or "")
+        found = SESSIONS.match(request.url or "")
+        session_id = found[2].removeprefix("/") if found is not None and found[2] else ""
+        method = (request.method or "") if session_id else "LIST"
         with self._lock:
             key = str(request.headers["Authorization"]).removeprefix("Bearer ")
-            self.calls.append((request.method or "", session_id))
+            self.calls.append((method, session_id or url.query))
+            self.urls.append((request.url or "").removeprefix(API))
             self.keys.append(key)
             if self.good_keys is not None and key not in self.good_keys:
-                return UNAUTHORIZED
-            script = self.scripts.get((request.method or "", session_id), [TERMINATED])
+                return NO_ACCESS if url.path.startswith("/v3/") else UNAUTHORIZED
+            script = self.scripts.get((method, session_id)) or [
+                self._unscripted(method, session_id, url.path, url.query)
+            ]
             said = script.pop(0) if len(script) > 1 else script[0]
         if isinstance(said, Exception):
             raise said
         return said
+
+    def _unscripted(self, method: str, session_id: str, path: str, query: str) -> Answer:
+        if method == "GET" and session_id in self.sessions:
+            return answer(200, self.sessions[session_id])
+        if method != "LIST":
+            return TERMINATED
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
+        everything = list(self.sessions.values())
+        if path.startswith("/v1/"):
+            start, limit = int(asked["offset"]), int(asked["limit"])
+            return page(*everything[start : start + limit])
+        start, limit = int(asked.get("after", "cursor-0").removeprefix("cursor-")), int(asked["first"])
+        end = start + limit
+        return page_v3(*everything[start:end], following=f"cursor-{end}" if end < len(everything) else None)
+
+
+@dataclass
+class Aws:
+    """The calls that went to AWS, as `<service>.<Operation>` with their parameters, and what a test makes of them;
+    `published` are the entries of events that the bus took.
+
+    A fault is an exception to raise, or a function that is given the parameters and answers with what the operation
+    returns, or with None to let it be carried out.
+    """
+
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    faults: dict[str, Exception | Callable[[dict[str, Any]], object]] = field(default_factory=dict)
+    published: list[dict[str, Any]] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Start over."""
+        self.calls.clear()
+        self.faults.clear()
+        self.published.clear()
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def fail(self, operation: str, code: str = "AccessDeniedException") -> None:
+        """Have every call of `<service>.<Operation>` fail with this error code."""
+        self.faults[operation] = ClientError({"Error": {"Code": code, "Message": "no"}}, operation.partition(".")[2])
+
+    def before_call(self, model: Any, params: dict[str, Any], **_: object) -> object:
+        """Botocore's event of that name."""
+        name = f"{model.service_model.service_name}.{model.name}"
+        body = params["body"]
+        given = json.loads(body) if isinstance(body, (str, bytes)) and body[:1] in ("{", b"{") else {}
+        self.calls.append((name, given))
+        fault = self.faults.get(name)
+        if isinstance(fault, Exception):
+            raise fault
+        answered = fault(given) if fault is not None else None
+        if name == "events.PutEvents" and answered is None:
+            self.published += given["Entries"]
+        return None if answered is None else (SimpleNamespace(status_code=200), answered)
 
 
 class Context(SimpleNamespace):
@@ -87,12 +247,15 @@ class Context(SimpleNamespace):
 
 
 class World:
-    """Queues, secret, API and function; what a test does and looks at."""
+    """Queues, secret, API and functions; what a test does and looks at. `now` is the time that the sweep sees."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, aws: Aws) -> None:
         self.api = api
-        self.sqs = boto3.client("sqs")
-        self.secrets = boto3.client("secretsmanager")
+        self.aws = aws
+        self.now = NOW
+        self.sqs: SQSClient = client("sqs")
+        self.secrets: SecretsManagerClient = client("secretsmanager")
+        self.dynamodb: DynamoDBClient = client("dynamodb")
         self.dead_letter_queue = self.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
         self.work_queue = self.sqs.create_queue(QueueName="work", Attributes={"VisibilityTimeout": "420"})["QueueUrl"]
         self.secret = self.secrets.create_secret(Name="key", SecretString=KEY)["ARN"]
@@ -138,6 +301,39 @@ class World:
 
     def invoke(self, event: object) -> Any:
         return handler.lambda_handler(event, self.context)  # type: ignore[arg-type]
+
+    def sweep(self, **policy: Any) -> dict[str, Any]:
+        """Invoke the sweep with this policy."""
+        return sweep_handler.lambda_handler(policy, self.context)  # type: ignore[arg-type]
+
+    def enqueued(self) -> list[dict[str, Any]]:
+        """Bodies of the messages in the work queue by session id; they are received, so only once."""
+        bodies = [json.loads(message["Body"]) for message in self.receive(self.work_queue)]
+        return sorted(bodies, key=lambda body: str(body["session_id"]))
+
+    def switch(self, value: str) -> None:
+        """Set the stop switch."""
+        client("ssm").put_parameter(Name=SWITCH, Value=value, Type="String", Overwrite=True)
+
+    def make_table(self) -> None:
+        """The table of announcements."""
+        self.dynamodb.create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "subject", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "subject", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+
+    def remembered(self) -> list[dict[str, Any]]:
+        """The items of the table of announcements."""
+        return list(self.dynamodb.scan(TableName=TABLE)["Items"])
+
+    def heard(self, detail_type: str) -> list[dict[str, Any]]:
+        """Details of the events of this type since this was last asked, in the order of their session ids."""
+        entries, self.aws.published[:] = list(self.aws.published), []
+        assert {entry["Source"] for entry in entries} <= {"devin-session-cleanup"}
+        details = [json.loads(entry["Detail"]) for entry in entries if entry["DetailType"] == detail_type]
+        return sorted(details, key=lambda detail: str(detail.get("session_id")))
 
     def dead_letters(self) -> list[tuple[str, dict[str, str]]]:
         """Bodies and attributes, in the order of their session ids; they are received, so only once."""

@@ -277,15 +277,18 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
     give_up = time.monotonic() + seconds
     try:
         addresses = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise urllib3.exceptions.NameResolutionError(connection.host, connection, error) from error
+    except (socket.gaierror, UnicodeError) as error:  # the latter for a name that no resolver could be asked for
+        reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+        raise urllib3.exceptions.NameResolutionError(connection.host, connection, reason) from reason
     failure: OSError = TimeoutError("no address answered in time")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         left = give_up - time.monotonic()
         if left <= 0:
             break
-        sock = socket.socket(family, kind, protocol)
+        sock = None
         try:
+            # Fails if the machine has no such protocol, as one without IPv6.
+            sock = socket.socket(family, kind, protocol)
             for option in connection.socket_options or ():
                 sock.setsockopt(*option)
             # Those that come after it get their share.
@@ -294,7 +297,8 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
             sock.settimeout(left)
             return sock
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             failure = error
     if isinstance(failure, TimeoutError):
         raise urllib3.exceptions.ConnectTimeoutError(connection, str(failure)) from failure

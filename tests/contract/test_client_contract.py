@@ -1,0 +1,361 @@
+"""The client asks for nothing that the contract file does not list, and understands all the answers that it lists."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openapi_core import OpenAPI
+from openapi_core.testing import MockRequest
+
+from devin.api_key import ApiKeyError
+from devin.client import DevinClient, Session, error_detail
+from devin.transport import Reply, Transport
+from infra.local.standin import Fault, StandIn
+from infra.local.standin.sessions import ORG_ID
+from tests.contract.caller import V1_KEY, V3_KEY
+
+CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
+KEYS = {"v1": V1_KEY, "v3": V3_KEY}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The client's operations: what the contract calls them, method and path included.
+OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, item in CONTRACT["paths"].items()
+    for method, operation in item.items()
+    if not operation["operationId"].startswith("list_")
+}
+session_ids = st.from_regex(r"devin-[A-Za-z0-9_-]{1,122}", fullmatch=True)
+few_examples = settings(
+    max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def client(url: str, *, org_id: str | None = ORG_ID, archive: bool = False) -> DevinClient:
+    return DevinClient(Transport(url), org_id=org_id, archive=archive)
+
+
+def perform(caller: DevinClient, operation: str, session_id: str = "devin-a") -> tuple[Reply, Session | None]:
+    """One of OPERATIONS, as the client makes it; a terminate has no session."""
+    name, _, version = operation.split("_")
+    if name == "get":
+        return caller.get(session_id, key=KEYS[version], seconds=5)
+    return caller.terminate(session_id, key=KEYS[version], seconds=5), None
+
+
+@dataclass
+class Recorder:
+    """A server that answers every request with an empty 200: what came over the wire, and where to send it."""
+
+    url: str
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Recorder]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def handle_any(self) -> None:
+            # Twice the same header would be lost in a dictionary.
+            assert len(set(self.headers.keys())) == len(self.headers)
+            recorded.requests.append((self.command, self.path, dict(self.headers)))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_DELETE = handle_any  # noqa: N815 - the base class calls them so
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        # Its threads end with the client's connections, which the client closes only when it is collected.
+        server.block_on_close = False
+        recorded = Recorder(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield recorded
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_request_is_one_of_the_contract(recorder: Recorder, operation: str, archive: bool) -> None:
+    method, path, description = OPERATIONS[operation]
+    contract = OpenAPI.from_dict({**CONTRACT, "servers": [{"url": recorder.url}]})
+    caller = client(recorder.url, archive=archive)
+
+    @few_examples
+    @given(session_id=session_ids)
+    def send(session_id: str) -> None:
+        perform(caller, operation, session_id)
+        sent_method, target, headers = recorder.requests[-1]
+        sent = urlsplit(target)
+
+        assert sent_method == method
+        assert sent.path == path.format(org_id=ORG_ID, session_id=session_id, devin_id=session_id)
+        query = parse_qs(sent.query, strict_parsing=bool(sent.query))
+        # openapi-core does not look at parameters that the contract does not know.
+        assert query.keys() <= {known["name"] for known in description["parameters"] if known["in"] == "query"}
+        assert query == ({"archive": ["true"]} if archive and operation == "terminate_session_v3" else {})
+        contract.validate_request(
+            MockRequest(
+                recorder.url,
+                method,
+                sent.path,
+                args={name: value for name, (value,) in query.items()},
+                headers=headers,
+            )
+        )
+        assert headers == {
+            "Host": urlsplit(recorder.url).netloc,
+            "Authorization": f"Bearer {KEYS[operation[-2:]]}",
+            "User-Agent": "devin-session-cleanup",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+        } | ({"Content-Length": "0"} if method == "DELETE" else {})
+
+    send()
+
+
+instants = st.datetimes(
+    min_value=datetime(1, 1, 2),  # noqa: DTZ001 - the zone is the next argument's
+    max_value=datetime(9999, 12, 30),  # noqa: DTZ001
+    timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+
+
+def anything() -> st.SearchStrategy[Any]:
+    return st.none() | st.text() | st.dictionaries(st.text(), st.integers(), max_size=2)
+
+
+def objects(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    fields = {name: values(one) for name, one in schema.get("properties", {}).items()}
+    required = {name: fields.pop(name) for name in schema.get("required", [])}
+    # An API grows fields without notice.
+    return st.fixed_dictionaries(required, optional={**fields, "unheard_of": anything()})
+
+
+KINDS: dict[str, Callable[[dict[str, Any]], st.SearchStrategy[Any]]] = {
+    "object": objects,
+    "array": lambda schema: st.lists(values(schema["items"]), max_size=3),
+    "string": lambda schema: instants.map(datetime.isoformat) if schema.get("format") == "date-time" else st.text(),
+    "integer": lambda _: st.integers() | st.integers(0, 2**31),
+    "number": lambda _: st.floats(allow_nan=False, allow_infinity=False),
+    "boolean": lambda _: st.booleans(),
+    "null": lambda _: st.none(),
+}
+
+
+def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """What a schema of the contract admits, in the JSON Schema words that the contract uses."""
+    if "$ref" in schema:
+        return values(CONTRACT["components"]["schemas"][schema["$ref"].rsplit("/", 1)[-1]])
+    if "anyOf" in schema:
+        return st.one_of([values(one) for one in schema["anyOf"]])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if not schema:
+        return anything()
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return st.one_of([KINDS[kind](schema) for kind in kinds])
+
+
+ANSWERS = [
+    pytest.param(operation, int(status), content_type, media.get("schema"), id=f"{operation}-{status}-{content_type}")
+    for operation, (_, _, description) in OPERATIONS.items()
+    for status, answer in description["responses"].items()
+    for content_type, media in answer.get("content", {"text/plain": {}}).items()
+]
+
+
+@pytest.fixture(scope="module")
+def puppet() -> Iterator[StandIn]:
+    """One stand-in for all scripted answers."""
+    with StandIn() as standin:
+        yield standin
+
+
+@pytest.mark.parametrize(("operation", "status", "content_type", "schema"), ANSWERS)
+def test_every_answer_of_the_contract_is_understood(
+    puppet: StandIn, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
+) -> None:
+    caller = client(puppet.url)
+    bodies = st.text() if schema is None else values(schema).map(json.dumps)
+
+    @few_examples
+    @given(body=bodies)
+    def read(body: str) -> None:
+        puppet.clear_faults()
+        puppet.script(Fault(status=status, headers={"Content-Type": content_type}, body=body))
+
+        reply, session = perform(caller, operation)
+
+        assert (reply.status, reply.body.decode()) == (status, body)
+        assert reply.headers["content-type"] == content_type
+        if status == 200:
+            fields = json.loads(body)
+            assert session == (meaning(fields) if operation.startswith("get_") else None)
+        else:
+            assert session is None
+            said = error_detail(reply.body) or ""
+            assert all(text in said for text in told(body))
+
+    read()
+
+
+def meaning(fields: dict[str, Any]) -> Session:
+    """A SessionV1 or SessionV3, read by the contract's words alone."""
+    if "org_id" in fields:
+        try:
+            updated_at = EPOCH + timedelta(seconds=fields["updated_at"])
+        except OverflowError:
+            return Session(fields["status"], fields["status"] == "exit", None)
+        return Session(fields["status"], fields["status"] == "exit", updated_at)
+    status = fields.get("status_enum") or fields["status"] or None
+    return Session(status, status in {"finished", "expired"}, datetime.fromisoformat(fields["updated_at"]))
+
+
+def told(body: str) -> list[str]:
+    """What an error has to say for itself, in each of the contract's shapes."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        return [body.strip()]
+    if not isinstance(fields, dict):
+        return []
+    detail = fields.get("detail", "")
+    if isinstance(detail, list):
+        return [str(text) for item in detail for text in (*item["loc"], item["msg"])]
+    return [detail, fields.get("title", "")]
+
+
+@pytest.mark.parametrize(
+    ("status", "exited"),
+    [
+        ("finished", True),
+        ("expired", True),
+        ("stopped", True),
+        ("Terminated", True),
+        ("running", False),
+        ("RUNNING finished", False),
+        ("", False),
+    ],
+)
+def test_without_a_status_enum_the_free_text_tells_whether_a_v1_session_has_exited(
+    puppet: StandIn, status: str, exited: bool
+) -> None:
+    fields = {"session_id": "devin-a", "status": status, "status_enum": None, "created_at": "", "updated_at": "soon"}
+    puppet.clear_faults()
+    puppet.script(Fault(status=200, body=json.dumps(fields)))
+
+    _, session = perform(client(puppet.url), "get_session_v1")
+
+    assert session == Session(status or None, exited, None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'"text"', b"<html>", b"\xff\xfe{", b'{"status":', b"[" * 100_000, b"9" * 10_000]
+)
+def test_a_200_that_holds_no_session_is_none(puppet: StandIn, body: bytes) -> None:
+    puppet.clear_faults()
+    puppet.script(Fault(status=200, body=body))
+
+    reply, session = perform(client(puppet.url), "get_session_v3")
+
+    assert (reply.status, reply.body, session) == (200, body, None)
+
+
+@pytest.mark.parametrize(
+    "updated_at", ["1e400", "NaN", "-Infinity", "1e300", "9" * 5000, '"9999-12-31T23:59:59-01:00"']
+)
+def test_a_moment_that_cannot_be_told_is_unknown(puppet: StandIn, updated_at: str) -> None:
+    puppet.clear_faults()
+    puppet.script(Fault(status=200, body=f'{{"status": "running", "updated_at": {updated_at}}}'))
+
+    _, session = perform(client(puppet.url), "get_session_v3")
+
+    # Python reads no number of so many digits: then the whole body is unreadable.
+    assert session == (None if updated_at == "9" * 5000 else Session("running", exited=False, updated_at=None))
+
+
+@pytest.mark.parametrize("version", KEYS)
+def test_a_terminated_session_is_over(api: StandIn, version: str) -> None:
+    api.add_sessions("devin-a", "devin-b")
+
+    reply, _ = perform(client(api.url), f"terminate_session_{version}")
+    _, ended = perform(client(api.url), f"get_session_{version}")
+    _, other = perform(client(api.url), f"get_session_{version}", "devin-b")
+
+    assert reply.status == 200
+    assert api.session("devin-a").exited
+    assert not api.session("devin-b").exited
+    assert ended is not None
+    assert other is not None
+    assert (ended.exited, other.exited) == (True, False)
+
+
+@pytest.mark.parametrize("version", KEYS)
+def test_a_session_is_read_with_its_moment_in_utc(api: StandIn, version: str) -> None:
+    moment = datetime(2026, 11, 2, 12, tzinfo=timezone(timedelta(hours=2)))
+    api.add_sessions("devin-a", created_at=moment, updated_at=moment, bare_id=True)
+
+    _, session = perform(client(api.url), f"get_session_{version}")
+
+    assert session is not None
+    assert session.updated_at == moment
+    assert session.updated_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(("version", "archived"), [("v1", False), ("v3", True)])
+def test_only_v3_archives(api: StandIn, version: str, archived: bool) -> None:
+    api.add_sessions("devin-a")
+
+    perform(client(api.url, archive=True), f"terminate_session_{version}")
+
+    assert api.session("devin-a").exited
+    assert api.session("devin-a").is_archived == archived
+
+
+@pytest.mark.parametrize(
+    ("version", "session_id", "status", "detail"),
+    [
+        ("v1", "devin-over", 422, "path.session_id: The session has exited already"),
+        ("v1", "devin-unknown", 404, "Session not found"),
+        ("v3", "devin-over", 409, "Conflict: The session has exited already."),
+        ("v3", "devin-unknown", 404, "Not Found: There is no such session."),
+        ("v3", "devin-foreign", 403, "Forbidden: The session does not belong to this organization."),
+    ],
+)
+def test_a_refusal_says_why(api: StandIn, version: str, session_id: str, status: int, detail: str) -> None:
+    api.add_sessions("devin-over", status="exit")
+    api.add_sessions("devin-foreign", org_id="org-other")
+
+    reply, _ = perform(client(api.url), f"terminate_session_{version}", session_id)
+
+    assert (reply.status, error_detail(reply.body)) == (status, detail)
+
+
+def test_a_v3_key_without_an_organisation_calls_nothing(api: StandIn) -> None:
+    caller = client(api.url, org_id=None)
+
+    for operation in ("terminate_session_v3", "get_session_v3"):
+        with pytest.raises(ApiKeyError, match="DEVIN_ORG_ID"):
+            perform(caller, operation)
+
+    assert api.calls() == []

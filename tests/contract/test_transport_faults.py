@@ -1,0 +1,761 @@
+"""Whatever goes wrong between here and the API: a call ends in bounded time and memory, with a whole reply or with a
+TransportError, and the key goes nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import socket
+import socketserver
+import threading
+import time
+import traceback
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from devin.api_key import ApiKeys
+from devin.client import DevinClient
+from devin.transport import Reply, Transport, TransportError
+from infra.local.standin import Fault, StandIn, faults, fingerprint
+from redaction import Redactor
+from terminate.calls import Calls
+from terminate.outcomes import Outcome
+from terminate.termination import end_session
+from tests.contract.caller import V1_KEY
+
+PATH = "/v1/sessions/devin-a"
+KEEP_BYTES = 100_000
+# What a fault that would last for ever is cut short by. A machine may be so busy that not even the request is sent by
+# then; where that would make a difference, a call is given PATIENT_SECONDS.
+SHORT_SECONDS = 0.25
+PATIENT_SECONDS = 1.0
+# What no call may exceed, on however busy a machine.
+BOUND_SECONDS = 10
+ABOUT_BYTES = 48 * 1024 * 1024
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+EMPTY = b"Content-Length: 0\r\n\r\n"
+
+
+def call(transport: Transport, method: str = "DELETE", *, seconds: float = 5) -> Reply:
+    """One call, which has to end before the bound in any case."""
+    started = time.monotonic()
+    try:
+        return transport.request(method, PATH, key=V1_KEY, params=None, seconds=seconds, keep_bytes=KEEP_BYTES)
+    finally:
+        assert time.monotonic() - started < BOUND_SECONDS
+
+
+def failure(transport: Transport, *, seconds: float = 5) -> str:
+    """What is said of a call that has to fail."""
+    with pytest.raises(TransportError) as raised:
+        call(transport, seconds=seconds)
+    return str(raised.value)
+
+
+class RawServer(socketserver.ThreadingTCPServer):
+    """Answers requests with whatever bytes it is told, one answer after the other, the last one again and again.
+
+    An answer is bytes, or pieces that may never end. `keep_alive`: whether another request may follow on a connection.
+    """
+
+    daemon_threads = False
+
+    def __init__(self, *answers: bytes | Callable[[], Iterable[bytes]], keep_alive: bool = False) -> None:
+        self.answers = list(answers)
+        self.keep_alive = keep_alive
+        self.heads: list[str] = []
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _RawHandler)
+        self.netloc = f"127.0.0.1:{self.server_address[1]}"
+        self.transport = Transport(f"http://{self.netloc}")
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.02,)).start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.shutdown()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: a client who has heard enough leaves."""
+
+
+class _RawHandler(socketserver.StreamRequestHandler):
+    server: RawServer
+
+    def handle(self) -> None:
+        while head := self._head():
+            self.server.heads.append(head)
+            answer = self.server.answers[min(len(self.server.heads), len(self.server.answers)) - 1]
+            for piece in [answer] if isinstance(answer, bytes) else answer():
+                self.request.sendall(piece)
+            if not self.server.keep_alive:
+                break
+
+    def _head(self) -> str:
+        """The next request's head; empty once the client has gone."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return ""
+            head += line
+        return head.decode("latin-1")
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority that nobody trusts: its own certificate, and those it has signed."""
+
+    bundle: Path
+    good: Path
+    expired: Path
+    elsewhere: Path
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    directory = tmp_path_factory.mktemp("certificates")
+    made = Authority(*(directory / name for name in ("authority.pem", "good.pem", "expired.pem", "elsewhere.pem")))
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(made.bundle))
+    past = datetime.now(UTC) - timedelta(days=1)
+    for path, certificate in (
+        (made.good, ca.issue_cert("127.0.0.1")),
+        (made.expired, ca.issue_cert("127.0.0.1", not_before=past - timedelta(days=9), not_after=past)),
+        (made.elsewhere, ca.issue_cert("api.devin.ai")),
+    ):
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return made
+
+
+def trusting(url: str, authority: Authority) -> Transport:
+    """A transport to which this authority is one of those it came with."""
+    transport = Transport(url)
+    assert transport._tls is not None
+    transport._tls.load_verify_locations(authority.bundle)
+    return transport
+
+
+@pytest.fixture
+def api(api: StandIn) -> StandIn:
+    """The stand-in of all contract tests, with one session."""
+    api.add_sessions("devin-a")
+    return api
+
+
+@pytest.fixture
+def transport(api: StandIn) -> Transport:
+    return Transport(api.url)
+
+
+@pytest.fixture
+def unanswered() -> Iterator[str]:
+    """Host and port to which a connection never comes about: as many as may wait there are waiting already."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(3)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        for one in waiting:
+            one.close()
+
+
+# Connecting
+
+
+def test_a_refused_connection() -> None:
+    with socket.socket() as bound_but_deaf:
+        bound_but_deaf.bind(("127.0.0.1", 0))
+        assert failure(Transport(f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}")) == "connection refused"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Longer than DNS allows: the resolver says so without asking anyone, with a network or without.
+        ".".join(["a" * 60] * 5) + ".invalid",
+        "a" * 64 + ".invalid",
+        "a..invalid",
+    ],
+)
+def test_a_name_that_does_not_exist(name: str) -> None:
+    assert failure(Transport(f"https://{name}")) == "host name not found"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_does_not_come_about(unanswered: str, scheme: str) -> None:
+    assert failure(Transport(f"{scheme}://{unanswered}"), seconds=SHORT_SECONDS) == "no connection in time"
+
+
+def resolved_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, str]) -> None:
+    """Every host has these addresses from now on: the family, and what stands before and after the colon."""
+
+    def resolve(*args: object, **kwargs: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        del args, kwargs
+        return [
+            (family, socket.SOCK_STREAM, 0, "", (netloc.split(":")[0], int(netloc.split(":")[1])))
+            for family, netloc in addresses
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+def test_many_addresses_that_do_not_answer_take_no_longer_than_one(
+    unanswered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved_to(monkeypatch, *[(socket.AF_INET, unanswered)] * 60)
+    assert failure(Transport("http://many.invalid"), seconds=SHORT_SECONDS) == "no connection in time"
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    api: StandIn, unanswered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved_to(monkeypatch, (socket.AF_INET, unanswered), (socket.AF_INET, urlsplit(api.url).netloc))
+    assert call(Transport("http://two.invalid"), seconds=PATIENT_SECONDS).status == 200
+
+
+def test_an_address_that_this_machine_has_no_protocol_for_is_passed_over(
+    api: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As IPv6 is where it is switched off.
+    netloc = urlsplit(api.url).netloc
+    resolved_to(monkeypatch, (socket.AF_UNSPEC, netloc), (socket.AF_INET, netloc))
+    assert call(Transport("http://two.invalid")).status == 200
+
+
+# TLS
+
+
+@pytest.mark.parametrize("certificate", ["good", "expired", "elsewhere"])
+def test_a_certificate_of_an_unknown_authority_gets_no_request(authority: Authority, certificate: str) -> None:
+    with StandIn(certificate=getattr(authority, certificate)) as api:
+        assert failure(Transport(api.url)) == "TLS failure"
+    assert api.calls() == []
+
+
+@pytest.mark.parametrize("certificate", ["expired", "elsewhere"])
+def test_a_wrong_certificate_of_a_known_authority_gets_no_request(authority: Authority, certificate: str) -> None:
+    with StandIn(certificate=getattr(authority, certificate)) as api:
+        assert failure(trusting(api.url, authority)) == "TLS failure"
+    assert api.calls() == []
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_the_environment_cannot_make_an_authority_known(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, str(authority.bundle))
+    with StandIn(certificate=authority.good) as api:
+        assert failure(Transport(api.url)) == "TLS failure"
+    assert api.calls() == []
+
+
+def test_a_known_authority_is_trusted_and_the_connection_kept(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
+    with StandIn(certificate=authority.good) as api:
+        api.add_sessions("devin-a")
+        transport = trusting(api.url, authority)
+        assert [call(transport, "GET").status, call(transport).status] == [200, 200]
+    assert [one.reused for one in api.calls()] == [False, True]
+
+
+def test_faults_under_tls(authority: Authority) -> None:
+    with StandIn(certificate=authority.good) as api:
+        transport = trusting(api.url, authority)
+        for fault, said in [
+            (Fault(kind="drip", part="head", interval=0.1), "in time"),
+            (Fault(kind="hang"), "in time"),
+            (Fault(kind="reset", part="body"), "closed by the API"),
+            (Fault(kind="endless"), "does not end"),
+        ]:
+            api.clear_faults()
+            api.script(fault)
+            assert failure(transport, seconds=SHORT_SECONDS if said == "in time" else 5).endswith(said)
+
+
+def test_a_server_that_speaks_no_tls(api: StandIn) -> None:
+    assert failure(Transport(api.url.replace("http:", "https:"))) == "TLS failure"
+
+
+def test_a_server_that_keeps_silent_to_a_tls_greeting() -> None:
+    with RawServer(b"") as server:
+        assert failure(Transport(f"https://{server.netloc}"), seconds=SHORT_SECONDS).endswith("in time")
+
+
+# Answers cut short
+
+
+@pytest.mark.parametrize("part", ["start", "head", "body"])
+@pytest.mark.parametrize("kind", ["reset", "close"])
+def test_an_answer_cut_off_on_a_fresh_connection_is_a_failure_and_not_repeated(
+    api: StandIn, transport: Transport, kind: str, part: str
+) -> None:
+    api.script(Fault.from_json({"kind": kind, "part": part}))
+
+    assert failure(transport) in {"connection closed by the API", "response cut short or garbled"}
+    assert len(api.calls()) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        OK + b"Content-Length: 3\r\n\r\n{}",
+        CHUNKED + b"5\r\n{}",
+        CHUNKED + b"2\r\n{}\r\n",
+        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"",
+    ],
+)
+def test_less_than_a_whole_answer_is_none(answer: bytes) -> None:
+    with RawServer(answer) as server:
+        assert failure(server.transport)
+        assert len(server.heads) == 1
+
+
+def test_after_a_failure_the_late_answer_is_not_taken_for_the_next_ones(api: StandIn, transport: Transport) -> None:
+    api.script(Fault(status=503, delay=PATIENT_SECONDS * 2), times=1)
+
+    assert failure(transport, seconds=PATIENT_SECONDS) == "no whole response in time"
+    assert call(transport).status == 200
+    assert [one.reused for one in api.calls()] == [False, False]
+
+
+def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> None:
+    with RawServer(
+        b"HTTP/1.1 500 No\r\n" + EMPTY + OK + EMPTY, b"HTTP/1.1 404 No\r\n" + EMPTY, keep_alive=True
+    ) as server:
+        assert [call(server.transport).status, call(server.transport).status] == [500, 404]
+
+
+# Answers without end
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="hang"),
+        Fault(kind="drip", part="head", interval=0.1),
+        Fault(kind="drip", interval=0.1, status=200, body="x" * 500),
+        Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="close"),
+        Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="chunked"),
+    ],
+)
+def test_an_answer_that_dawdles_is_given_up(api: StandIn, transport: Transport, fault: Fault) -> None:
+    api.script(fault)
+
+    assert failure(transport, seconds=SHORT_SECONDS).endswith("in time")
+    assert len(api.calls()) <= 1
+
+
+def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes]]:
+    return lambda: itertools.chain([beginning], itertools.repeat(piece * (65536 // len(piece))))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(then_for_ever(OK + b"\r\n", b"x"), id="body"),
+        pytest.param(then_for_ever(CHUNKED, b"a\r\n0123456789\r\n"), id="chunks"),
+        pytest.param(then_for_ever(CHUNKED + b"1;", b"x"), id="chunk extension"),
+        pytest.param(then_for_ever(CHUNKED + b"-1\r\n", b"x"), id="chunk of negative size"),
+        pytest.param(then_for_ever(CHUNKED + b"0\r\n", b"X-Filler: x\r\n"), id="trailers"),
+        pytest.param(then_for_ever(OK, b"X-Filler: x\r\n"), id="headers"),
+        pytest.param(then_for_ever(OK + b"X-Filler: ", b"x"), id="header"),
+        pytest.param(then_for_ever(b"HTTP/1.1 200 ", b"x"), id="status line"),
+        pytest.param(then_for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim answers"),
+        pytest.param(then_for_ever(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x"), id="body of a redirect"),
+        pytest.param(then_for_ever(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"x")), id="gzip"),
+    ],
+)
+def test_an_answer_without_end_is_given_up_in_bounded_memory(answer: Callable[[], Iterable[bytes]]) -> None:
+    with RawServer(answer) as server:
+        tracemalloc.start()
+        try:
+            assert failure(server.transport, seconds=SHORT_SECONDS)
+            assert tracemalloc.get_traced_memory()[1] < ABOUT_BYTES
+        finally:
+            tracemalloc.stop()
+        assert len(server.heads) <= 1
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
+    api: StandIn, transport: Transport, framing: str
+) -> None:
+    large = b'{"detail": "%s"}' % (b"x" * 3_000_000)
+    api.script(Fault.from_json({"status": 200, "body": large.decode(), "framing": framing}), times=1)
+
+    assert (reply := call(transport)).status == 200
+    assert reply.body == large[:KEEP_BYTES]
+    # Read to its end, so the connection is still good; unless it ended with the body.
+    call(transport)
+    assert [one.reused for one in api.calls()] == [False, framing != "close"]
+
+
+def test_a_body_that_announces_more_than_is_worth_reading_is_a_whole_answer_all_the_same(
+    api: StandIn, transport: Transport
+) -> None:
+    api.script(Fault(kind="endless", framing="length", status=200), times=1)
+
+    reply = call(transport)
+
+    assert (reply.status, reply.body) == (200, b"")
+    assert call(transport).status == 200
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 500])
+def test_an_answer_without_body(api: StandIn, transport: Transport, status: int) -> None:
+    api.script(Fault(status=status))
+
+    for _ in range(2):
+        reply = call(transport)
+        assert (reply.status, reply.body) == (status, b"")
+    assert [one.reused for one in api.calls()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "application/json; charset=utf-16"}, b'{"detail": "\xff\xfe"}'),
+        ({"Content-Type": "\xff;;=charset"}, b"\x00"),
+        ({"Content-Encoding": "br"}, b"not Brotli"),
+        ({"Content-Encoding": "gzip, gzip, gzip, gzip, gzip, gzip, gzip"}, b"not so many times"),
+        ({"Content-Encoding": "\x00"}, b"{}"),
+        ({"Content-Length": "soon"}, b"{}"),
+        ({"Content-Length": "9" * 5000}, b"{}"),
+        ({"Content-Length": "-1"}, b"{}"),
+    ],
+)
+def test_a_body_is_taken_as_it_comes_whatever_is_said_about_it(
+    api: StandIn, transport: Transport, headers: dict[str, str], body: bytes
+) -> None:
+    api.script(Fault(status=200, headers=headers, body=body, framing="close"))
+
+    reply = call(transport)
+
+    assert (reply.status, reply.body) == (200, body)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "unpacked"),
+    [
+        ("gzip", gzip.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
+        ("GZIP", gzip.compress(b'{"detail": "no"}')[:-8], b'{"detail": "no"}'),
+        ("deflate", zlib.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
+        ("gzip", b"not gzip", b""),
+        ("gzip", b"", b""),
+    ],
+)
+def test_a_body_that_was_compressed_unasked_is_unpacked(
+    api: StandIn, transport: Transport, encoding: str, body: bytes, unpacked: bytes
+) -> None:
+    api.script(Fault(status=200, headers={"Content-Encoding": encoding}, body=body))
+
+    reply = call(transport)
+
+    assert (reply.status, reply.body) == (200, unpacked)
+
+
+def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: StandIn, transport: Transport) -> None:
+    api.script(faults.gzip_bomb(ABOUT_BYTES))
+
+    tracemalloc.start()
+    try:
+        reply = call(transport)
+        assert tracemalloc.get_traced_memory()[1] < ABOUT_BYTES / 8
+    finally:
+        tracemalloc.stop()
+
+    assert (reply.status, reply.body) == (200, bytes(KEEP_BYTES))
+
+
+# A hostile API
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(api: StandIn, transport: Transport, status: int) -> None:
+    with StandIn() as elsewhere:
+        api.script(faults.redirect(elsewhere.url + PATH, status))
+
+        assert call(transport).status == status
+
+    assert elsewhere.calls() == []
+    assert [one.method for one in api.calls()] == ["DELETE"]
+
+
+@pytest.mark.parametrize(
+    "location", ["", "/", "//", "?", "http://", "http://[::1", "http://a:b/", "\x00", "\xff", "%", "x" * 60_000]
+)
+def test_an_odd_location_is_not_even_looked_at(api: StandIn, transport: Transport, location: str) -> None:
+    api.script(faults.redirect(location))
+
+    assert call(transport).status == 302
+    assert len(api.calls()) == 1
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "session=1",
+        "session=1; Domain=127.0.0.1; Path=/",
+        "session=1; expires=01 Jan 99999 00:00:00 GMT",
+        "session=1; expires=01 Jan " + "9" * 5000 + " 00:00:00 GMT",
+    ],
+)
+def test_a_cookie_is_neither_read_nor_sent_back(cookie: str) -> None:
+    with RawServer(OK + b"Set-Cookie: " + cookie.encode() + b"\r\n" + EMPTY, keep_alive=True) as server:
+        assert [call(server.transport).status for _ in range(2)] == [200, 200]
+        assert ["cookie" in head.lower() for head in server.heads] == [False, False]
+
+
+def test_proxies_and_netrc_of_the_environment_are_ignored(
+    api: StandIn, transport: Transport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    netrc.chmod(0o600)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with StandIn() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        assert call(transport).status == 200
+
+    assert proxy.calls() == []
+    assert [one.key for one in api.calls()] == [fingerprint(V1_KEY)]
+
+
+@pytest.mark.parametrize("status", [413, 429, 503])
+def test_retry_after_is_handed_on_and_neither_slept_on_nor_obeyed(
+    api: StandIn, transport: Transport, status: int
+) -> None:
+    api.script(Fault(status=status, headers={"Retry-After": "3600"}))
+
+    reply = call(transport)
+
+    assert (reply.status, reply.headers["retry-after"]) == (status, "3600")
+    assert len(api.calls()) == 1
+
+
+_ECHO = b"Bearer " + V1_KEY.encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _ECHO,
+        b"HTTP/1.1 " + _ECHO + b"\r\n\r\n",
+        b"HTTP/1.1 200 " + _ECHO + b"\r\nX-Echo: " + _ECHO + b"\r\nContent-Length: 1000\r\n\r\n" + _ECHO,
+        OK + b"Content-Length: " + _ECHO + b"1, 2, 3\r\nContent-Length: 4\r\n\r\n" + _ECHO,
+        CHUNKED + _ECHO + b"\r\n" + _ECHO,
+        CHUNKED + b"2; " + _ECHO * 3000 + b"\r\n{}",
+        OK + _ECHO * 3000,
+        OK + (b"X-Echo: " + _ECHO + b"\r\n") * 200 + EMPTY,
+    ],
+)
+def test_an_api_that_repeats_the_key_does_not_get_it_into_the_failure(answer: bytes) -> None:
+    with RawServer(answer) as server:
+        try:
+            call(server.transport)
+        except TransportError as error:
+            said = "".join(traceback.format_exception(error)) + repr(error)
+        else:
+            said = "TransportError"
+    assert "TransportError" in said
+    assert V1_KEY not in said
+
+
+_FRAGMENTS = [
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.0 500\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/",
+    b"Content-Length:",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Encoding: gzip\r\n",
+    b"Set-Cookie: a=b; expires=",
+    b"Location: http://[\r\n",
+    b"Connection: close\r\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b": ",
+    b" ",
+    b",",
+    b"-",
+    b"-5\r\n",
+    b"0\r\n",
+    b"5",
+    b"{}",
+    gzip.compress(b"{}"),
+    b"\x00",
+    b"\xff",
+]
+
+
+def test_whatever_bytes_are_answered_nothing_but_a_transport_error_is_raised() -> None:
+    with RawServer(b"") as server:
+
+        @settings(max_examples=250, derandomize=True, deadline=None, database=None)
+        @example(beginning=CHUNKED, fragments=[b"-5\r\n"])
+        @given(
+            beginning=st.sampled_from([b"", OK, CHUNKED, OK + b"\r\n"]),
+            fragments=st.lists(st.sampled_from(_FRAGMENTS) | st.binary(max_size=10), max_size=12),
+        )
+        def answer(beginning: bytes, fragments: list[bytes]) -> None:
+            server.answers = [beginning + b"".join(fragments)]
+            try:
+                reply = call(Transport(f"http://{server.netloc}"))
+            except TransportError:
+                return
+            assert 100 <= reply.status <= 999
+
+        answer()
+        assert len(server.heads) >= 250
+
+
+# Kept-alive connections
+
+
+def test_threads_keep_a_connection_each(api: StandIn, transport: Transport) -> None:
+    api.set_latency(0.02)
+    together = threading.Barrier(4, timeout=BOUND_SECONDS)
+
+    def three_calls(_: int) -> list[int]:
+        statuses = []
+        for _ in range(3):
+            together.wait()
+            statuses.append(call(transport, "GET").status)
+        return statuses
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(three_calls, range(4))) == [[200] * 3] * 4
+    assert sorted(one.reused for one in api.calls()) == [False] * 4 + [True] * 8
+
+
+@pytest.mark.parametrize("kind", ["reset", "close"])
+def test_a_call_over_a_connection_that_went_stale_is_sent_again_once(
+    api: StandIn, transport: Transport, kind: str
+) -> None:
+    api.script(Fault.from_json({"kind": kind}), reused=True)
+
+    replies = [call(transport, "GET"), call(transport)]
+
+    assert [(reply.status, reply.repeated) for reply in replies] == [(200, False), (200, True)]
+    assert [(one.method, one.reused, one.status) for one in api.calls()] == [
+        ("GET", False, 200),
+        ("DELETE", True, None),
+        ("DELETE", False, 200),
+    ]
+
+
+def test_the_second_sending_is_the_last(api: StandIn, transport: Transport) -> None:
+    api.script(Fault(kind="reset"), method="DELETE")
+
+    call(transport, "GET")
+
+    assert failure(transport) == "connection closed by the API"
+    assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", True), ("DELETE", False)]
+
+
+def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
+    api: StandIn, transport: Transport
+) -> None:
+    api.set_keep_alive(responses=1)
+
+    assert [call(transport, "GET").status, call(transport).status] == [200, 200]
+    assert [one.reused for one in api.calls()] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(kind="hang"), "no whole response in time"),
+        (Fault(kind="close", part="body"), "response cut short or garbled"),
+    ],
+)
+def test_a_call_that_a_kept_alive_connection_did_deliver_is_not_repeated(
+    api: StandIn, transport: Transport, fault: Fault, said: str
+) -> None:
+    api.script(fault, reused=True)
+
+    call(transport, "GET")
+
+    assert failure(transport, seconds=PATIENT_SECONDS) == said
+    assert [one.method for one in api.calls()] == ["GET", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    "last", [Fault(status=200, headers={"Connection": "close"}), Fault(status=200, body="{}", framing="close")]
+)
+def test_a_reset_of_the_connection_that_follows_a_closed_one_is_no_staleness(
+    api: StandIn, transport: Transport, last: Fault
+) -> None:
+    api.script(last, method="GET")
+    api.script(Fault(kind="reset"), method="DELETE")
+
+    call(transport, "GET")
+
+    assert failure(transport) == "connection closed by the API"
+    assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]
+
+
+@pytest.mark.parametrize("kind", ["reset", "close"])
+def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_again(
+    api: StandIn, transport: Transport, kind: str
+) -> None:
+    api.add_sessions("devin-b")
+    calls = Calls(
+        DevinClient(transport, org_id=None, archive=False),
+        ApiKeys(lambda _: V1_KEY, lambda _: None),
+        Redactor(),
+        seconds_left=lambda: 5,
+    )
+    api.script(Fault.from_json({"kind": kind, "effect": True}), reused=True, times=1)
+    verdicts = [
+        end_session(session_id, {None}, calls, redelivered=False, dry_run=False)[None]
+        for session_id in ("devin-a", "devin-b")
+    ]
+
+    assert api.session("devin-b").exited
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.TERMINATED, Outcome.ALREADY_EXITED]

@@ -1,0 +1,104 @@
+"""What runs is what `sam build` made of functions/ and requirements.txt, and it borrows nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import ssl
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from infra.environments import ROOT
+from infra.local.stack import Stack
+
+# Says where modules come from when the handler has been imported as the deployed function imports it.
+PROBE = """
+import os
+import sys
+from terminate.handler import lambda_handler
+
+def probe(event, context):
+    root = os.environ["LAMBDA_TASK_ROOT"]
+    files = {name: getattr(module, "__file__", None) or "" for name, module in list(sys.modules.items())}
+    return {
+        "shipped": {name: os.path.relpath(file, root) for name, file in files.items() if file.startswith(root)},
+        "borrowed": {name: file for name, file in files.items() if file and not file.startswith(root)},
+        "standard": sorted(sys.stdlib_module_names),
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def deployed(stack: Stack) -> bytes:
+    """The archive that the function runs from."""
+    location = urlsplit(stack.aws.lambda_.get_function(FunctionName=stack.terminate_function_name)["Code"]["Location"])
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(stack.aws.ca_bundle))),
+    )
+    # The emulator names plain http, though it speaks TLS alone.
+    with opener.open(f"{stack.aws.endpoint_url}{location.path}?{location.query}", timeout=30) as answer:
+        archive: bytes = answer.read()
+    return archive
+
+
+@pytest.fixture(scope="module")
+def modules(stack: Stack, deployed: bytes) -> Iterator[dict[str, Any]]:
+    """What is imported in an execution environment of the same archive, with the probe beside it."""
+    functions = stack.aws.lambda_
+    configuration = functions.get_function_configuration(FunctionName=stack.terminate_function_name)
+    content = io.BytesIO(deployed)
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.writestr("probe.py", PROBE)
+    stack.aws.s3.put_object(Bucket="artefacts", Key="probe", Body=content.getvalue())
+    functions.create_function(
+        FunctionName="probe",
+        Runtime=configuration["Runtime"],
+        Handler="probe.probe",
+        Role=configuration["Role"],
+        Timeout=60,
+        Environment={"Variables": configuration["Environment"]["Variables"]},
+        Code={"S3Bucket": "artefacts", "S3Key": "probe"},
+    )
+    try:
+        answer = functions.invoke(FunctionName="probe", Payload=b"{}")
+        found = json.loads(answer["Payload"].read())
+        assert not answer.get("FunctionError"), found
+        yield found
+    finally:
+        functions.delete_function(FunctionName="probe")
+
+
+@pytest.mark.parametrize(
+    "name", ["boto3", "botocore", "requests", "urllib3", "certifi", "aws_lambda_powertools", "devin.client", "settings"]
+)
+def test_a_module_comes_from_the_archive(modules: dict[str, Any], name: str) -> None:
+    assert modules["shipped"][name].startswith(name.split(".", maxsplit=1)[0])
+
+
+def test_nothing_but_the_standard_library_comes_from_elsewhere(modules: dict[str, Any]) -> None:
+    borrowed = {name.partition(".")[0] for name in modules["borrowed"]} - {"__main__", "__mp_main__"}
+    assert borrowed - set(modules["standard"]) == set()
+    assert "awslambdaric" not in {*modules["shipped"], *borrowed}
+
+
+def test_the_archive_holds_the_pins_and_the_code_and_no_more(deployed: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(deployed)) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        sources = {name: archive.read(name) for name in names if (ROOT / "functions" / name).is_file()}
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    packages = {name.split(".dist-info", maxsplit=1)[0] for name in names if ".dist-info/" in name}
+    shipped = {name.replace("_", "-").lower(): version for name, version in (item.rsplit("-", 1) for item in packages)}
+    assert shipped == pins
+    mine = {str(path.relative_to(ROOT / "functions")) for path in (ROOT / "functions").rglob("*.py")}
+    assert sources.keys() >= mine
+    for name in mine:
+        assert sources[name] == (ROOT / "functions" / name).read_bytes()
+    assert not [name for name in names if Path(name).parts[0] in {"tests", "infra", "awslambdaric", "pytest"}]

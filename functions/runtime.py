@@ -21,6 +21,9 @@ from queues import Queues
 from settings import Settings
 from stop_switch import stop_switch
 
+# Nobody's session depends on an event: one that is not taken at once must not use up the time for what does.
+_BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -59,7 +62,7 @@ def runtime_for(settings: Settings) -> Runtime:
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
-        bus=Bus(cache(lambda: boto3.client("events", config=config))),
+        bus=Bus(cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))),
         dynamodb=cache(lambda: boto3.client("dynamodb", config=config)),
     )
 

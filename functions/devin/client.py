@@ -55,7 +55,8 @@ class Page:
 class _Version:
     """What differs between the versions of the API.
 
-    `page_query` makes the query of a page from `following`; `page_after` finds the next `following` in an answer.
+    `page_query` makes the query of a page from `following`; `page_after` finds the next `following` in an answer, and
+    raises ValueError if the answer contradicts itself.
     """
 
     sessions_path: str
@@ -75,8 +76,12 @@ def _offset_after(following: str | None, _: dict[str, Any], items: int) -> str |
 
 
 def _cursor_after(_: str | None, answer: dict[str, Any], __: int) -> str | None:
-    cursor = answer.get("end_cursor")
-    return cursor if answer.get("has_next_page") is True and isinstance(cursor, str) and cursor else None
+    more, cursor = answer.get("has_next_page"), answer.get("end_cursor")
+    if more is None or more is False:
+        return None
+    if more is not True or not isinstance(cursor, str) or not cursor:
+        raise ValueError("there may be more, but there is no way to it")
+    return cursor
 
 
 # Statuses: https://docs.devin.ai/api-reference/v1/sessions/retrieve-details-about-an-existing-session (status_enum may
@@ -146,8 +151,12 @@ class DevinClient:
         items = fields.get(version.items_field) if isinstance(fields, dict) else None
         if not isinstance(fields, dict) or not isinstance(items, list):
             return reply, None
+        try:
+            after = version.page_after(following, fields, len(items))
+        except ValueError:
+            return reply, None
         sessions = tuple(_session(item if isinstance(item, dict) else {}, version) for item in items)
-        return reply, Page(sessions, version.page_after(following, fields, len(items)))
+        return reply, Page(sessions, after)
 
     def _sessions_path(self, version: _Version) -> str:
         if version is _V3 and self._org_id is None:

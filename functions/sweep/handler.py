@@ -67,6 +67,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     ):
         _count(name, number)
     metrics.flush_metrics()
+    for choice in done.plan.to_announce if done.announced else ():
+        logger.info("announced", extra={"session_id": choice.session_id, "updated_at": choice.updated_at.isoformat()})
     return _tell(runtime, report(done, policy, redact))
 
 

@@ -210,9 +210,10 @@ def _boolean(key: str, value: object) -> bool:
 
 
 def _texts(key: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) and text.strip() for text in value):
-        raise PolicyError(f"{key} should be a list of at least one text")
-    return tuple(value)
+    texts = value if isinstance(value, list) else []
+    if not texts or not all(isinstance(text, str) and text and text == text.strip() for text in texts):
+        raise PolicyError(f"{key} should be a list of at least one text, without spaces around it")
+    return tuple(texts)
 
 
 def _duration(key: str, value: object) -> timedelta:

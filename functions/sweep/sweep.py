@@ -107,7 +107,8 @@ class Sweep:
             raise SweepError(f"listing sessions: {error}; nothing was enqueued") from None
         page = pages[-1]
         if page is None:
-            detail = one_line(self._redact(error_detail(reply.body) or "no explanation"), 500)
+            said = "a page that cannot be read" if 200 <= reply.status < 300 else error_detail(reply.body)
+            detail = one_line(self._redact(said or "no explanation"), 500)
             raise SweepError(f"listing sessions: the API answered {reply.status}: {detail}; nothing was enqueued")
         _check_clock(reply.headers.get("Date"), datetime.now(UTC))
         return page

@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
+from devin.client import Session
 from terminate.calls import Calls, UnsettledError
 from terminate.outcomes import Outcome, Verdict
 
@@ -23,12 +24,12 @@ def end_session(
     """
     verdicts: dict[Condition, Verdict] = {}
     try:
-        status = None
+        seen = None
         if None not in conditions:
-            verdicts, status = _spared(session_id, conditions, calls)
+            verdicts, seen = _spared(session_id, conditions, calls)
         doomed = conditions - verdicts.keys()
         if doomed:
-            verdict = _terminate(session_id, calls, status, redelivered=redelivered, dry_run=dry_run)
+            verdict = _terminate(session_id, calls, seen, redelivered=redelivered, dry_run=dry_run)
             verdicts |= dict.fromkeys(doomed, verdict)
     except UnsettledError as error:
         verdicts |= dict.fromkeys(conditions - verdicts.keys(), error.verdict)
@@ -37,8 +38,8 @@ def end_session(
 
 def _spared(
     session_id: str, conditions: AbstractSet[Condition], calls: Calls
-) -> tuple[dict[Condition, Verdict], str | None]:
-    """Verdicts for the conditions under which the session lives on, and the status it was seen in."""
+) -> tuple[dict[Condition, Verdict], Session]:
+    """Verdicts for the conditions under which the session lives on, and the session as it was seen."""
     reply, session = calls.session(session_id)
     if not 200 <= reply.status < 300:
         verdict = calls.verdict(reply)
@@ -50,16 +51,23 @@ def _spared(
         )
     spared = Verdict(Outcome.SPARED, http_status=reply.status, session_status=session.status)
     later = {since for since in conditions if since is not None and session.updated_at > since}
-    return dict.fromkeys(later, spared), session.status
+    return dict.fromkeys(later, spared), session
 
 
-def _terminate(session_id: str, calls: Calls, status: str | None, *, redelivered: bool, dry_run: bool) -> Verdict:
+def _terminate(session_id: str, calls: Calls, seen: Session | None, *, redelivered: bool, dry_run: bool) -> Verdict:
+    """`seen`: the session as it was before, if it was read."""
+    status = None if seen is None else seen.status
     if dry_run:
         calls.ensure_going()
         return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
     reply = calls.terminate(session_id)
     verdict = replace(calls.verdict(reply), session_status=status)
-    if verdict.outcome is Outcome.REJECTED and (redelivered or reply.repeated or reply.status == 409):
+    if verdict.outcome is not Outcome.REJECTED:
+        return verdict
+    if seen is not None and seen.exited:
+        # Two sweeps may both have asked for it; what has exited stays so.
+        return replace(verdict, outcome=Outcome.ALREADY_EXITED)
+    if redelivered or reply.repeated or reply.status == 409:
         _, session = calls.session(session_id)
         if session is not None:
             verdict = replace(verdict, session_status=session.status)

@@ -210,7 +210,7 @@ def test_every_answer_of_the_contract_is_understood(
         assert reply.headers["content-type"] == content_type
         if status == 200:
             fields = json.loads(body)
-            assert session == (meaning(fields) if operation.startswith("get_") else None)
+            assert essence(session) == (meaning(fields) if operation.startswith("get_") else None)
         else:
             assert session is None
             said = error_detail(reply.body) or ""
@@ -219,16 +219,27 @@ def test_every_answer_of_the_contract_is_understood(
     read()
 
 
-def meaning(fields: dict[str, Any]) -> Session:
+# Before this there were no sessions, and a date stands for none.
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+type Essence = tuple[str | None, bool, datetime | None]
+
+
+def essence(session: Session | None) -> Essence | None:
+    """What terminate looks at: status, whether it has exited, and when it was updated."""
+    return None if session is None else (session.status, session.exited, session.updated_at)
+
+
+def meaning(fields: dict[str, Any]) -> Essence:
     """A SessionV1 or SessionV3, read by the contract's words alone."""
     if "org_id" in fields:
         try:
             updated_at = EPOCH + timedelta(seconds=fields["updated_at"])
         except OverflowError:
-            return Session(fields["status"], fields["status"] == "exit", None)
-        return Session(fields["status"], fields["status"] == "exit", updated_at)
+            return fields["status"], fields["status"] == "exit", None
+        return fields["status"], fields["status"] == "exit", updated_at if updated_at >= FIRST else None
     status = fields.get("status_enum") or fields["status"] or None
-    return Session(status, status in {"finished", "expired"}, datetime.fromisoformat(fields["updated_at"]))
+    updated_at = datetime.fromisoformat(fields["updated_at"])
+    return status, status in {"finished", "expired"}, updated_at if updated_at >= FIRST else None
 
 
 def told(body: str) -> list[str]:
@@ -266,7 +277,7 @@ def test_without_a_status_enum_the_free_text_tells_whether_a_v1_session_has_exit
 
     _, session = perform(client(puppet.url), "get_session_v1")
 
-    assert session == Session(status or None, exited, None)
+    assert essence(session) == (status or None, exited, None)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +302,7 @@ def test_a_moment_that_cannot_be_told_is_unknown(puppet: StandIn, updated_at: st
     _, session = perform(client(puppet.url), "get_session_v3")
 
     # Python reads no number of so many digits: then the whole body is unreadable.
-    assert session == (None if updated_at == "9" * 5000 else Session("running", exited=False, updated_at=None))
+    assert essence(session) == (None if updated_at == "9" * 5000 else ("running", False, None))
 
 
 @pytest.mark.parametrize("version", KEYS)

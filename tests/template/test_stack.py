@@ -170,7 +170,7 @@ def test_functions_go_with_a_new_switch() -> None:
 def test_announcements_have_the_keys_of_their_table(stack: Stack) -> None:
     table = stack.only("AWS::DynamoDB::Table")
     dynamodb, now = Mock(), datetime.now(UTC)
-    Announcements(dynamodb, "table", "policy").add("devin-abc", Announcement(now, now))
+    Announcements(dynamodb, "table", "policy").add("devin-abc", Announcement(now, now, now))
     item = dynamodb.put_item.call_args.kwargs["Item"]
     (key,), (attribute,) = table["KeySchema"], table["AttributeDefinitions"]
     assert key["KeyType"] == "HASH"

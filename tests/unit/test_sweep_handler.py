@@ -13,7 +13,6 @@ from botocore.exceptions import ClientError
 from bus import BusError
 from settings import SettingsError
 from sweep.announcements import AnnouncementsError
-from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from tests.unit.world import DAYS, KEY, NOW, TABLE, World, answer, page, stale
@@ -577,6 +576,14 @@ def test_what_an_api_says_is_reported_without_the_key_and_within_bounds(
     assert "canary" not in json.dumps(heard)
     assert len(json.dumps(report)) < 10_000
     assert len(heard) == 1
+
+
+def test_what_an_api_says_is_announced_without_the_key_and_within_bounds(table: World) -> None:
+    table.api.have(stale("devin-1", status_detail=f"\r\n\x1b[31m {KEY} " + "x" * 300_000))
+    table.sweep(**NOTICE, statuses=["blocked"])
+    (detail,) = table.heard("Devin Session Termination Announced")
+    assert "canary" not in json.dumps(detail)
+    assert all(why.isprintable() and len(why) < 1000 for why in detail["why"])
 
 
 def test_a_hundred_choices_are_told_in_full_and_the_others_counted(

@@ -237,23 +237,30 @@ def test_with_no_time_at_all_no_page_is_asked_for(world: World) -> None:
     assert world.api.listed() == []
 
 
+@pytest.mark.parametrize("more", [False, None])
+def test_a_page_that_has_no_next_one_is_the_last(v3: World, more: object) -> None:
+    v3.api.on("LIST", "", page_v3(stale_v3("devin-1"), has_next_page=more, end_cursor="more"))
+    assert v3.sweep(**ENDS)["listing"] == "complete"
+    assert v3.api.listed() == ["first=200"]
+
+
 @pytest.mark.parametrize(
     "lie",
     [
         {"has_next_page": True, "end_cursor": None},
         {"has_next_page": True, "end_cursor": ""},
         {"has_next_page": True, "end_cursor": 7},
-        {"has_next_page": False, "end_cursor": "more"},
-        {"has_next_page": None, "end_cursor": "more"},
         {"has_next_page": "true", "end_cursor": "more"},
         {"has_next_page": 1, "end_cursor": "more"},
         {"has_next_page": [], "end_cursor": {}},
     ],
 )
-def test_a_page_that_does_not_say_what_comes_after_it_is_the_last(v3: World, lie: dict[str, Any]) -> None:
+def test_a_page_with_more_to_come_and_no_way_to_it_fails_the_sweep(v3: World, lie: dict[str, Any]) -> None:
     v3.api.on("LIST", "", page_v3(stale_v3("devin-1"), **lie))
-    v3.sweep(**ENDS)
+    with pytest.raises(SweepError, match="nothing was enqueued"):
+        v3.sweep(**ENDS)
     assert v3.api.listed() == ["first=200"]
+    assert ids(v3) == []
 
 
 def test_has_next_page_may_be_missing(v3: World) -> None:

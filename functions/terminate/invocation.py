@@ -135,7 +135,7 @@ class Invocation:
         again = [pair for pair in judged if then(pair[1].outcome) is Then.TRY_AGAIN]
         settled = self._try_again(message, judged, again)
         if settled.kept:
-            return settled
+            return replace(settled, verdicts=[(item, _unwritten(verdict)) for item, verdict in judged])
         unwritten = self._write_dead_letters(message, judged)
         return self._try_again(message, judged, unwritten) if unwritten else settled
 
@@ -220,6 +220,13 @@ class Invocation:
 
 
 _BUG = Verdict(Outcome.RETRY, detail="unexpected error, see the traceback")
+
+
+def _unwritten(verdict: Verdict) -> Verdict:
+    """A dead letter that was not written, because the message comes again as a whole, has not come to an end."""
+    if then(verdict.outcome) is not Then.DEAD_LETTER:
+        return verdict
+    return replace(verdict, outcome=Outcome.RETRY, detail="no dead letter yet: the rest of the message is kept with it")
 
 
 class _Once:

@@ -405,7 +405,7 @@ def test_a_message_none_of_whose_ids_is_settled_is_kept_whole(world: World) -> N
 
 
 def test_if_sending_back_fails_the_message_is_kept_whole_and_nothing_is_dead_lettered(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
     world.api.on("DELETE", "devin-503", answer(503))
@@ -414,6 +414,8 @@ def test_if_sending_back_fails_the_message_is_kept_whole_and_nothing_is_dead_let
     monkeypatch.setenv("WORK_QUEUE_URL", world.work_queue + "-gone")
     assert len(world.invoke(event)["batchItemFailures"]) == 1
     assert world.dead_letters() == []
+    outcomes = {line["session_id"]: line["outcome"] for line in log() if "outcome" in line}
+    assert outcomes == {"devin-1": "terminated", "devin-422": "retry", "devin-503": "retry"}, "said is what was done"
 
 
 def test_without_a_dead_letter_queue_the_message_is_kept(

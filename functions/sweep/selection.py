@@ -65,7 +65,8 @@ class CapExceededError(Exception):
 def check_caps(selection: Selection, policy: Policy) -> None:
     """Raises CapExceededError if more was chosen than the policy's `max_sessions`, or than its `max_share` of what was
     listed: the mark of a policy that says something else than its author meant."""
-    chosen, listed = len(selection.chosen), selection.listed
+    # What has no id cannot be told apart from another showing of itself, and must not make the share look smaller.
+    chosen, listed = len(selection.chosen), selection.listed - selection.kept["no session id"]
     share = chosen / listed if listed else 0.0
     exceeded = []
     if chosen > policy.max_sessions:

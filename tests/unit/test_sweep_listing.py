@@ -16,6 +16,7 @@ import requests
 from devin.api_key import ApiKeyError
 from devin.client import Page, Session
 from sweep.listing import MOST_PAGES, Listing
+from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from tests.unit.world import DAYS, KEY, NOW, Answer, World, answer, page, page_v3, problem, stale, stale_v3
 
@@ -516,3 +517,11 @@ def test_what_is_no_number_in_json_is_no_date(world: World) -> None:
     text = json.dumps({"sessions": [stale("devin-1", updated_at=float("nan")), stale("devin-2", created_at=-1e999)]})
     world.api.on("LIST", "", answer(200, text), page())
     assert world.sweep(**ENDS)["kept"] == {"no date": 2}
+
+
+def test_sessions_without_an_id_do_not_make_the_share_look_smaller(world: World) -> None:
+    nameless = [stale("devin-x") | {"session_id": None}] * 9
+    world.api.on("LIST", "", page(stale("devin-1"), *nameless), page())
+    with pytest.raises(CapExceededError, match="1 of 1 sessions"):
+        world.sweep(**ENDS | {"max_share": 0.5})
+    assert ids(world) == []

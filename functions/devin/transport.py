@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import socket
 import ssl
 import threading
@@ -12,7 +13,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import certifi
@@ -21,6 +21,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+# It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 CONNECT_SECONDS = 3.0
 # What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
@@ -110,7 +113,6 @@ class Transport:
             session = self._mine.session = _Session()
             # No proxies, no .netrc (it would replace the Authorization header), no CA bundle from the environment.
             session.trust_env = False
-            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
             session.headers.update(
                 {"User-Agent": "devin-session-cleanup", "Accept": "application/json", "Accept-Encoding": "identity"}
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +25,6 @@ from sweep.sweep import Sweep, report
 redact = Redactor()
 logger = Logger(service="sweep", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
 metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from typing import Any
 
@@ -31,8 +30,6 @@ redact = Redactor()
 logger = Logger(service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 memory = Memory()
-# urllib3 would warn of odd headers in lines of its own making.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 class KeptError(Exception):

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -154,7 +153,7 @@ class Demo:
         dry = self._invoke_sweep(policy)
         self._show_sweep(policy, dry)
         # With the queue held up for a moment, a session can wake up after it was listed and before its turn.
-        with self._held_queue():
+        with self._stack.work_queue_held():
             policy["dry_run"] = False
             real = self._invoke_sweep(policy)
             self._show_sweep(policy, real)
@@ -184,19 +183,6 @@ class Demo:
         for choice in report["due"]:
             self._console.print(f"            chosen {choice['session_id']}: {escape('; '.join(choice['why']))}")
         self._console.print(f"            {report['enqueued']} enqueued")
-
-    @contextmanager
-    def _held_queue(self) -> Iterator[None]:
-        """Switch the event source mapping off for a moment."""
-        aws = self._stack.aws.lambda_
-        (mapping,) = aws.list_event_source_mappings(FunctionName=self._stack.terminate_function_name)[
-            "EventSourceMappings"
-        ]
-        aws.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        try:
-            yield
-        finally:
-            aws.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
     def _queue(self, body: str, *subjects: str, expected: str = "terminated") -> None:
         self._stack.aws.sqs.send_message(QueueUrl=self._stack.work_queue_url, MessageBody=body)

@@ -80,6 +80,18 @@ class Stack:
         """
         self.aws.ssm.put_parameter(Name=self.stop_switch_parameter_name, Value=value, Type="String", Overwrite=True)
 
+    @contextmanager
+    def work_queue_held(self) -> Iterator[None]:
+        """The event source mapping switched off for a moment, so that what is sent waits."""
+        (mapping,) = self.aws.lambda_.list_event_source_mappings(FunctionName=self.terminate_function_name)[
+            "EventSourceMappings"
+        ]
+        self.aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        try:
+            yield
+        finally:
+            self.aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""
         function_name = function_name or self.terminate_function_name
@@ -134,23 +146,9 @@ class Account:
             aws=self.emulator.client_environment,
             log=self.directory / f"sam-deploy-{name}.log",
         )
-        self._mend_event_source_mappings()
         (description,) = self.aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
         outputs = {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
         return Stack(name, self.aws, outputs, self.api_url, self.directory)
-
-    def _mend_event_source_mappings(self) -> None:
-        """Says the numbers in ScalingConfig again, as numbers.
-
-        A template parameter is text; CloudFormation turns it into the number that a property wants, the emulator does
-        so for every property of a mapping but this one, and then its poller compares text with numbers and fails.
-        """
-        for mapping in self.aws.lambda_.list_event_source_mappings()["EventSourceMappings"]:
-            if "MaximumConcurrency" in mapping.get("ScalingConfig", {}):
-                self.aws.lambda_.update_event_source_mapping(
-                    UUID=mapping["UUID"],
-                    ScalingConfig={"MaximumConcurrency": int(mapping["ScalingConfig"]["MaximumConcurrency"])},
-                )
 
 
 @contextmanager

@@ -32,20 +32,6 @@ def ids(choices: list[dict[str, Any]]) -> list[str]:
 
 
 @contextmanager
-def queue_held(world: World) -> Iterator[None]:
-    """The event source mapping switched off, so that what is enqueued waits."""
-    lambda_ = world.stack.aws.lambda_
-    (mapping,) = lambda_.list_event_source_mappings(FunctionName=world.stack.terminate_function_name)[
-        "EventSourceMappings"
-    ]
-    lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    try:
-        yield
-    finally:
-        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
-
-
-@contextmanager
 def stopped(world: World) -> Iterator[None]:
     world.stack.set_stop_switch("stop")
     try:
@@ -71,7 +57,7 @@ def test_stale_sessions_end_and_others_live(quiet: World) -> None:
         quiet.session("enforced", tags=("enforced",)): "younger than an hour",
         stale(quiet, "enforced", tags=("other",)): "tags: no",
     }
-    with queue_held(quiet):
+    with quiet.stack.work_queue_held():
         report = sweep(quiet, {"idle_for": "PT6H", "tags": ["enforced"], "dry_run": False})
         assert (report["mode"], report["enqueued"]) == ("enforce", 2)
         assert sorted(ids(report["due"])) == sorted([ending, waking])

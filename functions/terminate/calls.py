@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Event
 
 from devin.api_key import ApiKeyError, ApiKeys
 from devin.client import DevinClient, Session, bad_key_is_403, error_detail
@@ -13,12 +14,14 @@ from devin.transport import Reply, TransportError
 from redaction import Redactor, one_line
 from retry import parse_retry_after
 from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then
+from terminate.pace import Pace
 
 # Ten times what a call takes on a bad day; a longer one is given up and tried again later.
 CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be hoped for.
 _SHORTEST_CALL_SECONDS = 1.0
 _DETAIL_CHARACTERS = 1000
+_SLOWED_DOWN = "not called: the API asked other calls to slow down"
 _BAD_KEY = "the API refuses the key; store a valid one in the secret"
 
 
@@ -34,7 +37,8 @@ class Calls:
     """Terminates and reads sessions on behalf of one invocation; shared by its threads.
 
     `seconds_left` tells how long a call may take at most. A 429 or a refused key stops every call that has not
-    begun: what the API asks of one it asks of all. `halt` stops them all from the start, with that verdict.
+    begun: what the API asks of one it asks of all. `halt` stops them all from the start, with that verdict. `pace` is
+    the one of this execution environment, so that a later invocation does not start where this one was slowed down.
     `latencies` collects milliseconds, one for each answered call.
     """
 
@@ -43,14 +47,18 @@ class Calls:
         client: DevinClient,
         keys: ApiKeys,
         redact: Redactor,
+        *,
         seconds_left: Callable[[], float],
+        pace: Pace,
         halt: Verdict | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
         self._redact = redact
         self._seconds_left = seconds_left
+        self._pace = pace
         self._halt = halt
+        self._halted = Event()
         self._statuses: list[int] = []
         self._bad_key_is_403 = False
         self.latencies: list[float] = []
@@ -103,26 +111,50 @@ class Calls:
         match verdict.outcome:
             case Outcome.UNAUTHORIZED:
                 verdict = replace(verdict, detail=_BAD_KEY)
-                self._halt = replace(verdict, http_status=None)
+                self._stop(replace(verdict, http_status=None))
             case Outcome.RETRY if reply.status == 429:
-                self._halt = replace(
-                    verdict, http_status=None, detail="not called: the API asked another call to slow down"
-                )
+                self._stop(replace(verdict, http_status=None, detail=_SLOWED_DOWN, uncalled=True))
         if then(verdict.outcome) is Then.TRY_AGAIN:
             raise UnsettledError(verdict)
         return reply
 
+    def _stop(self, verdict: Verdict) -> None:
+        self._halt = verdict
+        self._halted.set()
+
     def _send(self, send: Callable[[str, float], Reply], key: str) -> Reply:
-        self.ensure_going()
+        begun = self._await_turn()
         seconds = min(self._seconds_left(), CALL_SECONDS)
-        if seconds < _SHORTEST_CALL_SECONDS:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail="not enough time left in this invocation"))
         started = time.monotonic()
         try:
             reply = send(key, seconds)
         except TransportError as error:
             raise UnsettledError(Verdict(Outcome.RETRY, detail=str(error))) from None
         self.latencies.append((time.monotonic() - started) * 1000)
+        if reply.status == 429:
+            self._pace.slow_down(begun, parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC)))
+        else:
+            self._pace.went_well()
         self._statuses.append(reply.status)
         self._bad_key_is_403 = bad_key_is_403(key)
         return reply
+
+    def _await_turn(self) -> float:
+        """Wait until a call may begin, and tell when that was; raises UnsettledError if there is no time for one.
+
+        Waiting costs a little compute, and holds back what is in the queue: the event source mapping delivers no more
+        than these invocations take. Failing instead would use up a receive of every message.
+        """
+        self.ensure_going()
+        patience = self._seconds_left() - _SHORTEST_CALL_SECONDS
+        if patience < 0:
+            raise UnsettledError(Verdict(Outcome.RETRY, detail="not enough time left in this invocation"))
+        turn = self._pace.turn(patience)
+        if turn is None:
+            rest = self._pace.rest()
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=_SLOWED_DOWN, retry_after=rest, uncalled=True))
+        begins, seconds = turn
+        if seconds > 0:
+            self._halted.wait(seconds)
+            self.ensure_going()
+        return begins

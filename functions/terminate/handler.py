@@ -23,6 +23,7 @@ from terminate.events import Message, Request, is_batch, read_event, read_record
 from terminate.invocation import Invocation, Settled
 from terminate.memory import Memory
 from terminate.outcomes import Outcome, Verdict
+from terminate.pace import Pace
 from terminate.report import publish, report
 
 redact = Redactor()
@@ -30,6 +31,7 @@ redact = Redactor()
 logger = Logger(service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 memory = Memory()
+pace = Pace()
 
 
 class KeptError(Exception):
@@ -88,7 +90,7 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
     ids = sum(len(message.reading.items) for message in messages)
     deadline = Deadline(context.get_remaining_time_in_millis, ids)
     halt = _halt(runtime.reason_to_stop())
-    calls = Calls(runtime.client, keys, redact, deadline.seconds_for_a_call, halt)
+    calls = Calls(runtime.client, keys, redact, seconds_left=deadline.seconds_for_a_call, pace=pace, halt=halt)
     invocation = Invocation(
         calls,
         runtime,
@@ -97,7 +99,6 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
         request_id=context.aws_request_id,
         on_bug=lambda error: logger.error("unexpected error", exc_info=error),
         settled_before=memory.settled(context.aws_request_id),
-        stopped=halt is not None,
     )
     settled = invocation.run(messages)
     report(settled, calls.latencies, logger, metrics)
@@ -108,4 +109,8 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
 
 def _halt(stopped: str | None) -> Verdict | None:
     """With the stop switch on, no call is made and everything is kept, looked at again as seldom as SQS allows."""
-    return None if stopped is None else Verdict(Outcome.RETRY, detail=stopped, retry_after=MAX_DELAY_SECONDS)
+    return (
+        None
+        if stopped is None
+        else Verdict(Outcome.RETRY, detail=stopped, retry_after=MAX_DELAY_SECONDS, uncalled=True)
+    )

@@ -26,9 +26,9 @@ from terminate.termination import Condition, end_session
 _DETAIL_CHARACTERS = 1000
 # The deadline's reserve counts on it.
 _MOST_MESSAGES = 100
-# One less than the work queue's maxReceiveCount: while the stop switch is on, a message is not worn out by being
-# received, but sent anew before the redrive policy would move it to the dead-letter queue.
-_MOST_RECEIVES_WHILE_STOPPED = 4
+# One less than the work queue's maxReceiveCount: while nobody may call the API, because of the stop switch or a 429, a
+# message is not worn out by being received, but sent anew before the redrive policy would make it a dead letter.
+_MOST_RECEIVES_UNCALLED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ class Invocation:
         request_id: str,
         on_bug: Callable[[Exception], None],
         settled_before: Mapping[str, Verdict],
-        stopped: bool,
     ) -> None:
         self._calls = calls
         self._queues = runtime.queues
@@ -73,7 +72,6 @@ class Invocation:
         self._settings = settings
         self._on_bug = on_bug
         self._settled_before = settled_before
-        self._stopped = stopped
         self._written = _Once()
 
     def run(self, messages: Sequence[Message]) -> list[Settled]:
@@ -147,7 +145,8 @@ class Invocation:
         if not again:
             return Settled(message, judged, kept=False)
         delay = self._delay(message, again)
-        worn = self._stopped and (message.receive_count or 0) >= _MOST_RECEIVES_WHILE_STOPPED
+        uncalled = any(verdict.uncalled for _, verdict in again)
+        worn = uncalled and (message.receive_count or 0) >= _MOST_RECEIVES_UNCALLED
         if len(again) == len(judged) and message.receipt_handle is not None and not worn:
             return Settled(message, judged, kept=True, delay_seconds=delay)
         try:

@@ -47,6 +47,7 @@ class Verdict:
     """An outcome and what is known about how it came to be.
 
     `retry_after` is in seconds; `session_status` is what a GET said, if one was made; `detail` holds no secret.
+    `uncalled`: the session was left alone because nobody may call the API just now, which says nothing about it.
     """
 
     outcome: Outcome
@@ -55,6 +56,7 @@ class Verdict:
     retry_after: float | None = None
     session_status: str | None = None
     duration_ms: int | None = None
+    uncalled: bool = False
 
     @property
     def reason(self) -> str:

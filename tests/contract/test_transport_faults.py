@@ -33,6 +33,7 @@ from infra.local.standin import Fault, StandIn, faults, fingerprint
 from redaction import Redactor
 from terminate.calls import Calls
 from terminate.outcomes import Outcome
+from terminate.pace import Pace
 from terminate.termination import end_session
 from tests.contract.caller import V1_KEY
 
@@ -750,6 +751,7 @@ def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_
         ApiKeys(lambda _: V1_KEY, lambda _: None),
         Redactor(),
         seconds_left=lambda: 5,
+        pace=Pace(),
     )
     api.script(Fault.from_json({"kind": kind, "effect": True}), reused=True, times=1)
     verdicts = [

@@ -18,6 +18,7 @@ from moto.backends import get_backend
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
+from terminate.pace import Pace
 from tests.unit.world import ORG_ID, SESSIONS, SWITCH, TABLE, V3_KEY, Api, Aws, World, client
 
 
@@ -90,6 +91,7 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
     monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
     monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
+    monkeypatch.setattr(handler, "pace", Pace())
     made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()

@@ -1,0 +1,77 @@
+"""The pace of calls: how fast this execution environment calls an API that has asked it to slow down."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+
+from retry import MAX_DELAY_SECONDS
+
+# What is left of the rate after a 429, and what a second of calls that go well adds to it, in calls a second.
+_LEFT_AFTER_429 = 0.5
+_MORE_EACH_SECOND = 1.0
+# Slower than one call in ten seconds is no pace; faster than a thousand a second is none either.
+_SLOWEST, _FASTEST = 0.1, 1000.0
+# An API that says 429 and not for how long is left alone for so many seconds.
+_REST_SECONDS = 1.0
+
+
+class Pace:
+    """Spaces calls after a 429, and brings them closer together again while they go well.
+
+    Additive increase and multiplicative decrease, as TCP shares a line: execution environments that know nothing of
+    each other come to share what the API allows, without a store between them. Until the first 429 nothing is spaced.
+    `clock` tells monotonic seconds. Safe to share between threads.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._rate = _FASTEST
+        self._next = 0.0
+        self._cut_at = 0.0
+        self._begun: deque[float] = deque(maxlen=int(_FASTEST))
+
+    def turn(self, patience: float) -> tuple[float, float] | None:
+        """When the caller may begin its call, and in how many seconds that is; None, and no turn, if the turn comes
+        only after `patience` seconds."""
+        with self._lock:
+            now = self._clock()
+            begins = max(now, self._next)
+            if begins - now > patience:
+                return None
+            if self._rate < _FASTEST:
+                self._next = begins + 1 / self._rate
+            self._begun.append(begins)
+            return begins, begins - now
+
+    def rest(self) -> float:
+        """Seconds until a call may begin."""
+        with self._lock:
+            return max(self._next - self._clock(), 0.0)
+
+    def went_well(self) -> None:
+        """A call was answered, and not by a 429."""
+        with self._lock:
+            if self._rate < _FASTEST:
+                # One call's share of what a second adds.
+                self._rate = min(self._rate + _MORE_EACH_SECOND / self._rate, _FASTEST)
+
+    def slow_down(self, begun: float, retry_after: float | None) -> None:
+        """The call that began at `begun` was answered by a 429, which asked for so many seconds of rest."""
+        with self._lock:
+            now = self._clock()
+            rest = _REST_SECONDS if retry_after is None else min(retry_after, MAX_DELAY_SECONDS)
+            if begun >= self._cut_at:
+                # Calls that were under way when the pace was cut say nothing about the new one.
+                self._rate = max(min(self._rate, self._recent(now)) * _LEFT_AFTER_429, _SLOWEST)
+                self._cut_at = now
+                self._next = now + max(rest, 1 / self._rate)
+            else:
+                self._next = max(self._next, now + rest)
+
+    def _recent(self, now: float) -> float:
+        """Calls a second, as they went lately: what the pace was worth, however it was set."""
+        return max(float(sum(1 for begun in self._begun if now - 1.0 < begun <= now)), 1.0)

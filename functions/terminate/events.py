@@ -102,7 +102,9 @@ def read_record(record: dict[str, Any]) -> Message:
 def read_event(event: object) -> Message:
     """An EventBridge event, or the payload of a schedule or a direct invocation."""
     source = "eventbridge" if isinstance(event, dict) and "detail" in event else "direct"
-    whole = _Shape(_dump, lambda: _dump(event))
+    # As the body of a message, a number of 32 digits would be an id, which it is not here.
+    body = {"session_id": event} if isinstance(event, int) and 10**31 <= event < 10**32 else event
+    whole = _Shape(_dump, lambda: _dump(body))
     return Message(reading=_read(event, whole, 0), source=source)
 
 

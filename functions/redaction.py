@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from urllib.parse import quote
 
 _MASK = "[redacted]"
 # No real key is this short, and masking one or two letters everywhere would leave no log to read.
@@ -20,24 +18,29 @@ class Redactor:
     """Masks the keys that it was told of, wherever and however they turn up in a text."""
 
     def __init__(self) -> None:
-        self._forms: frozenset[str] = frozenset()
+        self._keys: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
 
     def remember(self, key: str) -> None:
-        """Mask this key from now on, also as JSON or a URL would escape it."""
-        if len(key) < _SHORTEST_KEY:
-            return
-        forms = self._forms | {key, json.dumps(key)[1:-1], quote(key, safe="")}
-        if forms != self._forms:
-            longest_first = sorted(forms, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE)
-            self._forms = forms
+        """Mask this key from now on, also where JSON or an address has escaped it, wholly or in part."""
+        if len(key) >= _SHORTEST_KEY and key not in self._keys:
+            self._keys |= {key}
+            longest_first = sorted(self._keys, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(_spelled, longest_first)), re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
         """The text with every known key, and whatever has the shape of one, replaced by a mask."""
         if self._pattern is not None:
             text = self._pattern.sub(_MASK, text)
         return _KEY_SHAPE.sub(_MASK, text)
+
+
+def _spelled(key: str) -> str:
+    """A pattern for the key, each of its characters as it is or escaped, by JSON and addresses also more than once:
+    whoever escapes spares which characters they like. Bounded, because a text may be all backslashes."""
+    return "".join(
+        rf"(?:\\{{0,4}}{re.escape(char)}|%(?:25){{0,2}}{ord(char):02x}|\\{{1,4}}u{ord(char):04x})" for char in key
+    )
 
 
 def one_line(text: str, limit: int) -> str:

@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+# The template's pattern, but for which addresses are loopback. Who connects parses the address with another parser than
+# we do: what the two could read differently is refused, as is whatever would swallow the path that is put behind it.
+_ADDRESS = re.compile(
+    r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?"
+)
+
 
 class SettingsError(ValueError):
     """A setting is missing or unusable; the message names the variable and what it should hold."""
@@ -97,16 +103,14 @@ def _api_url(environ: Mapping[str, str]) -> str:
     complaint = (
         "DEVIN_API_URL should hold an https address (http for loopback addresses alone), e.g. https://api.devin.ai"
     )
-    if not re.fullmatch(r"https?://[!-~]+", value):
+    if not _ADDRESS.fullmatch(value):
         raise SettingsError(complaint)
     try:
         parts = urlsplit(value)
-        host = parts.hostname or ""
         parts.port  # noqa: B018 - reading it raises ValueError for a port that is none
     except ValueError:
         raise SettingsError(complaint) from None
-    plain_http_elsewhere = parts.scheme == "http" and not _is_loopback(host)
-    if not host or parts.username is not None or parts.query or parts.fragment or plain_http_elsewhere:
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise SettingsError(complaint)
     return value.rstrip("/")
 

@@ -5,12 +5,12 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
 TEMPLATES := template.yaml $(wildcard infra/*.yaml)
-LOCKED := emulator sam checkov uv
+LOCKED := emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test unit check lint fmt lock clean
+.PHONY: help setup build demo up down test unit fuzz check lint fmt lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ test: ## all tests
 unit: ## the tests that need neither emulator nor build: seconds
 	@infra/setup dev
 	$(PYTHON) -m pytest tests/unit
+
+fuzz: ## a million random inputs; N=, SEED=, TARGET= choose; GUIDED=<target> runs Atheris until Ctrl-C
+ifdef GUIDED
+	@infra/setup fuzz
+	.tools/fuzz/bin/python tests/fuzz/guided.py $(GUIDED) $(OPTIONS)
+else
+	@infra/setup dev
+	$(PYTHON) -m tests.fuzz $(if $(N),--inputs $(N)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
+endif
 
 check: lint test ## the gate: format, lint, types, template, all tests
 
@@ -66,5 +75,5 @@ lock: ## compile the pins anew; UPGRADE=1 takes the newest versions
 	done
 
 clean: down ## end the stack; remove builds and caches, keep the environments
-	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf .aws-sam .fuzz .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	find . -path ./.venv -prune -o -path ./.tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,11 +23,12 @@ UV = TOOLS / "uv" / "bin" / "uv"
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment: where it is, and whether it holds pip."""
+    """A virtual environment: where it is, whether it holds pip, and whether it is made only when it is named."""
 
     name: str
     path: Path
     pip: bool = False
+    optional: bool = False
 
     @property
     def lock(self) -> Path:
@@ -58,6 +59,7 @@ ENVIRONMENTS = {
         Environment("emulator", TOOLS / "emulator"),
         Environment("sam", TOOLS / "sam"),
         Environment("checkov", TOOLS / "checkov"),
+        Environment("fuzz", TOOLS / "fuzz", optional=True),
     )
 }
 
@@ -151,7 +153,7 @@ def main(names: list[str]) -> int:
         print(f"no such environment: {', '.join(unknown)} (there are {', '.join(choices)})", file=sys.stderr)
         return 2
     with exclusively():
-        for name in names or ENVIRONMENTS:
+        for name in names or [one.name for one in ENVIRONMENTS.values() if not one.optional]:
             try:
                 make(choices[name])
             except subprocess.CalledProcessError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +25,7 @@ from devin.transport import Reply, Transport
 from infra.local.standin import Fault, StandIn
 from infra.local.standin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY
+from tests.fuzz.batches import World, sqs_event
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}
@@ -370,3 +371,110 @@ def test_a_v3_key_without_an_organisation_calls_nothing(api: StandIn) -> None:
             perform(caller, operation)
 
     assert api.calls() == []
+
+
+def judged(url: str, version: str) -> tuple[World, list[str], str]:
+    """The whole handler, asked to end one session by a queue message: its books, what it keeps, and the outcome."""
+    world = World({"records": [], "secrets": [KEYS[version], KEYS[version]]}, threads=False)
+    world.runtime = replace(world.runtime, client=client(url))
+    answer = world.invoke(sqs_event([{"body": "devin-a"}]))
+    (outcome,) = [
+        line["outcome"] for line in map(json.loads, world.log.getvalue().splitlines()) if "message_id" in line
+    ]
+    return world, [entry["itemIdentifier"] for entry in answer["batchItemFailures"]], outcome
+
+
+def outcome_in_the_table(status: int, version: str) -> tuple[str, str | None]:
+    """The outcome of a lone DELETE that is answered so, and the reason of its dead letter; None: it is kept or done."""
+    if 200 <= status <= 299:
+        return "terminated", None
+    if status == 401 or (status == 403 and version == "v3"):
+        return "unauthorized", None
+    if status == 403:
+        return "forbidden", None
+    if status in {408, 425, 429} or status >= 500:
+        return "retry", None
+    return "rejected", f"rejected_{status}"
+
+
+def assert_judged_by_the_table(puppet: StandIn, version: str, fault: Fault) -> None:
+    puppet.clear_faults()
+    puppet.clear_calls()
+    puppet.script(fault)
+
+    world, kept, outcome = judged(puppet.url, version)
+
+    assert fault.status is not None
+    expected, reason = outcome_in_the_table(fault.status, version)
+    assert outcome == expected
+    assert kept == ([] if expected in {"terminated", "rejected"} else ["m-0"])
+    assert [(write.body, write.attributes["reason"]) for write in world.sqs.writes] == (
+        [] if reason is None else [("devin-a", reason)]
+    )
+    assert [call.method for call in puppet.calls()] == (["DELETE", "GET"] if fault.status == 409 else ["DELETE"])
+    assert KEYS[version] not in world.log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "content_type", "schema"),
+    [answer for answer in ANSWERS if str(answer.values[0]).startswith("terminate_")],
+)
+def test_every_answer_of_the_contract_leads_to_the_outcome_of_the_table(
+    puppet: StandIn, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
+) -> None:
+    bodies = st.text() if schema is None else values(schema).map(json.dumps)
+
+    @few_examples
+    @given(body=bodies)
+    def judge(body: str) -> None:
+        fault = Fault(status=status, headers={"Content-Type": content_type}, body=body)
+        assert_judged_by_the_table(puppet, operation[-2:], fault)
+
+    judge()
+
+
+@pytest.mark.parametrize("version", KEYS)
+def test_answers_outside_of_the_contract_lead_to_the_outcome_of_the_table_too(puppet: StandIn, version: str) -> None:
+    # 204 and 304 have no body.
+    statuses = st.sampled_from([status for status in range(200, 600) if status not in {204, 304}])
+
+    @settings(few_examples, max_examples=200)
+    @given(status=statuses, body=st.binary(max_size=50) | st.just(b'{"detail":') | st.just(b"[" * 3000))
+    def judge(status: int, body: bytes) -> None:
+        assert_judged_by_the_table(puppet, version, Fault(status=status, body=body))
+
+    judge()
+
+
+PAGES = {
+    operation["operationId"]: operation["responses"]["200"]["content"]["application/json"]["schema"]
+    for path in CONTRACT["paths"].values()
+    for operation in path.values()
+    if operation["operationId"].startswith("list_")
+}
+
+
+@pytest.mark.parametrize("operation", PAGES)
+def test_every_page_of_the_contract_is_understood(puppet: StandIn, operation: str) -> None:
+    version = operation[-2:]
+    held = "sessions" if version == "v1" else "items"
+
+    @few_examples
+    @given(fields=values(PAGES[operation]))
+    def read(fields: dict[str, Any]) -> None:
+        puppet.clear_faults()
+        puppet.script(Fault(status=200, body=json.dumps(fields)))
+
+        reply, page = client(puppet.url).page(None, key=KEYS[version], seconds=5)
+
+        assert reply.status == 200
+        if fields.get("has_next_page") and not fields.get("end_cursor"):
+            # More to come and no way to it: no page, rather than a listing that ends too soon.
+            assert page is None
+            return
+        assert page is not None
+        assert [essence(one) for one in page.sessions] == [meaning(one) for one in fields[held]]
+        following = str(len(fields[held])) if version == "v1" and fields[held] else None
+        assert page.following == (fields["end_cursor"] if fields.get("has_next_page") else following)
+
+    read()

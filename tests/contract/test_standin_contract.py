@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from schemathesis.specs.openapi.checks import (
 from infra.local.standin import Fault, StandIn
 from infra.local.standin.faults import too_many_requests
 from infra.local.standin.sessions import ORG_ID
-from tests.contract.caller import V1_KEY, V3_KEY
+from tests.contract.caller import V1_KEY, V3_KEY, Caller
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 
@@ -265,3 +266,71 @@ def test_other_paths_and_methods_are_none_of_the_contracts(
 
     assert (response.status_code, response.headers.get("Allow")) == (status, allow)
     assert isinstance(response.json()["detail"], str)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["terminate_session_v1", "terminate_session_v3", "get_session_v1", "get_session_v3"]),
+        st.sampled_from(["devin-0", "devin-1", "devin-2", UNKNOWN]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=15, derandomize=True, deadline=None, database=None)
+@given(steps=STEPS)
+def test_whatever_came_before_an_end_is_final_and_both_versions_tell_the_same(
+    used_api: StandIn, steps: list[tuple[str, str]]
+) -> None:
+    run = next(_numbers)
+    names = {f"devin-{number}": f"devin-steps-{run}-{number}" for number in range(3)}
+    used_api.add_sessions(*names.values())
+    contract = contract_at(used_api.url, with_undocumented=True)
+    alive = set(names)
+
+    for operation, name in steps:
+        key = V1_KEY if operation.endswith("v1") else V3_KEY
+        response = call(used_api, operation, names.get(name, name), key, "")
+
+        assert_conforms(response, contract)
+        if name == UNKNOWN:
+            assert response.status_code == 404
+        elif operation.startswith("get_"):
+            told = response.json()
+            status = told["status_enum"] if operation.endswith("v1") else told["status"]
+            assert (status in {"finished", "exit"}) == (name not in alive)
+        else:
+            over = 422 if operation.endswith("v1") else 409
+            assert response.status_code == (200 if name in alive else over)
+            alive.discard(name)
+
+    assert {name for name, session_id in names.items() if not used_api.session(session_id).exited} == alive
+
+
+@pytest.mark.parametrize("path", [f"/v1/sessions/{RUNNING}", f"/v3/organizations/{ORG_ID}/sessions/{RUNNING}"])
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b"HTTP/1.1", b"HTTP/9"),
+        (b" HTTP/1.1", b" a b"),
+        (b"\r\n\r\n", b"\r\nContent-Length: many\r\n\r\n"),
+        (b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (b"Bearer ", b"Basic "),
+        (b"/sessions", b"//sessions"),
+        (b"/sessions", b"/\xff"),
+    ],
+)
+def test_a_malformed_request_is_refused_and_ends_nothing(api: StandIn, path: str, good: bytes, bad: bytes) -> None:
+    fill(api)
+    key = V1_KEY if path.startswith("/v1") else V3_KEY
+    whole = f"DELETE {path} HTTP/1.1\r\nHost: api.devin.ai\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    with Caller(api.url) as caller:
+        caller.socket.sendall(whole.replace(good, bad))
+        answer = caller.socket.recv(65536)
+
+    # A request line of an unheard-of kind gets the error page alone, as of old.
+    status = re.search(rb"HTTP/1\.[01] (\d{3})|Error code: (\d{3})", answer)
+    assert status is not None
+    assert (status[1] or status[2])[:1] in {b"4", b"5"}
+    assert not api.session(RUNNING).exited
+    assert call(api, "get_session_v1", RUNNING, V1_KEY, "").status_code == 200

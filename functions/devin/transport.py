@@ -22,6 +22,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from devin.names import SlowNameServerError, look_up
+
 # It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
@@ -37,6 +39,10 @@ class TransportError(Exception):
 
 class _EndlessBodyError(urllib3.exceptions.HTTPError):
     """The body went on past DRAIN_BYTES."""
+
+
+class _NameServerError(socket.gaierror):
+    """The name may well exist; who should know does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +173,7 @@ def _describe(error: BaseException) -> str:
     # Most telling first: urllib3 counts a refused connection among its connect timeouts.
     kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
         (_EndlessBodyError, "the response does not end"),
+        ((SlowNameServerError, _NameServerError), "the name server gives no answer"),
         (socket.gaierror, "host name not found"),
         (ConnectionRefusedError, "connection refused"),
         ((requests.exceptions.SSLError, ssl.SSLError), "TLS failure"),
@@ -273,14 +280,18 @@ class _Response(http.client.HTTPResponse):
 
 
 def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
-    """A socket connected within so many seconds, however many addresses the host's name has: urllib3 would give each
-    of them all the time."""
+    """A socket connected within so many seconds, the lookup of the host's name included, however many addresses it
+    has: urllib3 would give each of them all the time, and the lookup no bound at all."""
     _ATTEMPT.connected = True
     give_up = time.monotonic() + seconds
     try:
-        addresses = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+        addresses = look_up(connection.host, connection.port, seconds)
+    except SlowNameServerError as error:
+        raise urllib3.exceptions.ConnectTimeoutError(connection, "name server") from error
     except (socket.gaierror, UnicodeError) as error:  # the latter for a name that no resolver could be asked for
         reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+        if reason.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}:
+            reason = _NameServerError()
         raise urllib3.exceptions.NameResolutionError(connection.host, connection, reason) from reason
     failure: OSError = TimeoutError("no address answered in time")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):

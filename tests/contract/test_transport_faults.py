@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -253,6 +254,97 @@ def test_an_address_that_this_machine_has_no_protocol_for_is_passed_over(
     netloc = urlsplit(api.url).netloc
     resolved_to(monkeypatch, (socket.AF_UNSPEC, netloc), (socket.AF_INET, netloc))
     assert call(Transport("http://two.invalid")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "host name not found"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "the name server gives no answer"),
+        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), "the name server gives no answer"),
+        (UnicodeError("label too long"), "host name not found"),
+    ],
+)
+def test_a_name_server_that_fails_is_told_from_a_name_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=error))
+    assert failure(Transport("http://some.invalid")) == said
+
+
+class SilentResolver:
+    """Finds every name on this machine, but `quiet.invalid` not before it is released; `asked` are the names."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.released = threading.Event()
+        self._real = socket.getaddrinfo
+
+    def __call__(self, host: object, port: int, **options: Any) -> Any:
+        self.asked.append(host)
+        if host == "quiet.invalid":
+            assert self.released.wait(BOUND_SECONDS * 3)
+        return self._real("127.0.0.1", port, **options)
+
+    def under_way(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "lookup"]
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
+    made = SilentResolver()
+    monkeypatch.setattr(socket, "getaddrinfo", made)
+    yield made
+    made.released.set()
+    for thread in made.under_way():
+        thread.join(BOUND_SECONDS)
+
+
+def named(api: StandIn, name: str) -> Transport:
+    """A transport that knows the stand-in by this name."""
+    return Transport(api.url.replace("127.0.0.1", name))
+
+
+def test_a_name_server_that_keeps_silent_is_given_up(api: StandIn, resolver: SilentResolver) -> None:
+    assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS) == "the name server gives no answer"
+    assert api.calls() == []
+    assert resolver.asked == ["quiet.invalid"]
+
+
+def test_however_many_wait_for_a_silent_name_server_a_name_is_looked_up_once(
+    api: StandIn, resolver: SilentResolver
+) -> None:
+    transport = named(api, "quiet.invalid")
+    with ThreadPoolExecutor(8) as executor:
+        said = list(executor.map(lambda _: failure(transport, seconds=SHORT_SECONDS), range(24)))
+    assert set(said) == {"the name server gives no answer"}
+    assert resolver.asked == ["quiet.invalid"]
+    assert len(resolver.under_way()) == 1
+
+
+def test_a_silent_name_server_keeps_no_other_name_waiting(api: StandIn, resolver: SilentResolver) -> None:
+    assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS)
+    assert len(resolver.under_way()) == 1
+    assert call(named(api, "other.invalid")).status == 200
+
+
+def test_a_late_answer_of_the_name_server_is_of_use_and_not_remembered(api: StandIn, resolver: SilentResolver) -> None:
+    transport = named(api, "quiet.invalid")
+    assert failure(transport, seconds=SHORT_SECONDS)
+    with ThreadPoolExecutor(4) as executor:
+        waiting = [executor.submit(call, transport, "GET") for _ in range(4)]
+        resolver.released.set()
+        assert [one.result().status for one in waiting] == [200] * 4
+
+    asked = len(resolver.asked)
+    assert call(named(api, "quiet.invalid"), "GET").status == 200
+    assert len(resolver.asked) == asked + 1
+
+
+def test_a_kept_connection_needs_no_name_server(api: StandIn, resolver: SilentResolver) -> None:
+    transport = named(api, "other.invalid")
+    assert [call(transport, "GET").status for _ in range(3)] == [200] * 3
+    assert resolver.asked == ["other.invalid"]
 
 
 # TLS

@@ -49,7 +49,8 @@ class ApiKeys:
     """The key as one invocation sees it: read when first needed, read anew once when the API refuses it.
 
     `fetch(anew)` returns the secret, past any cache if `anew`, and raises ApiKeyError. Safe to share between threads:
-    however many calls are refused at once, the secret is read once.
+    however many calls are refused at once, the secret is read once. `unreadable` is why it could not be read after a
+    refusal: the key that was refused may have been replaced, and nobody here can know.
     """
 
     def __init__(self, fetch: Callable[[bool], str | bytes], remember: Callable[[str], None]) -> None:
@@ -58,6 +59,7 @@ class ApiKeys:
         self._lock = Lock()
         self._key: str | None = None
         self._error: ApiKeyError | None = None
+        self.unreadable: ApiKeyError | None = None
         self._read_anew = False
 
     def current(self) -> str:
@@ -81,29 +83,36 @@ class ApiKeys:
         return reply
 
     def after_refusal(self, refused: str) -> str | None:
-        """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable."""
+        """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable.
+
+        The old key stays in use where only one session was refused.
+        """
         with self._lock:
             if self._key == refused and not self._read_anew:
                 try:
-                    self._key = self._read(anew=True)
+                    self._key = self._read_past_the_cache()
                 except ApiKeyError as error:
-                    self._error = error
-                    return None
+                    self.unreadable = error
             return self._key if self._key != refused else None
 
     def _read_first(self) -> str:
         try:
+            secret = self._fetch(False)
             try:
-                return self._read(anew=False)
+                return self._key_in(secret)
             except ApiKeyError:
-                # What was cached may have been mended since; the operator should not have to wait for the cache.
-                return self._read(anew=True)
+                # What was cached may have been mended since; the operator should not have to wait for the cache. What
+                # could not be read is not read again: nothing of it is cached, and its time is better spent.
+                return self._read_past_the_cache()
         except ApiKeyError as error:
             self._error = error
             raise
 
-    def _read(self, *, anew: bool) -> str:
-        self._read_anew = self._read_anew or anew
-        key = parse_api_key(self._fetch(anew))
+    def _read_past_the_cache(self) -> str:
+        self._read_anew = True
+        return self._key_in(self._fetch(True))
+
+    def _key_in(self, secret: str | bytes) -> str:
+        key = parse_api_key(secret)
         self._remember(key)
         return key

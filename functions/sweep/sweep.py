@@ -109,6 +109,8 @@ class Sweep:
         if page is None:
             said = "a page that cannot be read" if 200 <= reply.status < 300 else error_detail(reply.body)
             detail = one_line(self._redact(said or "no explanation"), 500)
+            if self._keys.unreadable is not None:
+                detail += f"; whether there is a new key is not known: {self._keys.unreadable}"
             raise SweepError(f"listing sessions: the API answered {reply.status}: {detail}; nothing was enqueued")
         _check_clock(reply.headers.get("Date"), datetime.now(UTC))
         return page

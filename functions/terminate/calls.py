@@ -22,7 +22,6 @@ CALL_SECONDS = 10.0
 _SHORTEST_CALL_SECONDS = 1.0
 _DETAIL_CHARACTERS = 1000
 _SLOWED_DOWN = "not called: the API asked other calls to slow down"
-_BAD_KEY = "the API refuses the key; store a valid one in the secret"
 
 
 class UnsettledError(Exception):
@@ -76,7 +75,11 @@ class Calls:
             found.append(session)
             return reply
 
-        return self._authorised(get), found[-1]
+        reply, session = self._authorised(get), found[-1]
+        if session is not None and session.status is not None:
+            # It is told in logs, events and dead letters, like every word of the API.
+            session = replace(session, status=self._redact(session.status))
+        return reply, session
 
     def verdict(self, reply: Reply) -> Verdict:
         """What an answer says, with the API's own words made fit to be logged."""
@@ -99,7 +102,12 @@ class Calls:
         it is not the session that is forbidden, it is the key that is bad."""
         if verdict.outcome is not Outcome.FORBIDDEN or set(self._statuses) != {403} or not self._bad_key_is_403:
             return verdict
-        return replace(verdict, outcome=Outcome.UNAUTHORIZED, detail=_BAD_KEY)
+        return replace(verdict, outcome=Outcome.UNAUTHORIZED, detail=self._bad_key())
+
+    def _bad_key(self) -> str:
+        if self._keys.unreadable is not None:
+            return f"the API refuses the key, and whether there is a new one is not known: {self._keys.unreadable}"
+        return "the API refuses the key; store a valid one in the secret"
 
     def _authorised(self, send: Callable[[str, float], Reply]) -> Reply:
         self.ensure_going()
@@ -110,7 +118,7 @@ class Calls:
         verdict = self.verdict(reply)
         match verdict.outcome:
             case Outcome.UNAUTHORIZED:
-                verdict = replace(verdict, detail=_BAD_KEY)
+                verdict = replace(verdict, detail=self._bad_key())
                 self._stop(replace(verdict, http_status=None))
             case Outcome.RETRY if reply.status == 429:
                 self._stop(replace(verdict, http_status=None, detail=_SLOWED_DOWN, uncalled=True))

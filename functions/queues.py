@@ -18,7 +18,14 @@ _MESSAGE_BYTES = (1024 * 1024, 256 * 1024)
 
 
 class QueueError(Exception):
-    """SQS did not take what was written; the message names the operation and SQS's error code."""
+    """SQS did not take what was written; the message names the operation and SQS's error code.
+
+    `unfit`: it is what was written that will not do, its size for instance, and not SQS that has no time.
+    """
+
+    def __init__(self, message: str, *, unfit: bool = False) -> None:
+        super().__init__(message)
+        self.unfit = unfit
 
 
 class Queues:
@@ -48,8 +55,8 @@ class Queues:
         most, least = (_fitting(attributes, limit - size) for limit in _MESSAGE_BYTES)
         try:
             self._send_dead_letter(body, most)
-        except QueueError:
-            if most == least:
+        except QueueError as error:
+            if most == least or not error.unfit:
                 raise
             self._send_dead_letter(body, least)
 
@@ -75,7 +82,7 @@ class Queues:
 def _queue_error(operation: str, error: ClientError | BotoCoreError) -> QueueError:
     # Not the error's own text: for a wrong parameter it repeats what was to be sent.
     code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else type(error).__name__
-    return QueueError(f"{operation}: {code}")
+    return QueueError(f"{operation}: {code}", unfit=str(code).startswith("InvalidParameterValue"))
 
 
 def _typed(attributes: Attributes) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""AWS as it is when it fails: an endpoint on a loopback socket that the functions' real clients call."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+# What SQS takes: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+_REFUSED = re.compile("[^\x09\x0a\x0d\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+MESSAGE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error of AWS, as its JSON protocols tell it; `query_code` is what SQS called it in its former protocol."""
+
+    status: int
+    code: str
+    query_code: str | None = None
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        headers = {} if self.query_code is None else {"x-amzn-query-error": f"{self.query_code};Sender"}
+        body = {"__type": f"com.amazonaws#{self.code}", "message": "told by the test"}
+        return self.status, headers, json.dumps(body).encode()
+
+
+# The ways in which there is no answer at all.
+RESET, HANG, CLOSE = "reset", "hang", "close"
+type Trouble = Failure | bytes | str
+
+NO_SUCH_QUEUE = Failure(400, "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue")
+TOO_LONG = Failure(400, "InvalidParameterValue", "InvalidParameterValue")
+ODD_CHARACTERS = Failure(400, "InvalidMessageContents", "InvalidMessageContents")
+
+
+@dataclass
+class Message:
+    """A message that SQS took."""
+
+    queue: str
+    body: str
+    attributes: dict[str, str]
+    delay_seconds: int
+
+
+def size(body: str, attributes: Mapping[str, Mapping[str, str]]) -> int:
+    """Bytes that SQS counts: the body, and names, types and values of the attributes."""
+    return len(body.encode()) + sum(
+        len(name.encode()) + len(one["DataType"].encode()) + len(one["StringValue"].encode())
+        for name, one in attributes.items()
+    )
+
+
+@dataclass
+class FailingAws:
+    """Secrets Manager and SQS, from `with FailingAws() as aws:` on. `troubles` by operation, the last one repeated;
+    `None` among them stands for an answer as it should be, and so does having none.
+
+    `requests` are the operations in the order in which they arrived, `messages` what was sent to queues.
+    """
+
+    secret: str
+    message_bytes: int = MESSAGE_BYTES
+    troubles: dict[str, list[Trouble | None]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    hidden: list[int] = field(default_factory=list)
+    ending: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Self:
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ending.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.hang_up()
+        self._server.server_close()
+
+    def fails(self, operation: str, *troubles: Trouble | None) -> None:
+        """From now on, this goes wrong with this operation, one after the other."""
+        with self._lock:
+            self.troubles[operation] = list(troubles)
+
+    def sent_to(self, queue: str) -> list[Message]:
+        return [message for message in self.messages if message.queue == queue]
+
+    def answer(self, operation: str, given: dict[str, Any]) -> Trouble | dict[str, Any]:
+        with self._lock:
+            self.requests.append(operation)
+            script = self.troubles.get(operation) or [None]
+            trouble = script.pop(0) if len(script) > 1 else script[0]
+            return trouble if trouble is not None else self._carried_out(operation, given)
+
+    def _carried_out(self, operation: str, given: dict[str, Any]) -> Trouble | dict[str, Any]:
+        match operation:
+            case "GetSecretValue":
+                return {"ARN": given["SecretId"], "Name": "key", "SecretString": self.secret}
+            case "SendMessage":
+                body, attributes = given["MessageBody"], given.get("MessageAttributes", {})
+                texts = [body, *(one["StringValue"] for one in attributes.values())]
+                if any(map(_REFUSED.search, texts)):
+                    return ODD_CHARACTERS
+                if not body or size(body, attributes) > self.message_bytes:
+                    return TOO_LONG
+                self.messages.append(
+                    Message(
+                        given["QueueUrl"].rpartition("/")[2],
+                        body,
+                        {name: one["StringValue"] for name, one in attributes.items()},
+                        given.get("DelaySeconds", 0),
+                    )
+                )
+                md5 = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+                return {"MessageId": str(len(self.messages)), "MD5OfMessageBody": md5}
+            case "ChangeMessageVisibility":
+                self.hidden.append(given["VisibilityTimeout"])
+                return {}
+            case _:
+                return Failure(400, "UnknownOperationException")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, aws: FailingAws) -> None:
+        self.aws = aws
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        # Without the goodbye of the inherited one, which would leave no room for a reset.
+        self._open.discard(request)
+        request.close()
+
+    def hang_up(self) -> None:
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: a client who has waited long enough leaves."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        operation = self.headers["X-Amz-Target"].rpartition(".")[2]
+        match self.server.aws.answer(operation, given):
+            case Failure() as failure:
+                self._send(*failure.answer())
+            case bytes() as raw:
+                self.close_connection = True
+                self.wfile.write(raw)
+            case dict() as answer:
+                self._send(200, {}, json.dumps(answer).encode())
+            case how:
+                self.close_connection = True
+                if how == HANG:
+                    self.server.aws.ending.wait()
+                elif how == RESET:
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/x-amz-json-1.0", **headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing: what arrived is in `requests`."""

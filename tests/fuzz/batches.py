@@ -32,6 +32,7 @@ from terminate import handler
 from terminate.events import Item, Message, Request, read_body, read_event, read_record
 from terminate.memory import Memory
 from terminate.outcomes import Outcome, Then, outcome_of, then
+from terminate.pace import Pace
 from tests.fuzz import answers, sources
 from tests.fuzz.checking import Target
 from tests.fuzz.doubles import WAYS, AtOnce, Call, ScriptedBus, ScriptedSqs, ScriptedTransport, Write, disguised
@@ -208,6 +209,8 @@ class World:
         with (
             mock.patch.object(handler, "runtime_for", return_value=self.runtime),
             mock.patch.object(handler, "redact", Redactor()),
+            # Answers are random here, and nobody waits for a 429 of long ago.
+            mock.patch.object(handler, "pace", Pace()),
             mock.patch.dict(os.environ, environment, clear=True),
             _captured(self.log),
         ):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MASK = "[redacted]"
 # No real key is this short, and masking one or two letters everywhere would leave no log to read.
@@ -30,9 +32,16 @@ class Redactor:
 
     def __call__(self, text: str) -> str:
         """The text with every known key, and whatever has the shape of one, replaced by a mask."""
-        if self._pattern is not None:
+        if self._pattern is not None and self._may_hold_a_key(text):
             text = self._pattern.sub(_MASK, text)
         return _KEY_SHAPE.sub(_MASK, text)
+
+    def _may_hold_a_key(self, text: str) -> bool:
+        """Cheaper than the pattern, which most lines need not be searched with: nothing is escaped in them."""
+        if "\\" in text or "%" in text:
+            return True
+        folded = text.casefold()
+        return any(key.casefold() in folded for key in self._keys)
 
 
 def _spelled(key: str) -> str:
@@ -41,6 +50,22 @@ def _spelled(key: str) -> str:
     return "".join(
         rf"(?:\\{{0,4}}{re.escape(char)}|%(?:25){{0,2}}{ord(char):02x}|\\{{1,4}}u{ord(char):04x})" for char in key
     )
+
+
+class MaskedError(Exception):
+    """In place of an exception whose message held a key; this one says the same without it."""
+
+
+@contextmanager
+def masked_errors(redact: Redactor) -> Iterator[None]:
+    """Around a handler: Lambda prints what leaves it, past the logger and its mask."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error)
+        if redact(said) == said:
+            raise
+        raise MaskedError(f"{type(error).__name__}: {redact(said)}") from None
 
 
 def one_line(text: str, limit: int) -> str:

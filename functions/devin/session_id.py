@@ -6,6 +6,8 @@ import re
 
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
 _BARE_ID = re.compile(r"[0-9A-Fa-f]{32}")
+# A key that was pasted behind the prefix would travel in addresses, attributes and events.
+_KEY = re.compile(r"devin-(?:apk|cog)_", re.IGNORECASE)
 _ADDRESS = "https://app.devin.ai/sessions/"
 
 
@@ -24,12 +26,13 @@ def parse_session_id(text: object) -> str:
 
     Takes `devin-` + letters, digits, `-`, `_` (128 characters at most in all), 32 hexadecimal digits (the prefix is
     added), or the address of a session in the web application. An allow-list matched against the whole text: quoting
-    does not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else.
+    does not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else, and for what
+    looks like a key behind the prefix.
     """
     if not isinstance(text, str):
         raise InvalidSessionIdError
     candidate = text.removeprefix(_ADDRESS)
-    if _ID.fullmatch(candidate):
+    if _ID.fullmatch(candidate) and not _KEY.match(candidate):
         return candidate
     if _BARE_ID.fullmatch(candidate):
         return f"devin-{candidate}"

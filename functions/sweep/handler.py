@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from bus import BusError
 from devin.api_key import ApiKeys
-from redaction import Redactor
+from redaction import Redactor, masked_errors
 from runtime import Runtime, runtime_for
 from settings import Settings
 from sweep.announcements import Announcements
@@ -27,6 +27,7 @@ logger = Logger(service="sweep", json_serializer=lambda fields: redact(json.dump
 metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
 
 
+@masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """Carry out the policy that is the event, and answer with a report (see `sweep.sweep.report`).
 
@@ -44,7 +45,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     policy = replace(policy, dry_run=policy.dry_run or settings.dry_run)
     runtime = runtime_for(settings)
     if stopped := runtime.reason_to_stop():
-        return _tell(runtime, {"mode": "stopped", "why": stopped, "chosen": 0, "enqueued": 0})
+        return _tell(runtime, {"mode": "stopped", "why": redact(stopped), "chosen": 0, "enqueued": 0})
     try:
         done = _sweep(settings, runtime, policy, context).run(policy, datetime.now(UTC))
     except CapExceededError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -76,6 +76,9 @@ class Sweep:
         listing = Listing(self._page, self._has_time)
         selection = Selection()
         for session in listing:
+            if session.session_id is not None and self._redact(session.session_id) != session.session_id:
+                # It would be told to queue, table and bus; whatever it is, it is no id.
+                session = replace(session, session_id=None)  # noqa: PLW2901
             selection.add(session, policy, now, self._protect_tag)
         if not listing.complete and not policy.dry_run:
             # What was not seen might protect what was: a later showing of a session, or its share of the whole.

@@ -114,7 +114,7 @@ class Calls:
         try:
             reply = self._keys.call(lambda key: self._send(send, key))
         except ApiKeyError as error:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail=f"no API key: {error}")) from None
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=self._redact(f"no API key: {error}"))) from None
         verdict = self.verdict(reply)
         match verdict.outcome:
             case Outcome.UNAUTHORIZED:

@@ -77,8 +77,8 @@ class Message:
 
 
 def is_batch(event: object) -> bool:
-    """Whether the event is a batch of SQS records."""
-    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
+    """Whether the event is a batch of SQS records, and nothing else: an id beside them would be overlooked."""
+    if not isinstance(event, dict) or event.keys() != {"Records"} or not isinstance(records := event["Records"], list):
         return False
     return all(isinstance(record, dict) and record.get("eventSource") == "aws:sqs" for record in records)
 

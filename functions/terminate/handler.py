@@ -13,7 +13,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
-from redaction import Redactor
+from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import runtime_for
 from settings import Settings
@@ -38,6 +38,7 @@ class KeptError(Exception):
     """Something could be neither settled nor written to a queue: whoever delivered it has to deliver it again."""
 
 
+@masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResponse | dict[str, list[str]]:
     """End every session that the event asks for.
 
@@ -57,7 +58,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResp
     answer: dict[str, list[str]] = {}
     for item, verdict in settled.verdicts:
         given = item.session_id if isinstance(item, Request) else item.given
-        answer.setdefault(verdict.outcome.value, []).extend([given] if isinstance(given, str) else [])
+        answer.setdefault(verdict.outcome.value, []).extend([redact(given)] if isinstance(given, str) else [])
     return answer
 
 
@@ -109,8 +110,6 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
 
 def _halt(stopped: str | None) -> Verdict | None:
     """With the stop switch on, no call is made and everything is kept, looked at again as seldom as SQS allows."""
-    return (
-        None
-        if stopped is None
-        else Verdict(Outcome.RETRY, detail=stopped, retry_after=MAX_DELAY_SECONDS, uncalled=True)
-    )
+    if stopped is None:
+        return None
+    return Verdict(Outcome.RETRY, detail=redact(stopped), retry_after=MAX_DELAY_SECONDS, uncalled=True)

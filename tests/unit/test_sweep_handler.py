@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bus import BusError
+from redaction import MaskedError
 from settings import SettingsError
 from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
@@ -610,10 +611,19 @@ def test_a_sweep_that_fails_is_one_log_record_and_counted(world: World, capsys: 
     assert "canary" not in printed
 
 
-@pytest.mark.parametrize("bug", [ZeroDivisionError(f"with {KEY} in it"), RecursionError()])
-def test_a_bug_fails_the_sweep_loudly(world: World, capsys: pytest.CaptureFixture[str], bug: Exception) -> None:
+@pytest.mark.parametrize(
+    ("bug", "raised", "says"),
+    [
+        # Lambda prints what is raised, so it is raised without the key.
+        (ZeroDivisionError(f"with {KEY} in it"), MaskedError, r"^ZeroDivisionError: with \[redacted\] in it$"),
+        (RecursionError("too deep"), RecursionError, "^too deep$"),
+    ],
+)
+def test_a_bug_fails_the_sweep_loudly(
+    world: World, capsys: pytest.CaptureFixture[str], bug: Exception, raised: type[Exception], says: str
+) -> None:
     world.api.on("LIST", "", page(stale("devin-1")), bug)
-    with pytest.raises(type(bug)):
+    with pytest.raises(raised, match=says):
         world.sweep(**ENDS)
     printed = capsys.readouterr().out
     assert '"sweep_failed"' in printed

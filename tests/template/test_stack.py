@@ -243,13 +243,22 @@ def test_queue_policies_admit_nobody_but_the_rule_to_the_dead_letters(stack: Sta
 def test_rule_invokes_the_function_and_keeps_what_it_cannot_deliver(stack: Stack) -> None:
     rule = stack.only("AWS::Events::Rule")
     assert rule["EventPattern"] == {"detail-type": ["Devin Session Termination Requested"]}
-    assert rule.get("State", "ENABLED") == "ENABLED"
+    assert rule["State"] == "ENABLED"
     (target,) = rule["Targets"]
     assert target["Arn"] == "TerminateFunction.Arn"
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
     assert target["DeadLetterConfig"] == {"Arn": "DeadLetterQueue.Arn"}
     # Without an input of its own: the event as it came.
     assert target.keys() == {"Arn", "Id", "RetryPolicy", "DeadLetterConfig"}
+
+
+def test_requests_from_the_bus_can_be_switched_off_and_nothing_else_with_them() -> None:
+    on, off = render(), render(EventsEnabled="false")
+    (rule,) = on.of_type("AWS::Events::Rule")
+    assert off.only("AWS::Events::Rule") == on.only("AWS::Events::Rule") | {"State": "DISABLED"}
+    assert {name: one for name, one in off.resources.items() if name != rule} == {
+        name: one for name, one in on.resources.items() if name != rule
+    }
 
 
 def test_nobody_but_the_rule_may_invoke_a_function_without_a_role(stack: Stack) -> None:

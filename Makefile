@@ -5,15 +5,15 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
 TEMPLATES := template.yaml $(wildcard infra/*.yaml)
-LOCKED := emulator sam checkov fuzz uv
+LOCKED := audit emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test unit fuzz check lint fmt lock clean
+.PHONY: help setup build demo up down test unit fuzz check lint fmt lock audit advisories sbom clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run the whole stack on this machine and send real messages through it
 	@infra/setup dev emulator sam
@@ -43,9 +43,9 @@ else
 	$(PYTHON) -m tests.fuzz $(if $(N),--inputs $(N)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 endif
 
-check: lint test ## the gate: format, lint, types, template, all tests
+check: lint test ## the gate: format, lint, types, template, pins, all tests
 
-lint: ## format, lint, types, template
+lint: ## format, lint, types, template, pins
 	@infra/setup
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check
@@ -53,6 +53,8 @@ lint: ## format, lint, types, template
 	.venv/bin/cfn-lint $(TEMPLATES)
 	.tools/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file $(TEMPLATES)
 	$(PYTHON) -m infra.local.sam validate --lint
+	$(PYTHON) -m infra.audit.check
+	$(PYTHON) -m infra.audit.sbom --check
 
 fmt: ## format, and mend what ruff can mend
 	@infra/setup dev
@@ -73,6 +75,18 @@ lock: ## compile the pins anew; UPGRADE=1 takes the newest versions
 	for name in $(LOCKED); do \
 		$(COMPILE) $(if $(UPGRADE),--upgrade) infra/requirements/$$name.in -o infra/requirements/$$name.txt || exit; \
 	done
+
+audit: ## ask PyPI, over the network, which pins are known to be vulnerable
+	@infra/setup dev audit
+	$(PYTHON) -m infra.audit.online
+
+advisories: ## renew the snapshot of advisories that the gate reads; FROM=<clone> reads one that is here already
+	@infra/setup dev
+	$(PYTHON) -m infra.audit.advisories $(FROM)
+
+sbom: ## write docs/sbom.cdx.json, the list of what ships
+	@infra/setup dev
+	$(PYTHON) -m infra.audit.sbom
 
 clean: down ## end the stack; remove builds and caches, keep the environments
 	rm -rf .aws-sam .fuzz .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis

@@ -59,6 +59,7 @@ ENVIRONMENTS = {
         Environment("emulator", TOOLS / "emulator"),
         Environment("sam", TOOLS / "sam"),
         Environment("checkov", TOOLS / "checkov"),
+        Environment("audit", TOOLS / "audit", optional=True),
         Environment("fuzz", TOOLS / "fuzz", optional=True),
     )
 }

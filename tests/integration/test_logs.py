@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from infra.local.standin import Fault
 from infra.local.standin.faults import echoing, hostile_detail, html_error
+from tests.integration.bus import hearing
+from tests.integration.test_permissions import granted, sweep, written
 from tests.integration.world import Letter, World, wait_for
 
 # What the platform writes around an invocation's own lines.
@@ -57,25 +62,36 @@ def test_metrics_count_outcomes_in_the_embedded_format(world: World) -> None:
 
 
 def test_no_key_is_in_any_log_or_dead_letter(quiet: World) -> None:
-    """Of all that the tests of this stack did; they stored and rotated several keys."""
-    echoed = [quiet.session(f"echo-{status}", echoing(status)) for status in (403, 422, 500)]
+    """Nor in any event or item, of all that the tests of this stack did; they stored and rotated several keys."""
+    ids = [quiet.session(f"echo-{status}", echoing(status)) for status in (403, 422, 500)]
     rotated = "apk_user_echoed-1357924680"
     hostile = quiet.session("echo-hostile", hostile_detail(400), Fault(status=401))
-    with quiet.api_key(rotated, rotated):
-        for session_id in [*echoed, hostile]:
-            quiet.send(session_id)
-        quiet.invoke_later({"session_ids": [quiet.session("echo-later", echoing(502)), "devin-/" + rotated]})
-        assert "[redacted]" in quiet.take_letter(echoed[1]).attributes["detail"]
-        quiet.redrive(quiet.take_letter(hostile))
-        for session_id in (echoed[0], echoed[2], hostile):
-            quiet.story(session_id, "terminated")
+    with hearing(quiet) as heard:
+        with quiet.environment(PUBLISH_OUTCOMES="true"), may_publish(quiet), quiet.api_key(rotated, rotated):
+            for session_id in [*ids, hostile]:
+                quiet.send(session_id)
+            later = {"session_ids": [quiet.session("echo-later", echoing(502)), "devin-/" + rotated]}
+            quiet.invoke_later(later)
+            # What a caller wrote where an id belongs is told to nobody, not even to him.
+            assert rotated not in json.dumps(quiet.invoke({"session_ids": [rotated]}))
+            assert "[redacted]" in quiet.take_letter(ids[1]).attributes["detail"]
+            quiet.redrive(quiet.take_letter(hostile))
+            for session_id in (ids[0], ids[2], hostile):
+                quiet.story(session_id, "terminated")
+            reports = [sweep_echoed(quiet, rotated) for sweep_echoed in (announced, refused, failed)]
+        events = wait_for(lambda: enough(heard()), "outcomes, an announcement and a report", told=heard)
     quiet.wait_until_drained()
 
-    lines = [line for line in quiet.stack.log_lines() if not PLATFORM.match(line)]
-    assert all(isinstance(json.loads(line), dict) for line in lines)
+    items = quiet.stack.aws.dynamodb.scan(TableName=quiet.stack.announcements_table_name)["Items"]
+    assert items
+    lines = quiet.stack.log_lines() + quiet.stack.log_lines(quiet.stack.sweep_function_name)
+    # Some errors are Lambda's to tell; every line of ours is one of JSON.
+    mine = [line for line in quiet.stack.log_lines() if not PLATFORM.match(line)]
+    assert all(isinstance(json.loads(line), dict) for line in mine)
     letters = [*quiet.letters(), *quiet.taken]
     files = [path.read_text(errors="replace") for path in quiet.stack.directory.glob("*.log")]
-    texts = [*lines, *map(said, letters), *files]
+    assert "emulator.log" in {path.name for path in quiet.stack.directory.glob("*.log")}
+    texts = [*lines, *map(said, letters), *files, *events, json.dumps(items), *map(json.dumps, reports)]
     assert len(quiet.keys) >= 2
     for key in quiet.keys:
         # The body of a dead letter is what its sender wrote; all else is ours.
@@ -84,3 +100,42 @@ def test_no_key_is_in_any_log_or_dead_letter(quiet: World) -> None:
 
 def said(letter: Letter) -> str:
     return json.dumps(dict(letter.attributes))
+
+
+def may_publish(world: World) -> AbstractContextManager[None]:
+    statement = written("TerminateRole", "Outcomes", world, PublishOutcomes="true")
+    return granted(world, "TerminateRole", statement)
+
+
+def enough(events: list[str]) -> list[str]:
+    """The events, once there is one of each kind."""
+    kinds = {json.loads(event)["detail-type"] for event in events}
+    every = {"Devin Session Cleanup Outcome", "Devin Session Termination Announced", "Devin Sweep Completed"}
+    return events if kinds >= every else []
+
+
+def announced(world: World, key: str) -> Any:
+    """A sweep with notice, of a session whose owner wrote the key into its title and a tag."""
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    world.session("echo-swept", tags=("echo-swept", key), title=key, created_at=long_ago, updated_at=long_ago)
+    policy = {"idle_for": "PT6H", "tags": ["echo-swept", key], "notify_first": "PT1H", "max_share": 1, "dry_run": False}
+    report = sweep(world, policy)
+    assert report["announced"] == 1
+    assert "[redacted]" in report["to_announce"][0]["why"][1]
+    return report
+
+
+def refused(world: World, key: str) -> Any:
+    """A sweep with the key where a criterion belongs."""
+    answer = sweep(world, {key: "PT6H"})
+    assert "is no key of a policy" in answer["errorMessage"]
+    return answer
+
+
+def failed(world: World, key: str) -> Any:
+    """A sweep whose listing is refused by an API that repeats the key."""
+    assert key in world.keys
+    world.stack.api.script(echoing(500), operation="list", times=1)
+    answer = sweep(world, {"idle_for": "PT6H"})
+    assert "[redacted]" in answer["errorMessage"]
+    return answer

@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -31,6 +33,13 @@ CONNECT_SECONDS = 3.0
 # What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
 DRAIN_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+# Without sessions, nobody else says `Connection`; some servers of HTTP/1.0 keep a connection only if asked to.
+_HEADERS = {
+    "User-Agent": "devin-session-cleanup",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+}
 
 
 class TransportError(Exception):
@@ -64,8 +73,10 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 class Transport:
     """Calls one base address, each thread over a kept-alive connection of its own.
 
-    A session per thread because `requests.Session` is not promised to be thread-safe
-    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new session.
+    An adapter of requests per thread, because it is not promised to be thread-safe
+    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new connection. No
+    session around it: proxies, .netrc, cookies, redirects and a CA bundle from the environment are what sessions add,
+    and none of them is wanted.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -99,34 +110,32 @@ class Transport:
     ) -> Reply:
         _ATTEMPT.connected = False
         left = max(give_up - time.monotonic(), 0.001)
-        response = self._session().request(
-            method,
-            self._base_url + path,
-            params=params,
-            headers={"Authorization": f"Bearer {key}"},
+        response = self._adapter().send(
+            _prepared(method, self._base_url + path, params, key),
             # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
             timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
-            allow_redirects=False,
             stream=True,
         )
         with response:
             body = _read(response, keep_bytes)
         return Reply(response.status_code, response.headers, body)
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._mine, "session", None)
-        if session is None:
-            session = self._mine.session = _Session()
-            # No proxies, no .netrc (it would replace the Authorization header), no CA bundle from the environment.
-            session.trust_env = False
-            session.headers.update(
-                {"User-Agent": "devin-session-cleanup", "Accept": "application/json", "Accept-Encoding": "identity"}
-            )
-            adapter = _Adapter(self._tls)
-            session.adapters.clear()
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-        return session
+    def _adapter(self) -> _Adapter:
+        adapter: _Adapter | None = getattr(self._mine, "adapter", None)
+        if adapter is None:
+            adapter = self._mine.adapter = _Adapter(self._tls)
+        return adapter
+
+
+def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str) -> requests.PreparedRequest:
+    """What `prepare` would make of it. That takes longer than all else requests does here, because it looks for what
+    cannot be: address, id and key were matched against allow-lists, and there is no body."""
+    request = requests.PreparedRequest()
+    request.method = method
+    request.url = f"{url}?{urlencode(params)}" if params else url
+    length = {"Content-Length": "0"} if method == "DELETE" else {}
+    request.headers = CaseInsensitiveDict({**_HEADERS, **length, "Authorization": f"Bearer {key}"})
+    return request
 
 
 def _read(response: requests.Response, keep_bytes: int) -> bytes:
@@ -186,12 +195,6 @@ def _describe(error: BaseException) -> str:
         if any(isinstance(cause, kind) for cause in causes):
             return words
     return f"no usable response ({type(causes[0]).__name__})"
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        # Even with allow_redirects=False, requests would parse the Location and read the whole body without a bound.
-        return None
 
 
 class _Adapter(HTTPAdapter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,8 +24,15 @@ from sweep.selection import CapExceededError
 from sweep.sweep import Sweep, report
 
 redact = Redactor()
-logger = Logger(service="sweep", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
+logger = Logger(
+    service="sweep", json_serializer=lambda fields: redact(json.dumps(fields, default=str, separators=(",", ":")))
+)
 metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
+
+# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
+# are made now. Whatever stands in the way is met again, and told, by the invocation.
+with suppress(Exception):
+    runtime_for(Settings.from_environment(os.environ))
 
 
 @masked_errors(redact)

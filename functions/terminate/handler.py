@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -28,10 +29,17 @@ from terminate.report import publish, report
 
 redact = Redactor()
 # Last line of defence: whatever a line holds, a traceback included, the key is masked before it is printed.
-logger = Logger(service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str)))
+logger = Logger(
+    service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str, separators=(",", ":")))
+)
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 memory = Memory()
 pace = Pace()
+
+# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
+# are made now. Whatever stands in the way is met again, and told, by the invocation.
+with suppress(Exception):
+    runtime_for(Settings.from_environment(os.environ))
 
 
 class KeptError(Exception):

@@ -5,12 +5,12 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
 TEMPLATES := template.yaml $(wildcard infra/*.yaml)
-LOCKED := audit emulator sam checkov fuzz uv
+LOCKED := audit bench emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test unit fuzz check lint fmt lock audit advisories sbom clean
+.PHONY: help setup build demo up down test unit fuzz check lint fmt bench lock audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ fmt: ## format, and mend what ruff can mend
 	@infra/setup dev
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
+
+bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out
+	@infra/setup dev emulator sam bench
+	@$(PYTHON) -m tests.bench $(if $(QUICK),--quick) $(PARTS)
 
 build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam

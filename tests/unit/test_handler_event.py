@@ -112,7 +112,8 @@ def test_a_429_sends_every_id_back_with_its_delay(world: World, log: Log) -> Non
 @pytest.mark.parametrize(
     "payload",
     [{}, [], None, 1, {"session": "devin-1"}, event({}), event(None), event([]), event("{}"),
-     {"Records": [], "session_id": "devin-1"}, {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "devin-1"}}]}],
+     {"Records": [], "session_id": "devin-1"},
+     {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "devin-1"}}]}],
 )  # fmt: skip
 def test_an_unusable_payload_is_a_dead_letter(world: World, payload: object) -> None:
     assert world.invoke(payload) == {"invalid": []}

@@ -1,5 +1,7 @@
 """The certificate that the emulator on this machine shows."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +17,11 @@ class Certificate:
     chain: Path
     key: Path
 
+    @classmethod
+    def kept_in(cls, directory: Path) -> Certificate:
+        """The files that `issue` leaves there. Loopback has many ports: others may show the same certificate."""
+        return cls(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+
 
 def issue(directory: Path) -> Certificate:
     """A certificate for loopback from an authority of its own, whose key is thrown away.
@@ -24,7 +31,7 @@ def issue(directory: Path) -> Certificate:
     expiry = datetime.now(UTC) + timedelta(days=30)
     authority = trustme.CA(organization_name="devin-session-cleanup local stack")
     leaf = authority.issue_cert("localhost", "127.0.0.1", not_after=expiry)
-    certificate = Certificate(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    certificate = Certificate.kept_in(directory)
     authority.cert_pem.write_to_path(str(certificate.authority))
     certificate.chain.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     certificate.key.touch(mode=0o600)

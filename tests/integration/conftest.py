@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.local.certificate import Certificate
 from infra.local.stack import Stack, running_stack
 from infra.local.standin import Fault
 from infra.local.standin.faults import html_error
 from infra.local.standin.sessions import ORG_ID
+from tests.integration.faulty_aws import FaultyAws
 from tests.integration.world import World, wait_for
 
 
@@ -20,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark these tests, and put last those that wait long or change what all share.
 
     Those that wait began their waiting before the first test; those that change something first let the others'
-    messages end. Any order works, this one takes least time.
+    messages end; those that spoil AWS's answers share one way to it. Any order works, this one takes least time.
     """
     mine = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     for item in mine:
@@ -30,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _rank(item: pytest.Item) -> int:
     fixtures = getattr(item, "fixturenames", ())
+    if "aws" in fixtures:
+        return 3
     return 2 if "quiet" in fixtures else 1 if "underway" in fixtures else 0
 
 
@@ -93,6 +97,19 @@ def world(_begun: tuple[World, Underway]) -> World:
 def underway(_begun: tuple[World, Underway]) -> Underway:
     """What was sent before the first test."""
     return _begun[1]
+
+
+@pytest.fixture(scope="session")
+def aws(world: World) -> Iterator[FaultyAws]:
+    """AWS as the functions see it from now on: by way of a proxy that passes everything on unless told otherwise."""
+    certificate = Certificate.kept_in(world.stack.directory)
+    world.wait_until_drained()
+    with (
+        FaultyAws(world.stack.aws.endpoint_url, certificate) as aws,
+        world.environment(**aws.variables("SQS", "SECRETS_MANAGER", "SSM", "EVENTBRIDGE"), PUBLISH_OUTCOMES="true"),
+        world.environment(world.stack.sweep_function_name, **aws.variables("SQS")),
+    ):
+        yield aws
 
 
 @pytest.fixture

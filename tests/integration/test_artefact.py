@@ -5,18 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
-import ssl
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from infra.environments import ROOT
 from infra.local.stack import Stack
+from tests.integration.world import World
 
 # Says where modules come from when the handler has been imported as the deployed function imports it.
 PROBE = """
@@ -36,17 +34,9 @@ def probe(event, context):
 
 
 @pytest.fixture(scope="module")
-def deployed(stack: Stack) -> bytes:
+def deployed(world: World) -> bytes:
     """The archive that the function runs from."""
-    location = urlsplit(stack.aws.lambda_.get_function(FunctionName=stack.terminate_function_name)["Code"]["Location"])
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(stack.aws.ca_bundle))),
-    )
-    # The emulator names plain http, though it speaks TLS alone.
-    with opener.open(f"{stack.aws.endpoint_url}{location.path}?{location.query}", timeout=30) as answer:
-        archive: bytes = answer.read()
-    return archive
+    return world.artefact
 
 
 @pytest.fixture(scope="module")

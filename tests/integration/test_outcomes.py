@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.local.standin import Fault, StandIn
-from infra.local.standin.faults import hostile_detail, html_error, redirect, too_many_requests
+from infra.local.standin.faults import gzip_bomb, hostile_detail, html_error, huge, redirect, too_many_requests
 from infra.local.standin.sessions import ORG_ID
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
 
+MEGABYTE = 1024 * 1024
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -34,11 +35,30 @@ def test_terminated(world: World) -> None:
     assert line["level"] == "INFO"
 
 
-@pytest.mark.parametrize("body", ["", "{", "\x00\ufeff no JSON"], ids=["empty", "cut", "garbled"])
-def test_2xx_is_a_termination_whatever_its_body(world: World, body: str) -> None:
-    session_id = world.session("odd", Fault(status=202, body=body))
+TEXT = "text/plain; charset=utf-16"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fault(status=202),
+        Fault(status=202, body="{"),
+        Fault(status=202, body="\x00\ufeff no JSON"),
+        Fault(status=200, headers={"Content-Type": TEXT}, body=b"\xff\xfe\x00\xd8\x80 no text"),
+        Fault(status=200, headers={"Content-Encoding": "gzip"}, body="not packed"),
+        Fault(status=200, headers={"Content-Encoding": "no such"}, body="{}"),
+        gzip_bomb(50 * MEGABYTE),
+        huge(2 * MEGABYTE),
+        # More than is read.
+        huge(17 * MEGABYTE),
+    ],
+    ids=["empty", "cut", "garbled", "charset", "not packed", "packed oddly", "bomb", "large", "huge"],
+)
+def test_2xx_is_a_termination_whatever_its_body(world: World, answer: Fault) -> None:
+    session_id = world.session("odd", answer)
     world.send(session_id)
     assert world.story(session_id, "terminated") == ["terminated"]
+    assert world.methods(session_id) == ["DELETE"]
     assert world.letters_about(session_id) == []
 
 
@@ -254,6 +274,9 @@ def test_an_api_that_hangs_drips_or_never_ends_costs_bounded_time(world: World, 
 
     assert world.story(underway.endless, "already_exited") == ["retry", "already_exited"]
     assert world.lines(underway.endless)[0]["detail"] == "the response does not end"
+    for session_id in (underway.hang, underway.drip):
+        # Ten seconds for a call, and one call; the platform's limit of sixty had no part in it.
+        assert 10_000 <= world.lines(session_id)[0]["duration_ms"] < 20_000
     for session_id in (underway.hang, underway.drip, underway.endless):
         assert world.exited(session_id)
         assert world.letters_about(session_id) == []
@@ -358,6 +381,8 @@ def test_version_3_of_the_api_by_the_keys_prefix(quiet: World) -> None:
         assert quiet.story(exited, "already_exited") == ["already_exited"]
         quiet.wait_for_attempt(elsewhere)
         quiet.stack.api.update_session(elsewhere, org_id=ORG_ID)
-        assert set(quiet.story(elsewhere, "terminated")) == {"forbidden", "terminated"}
+        # Alone in its invocation it looks like a bad key; whether it gets there before the update is a matter of time.
+        assert quiet.story(elsewhere, "terminated")[0] == "forbidden"
+        assert set(quiet.outcomes(elsewhere)) <= {"forbidden", "unauthorized", "terminated"}
     assert quiet.stack.api.session(good).is_archived
     assert [call.path for call in quiet.calls(good)] == [f"/v3/organizations/{ORG_ID}/sessions/{good}?archive=true"]

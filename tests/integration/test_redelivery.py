@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from infra.local import dead_letters
 from infra.local.standin import Fault
-from infra.local.standin.faults import html_error
+from infra.local.standin.faults import html_error, redirect
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
 
@@ -171,3 +172,63 @@ def test_a_killed_function_loses_nothing(quiet: World) -> None:
     for session_id in ids:
         assert len([call for call in quiet.calls(session_id) if call.ended]) == 1
     assert not [letter for session_id in ids for letter in quiet.letters_about(session_id)]
+
+
+def test_all_kinds_of_dead_letters_redriven_in_one_run_end_their_sessions(quiet: World) -> None:
+    """One of every kind that the stack can write, and two that cannot become anything else."""
+    no = Fault(status=422, body='{"detail": "no"}')
+    plain, several, of_bus, direct = (
+        quiet.session(f"letter-{kind}", no) for kind in ("plain", "several", "bus", "direct")
+    )
+    unknown = quiet.name("letter-unknown")
+    conditional, redirected = quiet.session("letter-conditional", no), quiet.session("letter-redirected", redirect("/"))
+    worn = quiet.session("letter-worn", html_error())
+    unkept = quiet.session("letter-unkept", *[html_error()] * 3)
+    unusable = [f'{{"session_id": "{quiet.name("letter-unusable")}/.."}}', f" {quiet.name('letter-unusable')}"]
+    ending = [plain, several, of_bus, direct, unknown, conditional, redirected, worn, unkept]
+
+    with quiet.most_receives(1):
+        quiet.send(worn)
+        quiet.wait_for_attempt(worn)
+        wait_for(lambda: quiet.queued() == 0, "the move to the dead letters")
+    with quiet.without("Work", "sqs:SendMessage"):
+        quiet.invoke_later({"session_id": unkept})
+        for body in (plain, unknown, redirected, *unusable):
+            quiet.send(body)
+        quiet.send(envelope({"session_ids": [quiet.session("letter-good"), several]}))
+        quiet.send(json.dumps({"session_id": conditional, "unless_updated_since": "2999-01-01"}))
+        quiet.put_event({"session_id": of_bus})
+        assert quiet.invoke({"session_id": direct}) == {"rejected": [direct]}
+        letters = wait_for_letters(quiet, len(ending) + len(unusable))
+    assert not any(map(quiet.exited, [one for one in ending if one != unknown]))
+
+    # The causes are gone.
+    quiet.stack.api.add_sessions(unknown)
+    queues = {
+        "dead_letter_queue_url": quiet.stack.dead_letter_queue_url,
+        "work_queue_url": quiet.stack.work_queue_url,
+    }
+    for letter in letters:
+        dead_letters.redrive(quiet.stack.aws.sqs, letter, **queues)
+
+    for session_id in ending:
+        assert quiet.story(session_id, "terminated")[-1] == "terminated"
+        assert len([call for call in quiet.calls(session_id) if call.ended]) == 1
+    quiet.wait_until_drained()
+    for body in unusable:
+        assert quiet.take_letter(body).body == body
+    assert quiet.letters_about("devin-letter-") == []
+
+
+def wait_for_letters(world: World, number: int) -> list[dead_letters.DeadLetter]:
+    """So many dead letters, received for a minute."""
+    found: list[dead_letters.DeadLetter] = []
+
+    def all_there() -> bool:
+        url = world.stack.dead_letter_queue_url
+        found.extend(dead_letters.receive_all(world.stack.aws.sqs, url, hidden_seconds=60))
+        return len(found) >= number
+
+    wait_for(all_there, f"{number} dead letters", told=lambda: [letter.body for letter in found])
+    assert len(found) == number
+    return found

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
+from urllib.parse import urlsplit
 
 from infra.local.stack import Stack
 from infra.local.standin import Call, Fault
@@ -94,10 +99,10 @@ class World:
         )
         assert answer["FailedEntryCount"] == 0
 
-    def invoke(self, payload: object) -> Any:
-        """Invoke the function and return its answer."""
+    def invoke(self, payload: object, function_name: str = "") -> Any:
+        """Invoke a function, `terminate` unless said, and return its answer."""
         answer = self.stack.aws.lambda_.invoke(
-            FunctionName=self.stack.terminate_function_name, Payload=json.dumps(payload)
+            FunctionName=function_name or self.stack.terminate_function_name, Payload=json.dumps(payload)
         )
         said = json.loads(answer["Payload"].read())
         assert not answer.get("FunctionError"), said
@@ -169,7 +174,9 @@ class World:
             nonlocal fetched
             if probe():
                 return True
-            if time.monotonic() > fetched + 3:
+            # Not while a batch is under way, if that can be waited for: its worker is not free to tell what it has
+            # logged, and another would be started instead.
+            if time.monotonic() > fetched + (9 if self._received() else 3):
                 self._fetch_late_lines()
                 fetched = time.monotonic()
             return False
@@ -206,10 +213,17 @@ class World:
 
     def take_letter(self, text: str) -> Letter:
         """The one dead letter with this in its body, once it is there; it does not count among `letters` any more."""
-        (letter,) = wait_for(lambda: self.letters_about(text), f"a dead letter about {text}", told=self.letters)
-        self._letters.remove(letter)
-        self.taken.append(letter)
+        (letter,) = self.take_letters(text, 1)
         return letter
+
+    def take_letters(self, text: str, number: int) -> list[Letter]:
+        """The dead letters with this in their body, once they are so many, likewise."""
+        wait_for(lambda: len(self.letters_about(text)) >= number, f"dead letters about {text}", told=self.letters)
+        found = self.letters_about(text)
+        assert len(found) == number, found
+        self._letters = [letter for letter in self._letters if letter not in found]
+        self.taken += found
+        return found
 
     def redrive(self, letter: Letter) -> None:
         """Send a dead letter back to the work queue as it is."""
@@ -217,11 +231,17 @@ class World:
 
     def queued(self) -> int:
         """Messages in the work queue, in whatever state."""
-        names = ("Messages", "MessagesNotVisible", "MessagesDelayed")
+        return self._counted("Messages", "MessagesNotVisible", "MessagesDelayed")
+
+    def _received(self) -> int:
+        """Messages that somebody has received and not settled yet."""
+        return self._counted("MessagesNotVisible")
+
+    def _counted(self, *states: str) -> int:
         attributes: Mapping[str, str] = self.stack.aws.sqs.get_queue_attributes(
             QueueUrl=self.stack.work_queue_url, AttributeNames=["All"]
         )["Attributes"]  # type: ignore[assignment]
-        return sum(int(attributes[f"ApproximateNumberOf{name}"]) for name in names)
+        return sum(int(attributes[f"ApproximateNumberOf{state}"]) for state in states)
 
     def wait_until_drained(self) -> None:
         wait_for(lambda: self.queued() == 0, "an empty work queue", told=self.queued)
@@ -255,16 +275,74 @@ class World:
             sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})
 
     @contextmanager
-    def environment(self, **variables: str) -> Iterator[None]:
-        """The function with these variables; the emulator replaces its workers, as Lambda does."""
-        name = self.stack.terminate_function_name
+    def environment(self, function_name: str = "", /, **variables: str) -> Iterator[None]:
+        """A function, `terminate` unless said, with these variables; the emulator replaces its workers, as Lambda does.
+
+        What they are doing is cut off, so nothing should be under way when the block begins or ends.
+        """
+        name = function_name or self.stack.terminate_function_name
+        before = self.stack.aws.lambda_.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        with self._configured(name, Environment={"Variables": {**before, **variables}}):
+            yield
+
+    @contextmanager
+    def time_limit(self, seconds: int) -> Iterator[None]:
+        """The function with another Timeout; its workers are replaced too."""
+        with self._configured(self.stack.terminate_function_name, Timeout=seconds):
+            yield
+
+    @contextmanager
+    def _configured(self, name: str, **changes: Any) -> Iterator[None]:
         functions = self.stack.aws.lambda_
-        before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-        functions.update_function_configuration(FunctionName=name, Environment={"Variables": {**before, **variables}})
+        configuration: Mapping[str, Any] = functions.get_function_configuration(FunctionName=name)
+        before = {key: configuration[key] for key in changes}
+        functions.update_function_configuration(FunctionName=name, **changes)
         try:
             yield
         finally:
-            functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
+            functions.update_function_configuration(FunctionName=name, **before)
+
+    @contextmanager
+    def second_function(
+        self, name: str, *, handler: str = "", layers: Sequence[str] = (), **variables: str
+    ) -> Iterator[str]:
+        """The same artefact deployed once more, with other variables, and a handler and layers of its own if given.
+
+        No queue feeds it: it is invoked by its name, which this yields. It logs to the same group, and sends what needs
+        another try to the same work queue, where the first function finds it.
+        """
+        functions = self.stack.aws.lambda_
+        first = functions.get_function_configuration(FunctionName=self.stack.terminate_function_name)
+        functions.create_function(
+            FunctionName=name,
+            Runtime=first["Runtime"],
+            Handler=handler or first["Handler"],
+            Role=first["Role"],
+            Timeout=first["Timeout"],
+            MemorySize=first["MemorySize"],
+            Environment={"Variables": {**first["Environment"]["Variables"], **variables}},
+            LoggingConfig=first["LoggingConfig"],
+            Layers=layers,
+            Code={"ZipFile": self.artefact},
+        )
+        try:
+            yield name
+        finally:
+            functions.delete_function(FunctionName=name)
+
+    @cached_property
+    def artefact(self) -> bytes:
+        """The archive that the function runs from."""
+        found = self.stack.aws.lambda_.get_function(FunctionName=self.stack.terminate_function_name)
+        location = urlsplit(found["Code"]["Location"])
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.stack.aws.ca_bundle))),
+        )
+        # The emulator names plain http, though it speaks TLS alone.
+        with opener.open(f"{self.stack.aws.endpoint_url}{location.path}?{location.query}", timeout=30) as answer:
+            archive: bytes = answer.read()
+        return archive
 
     @contextmanager
     def api_key(self, secret: str, *accepted: str) -> Iterator[None]:
@@ -301,16 +379,29 @@ class World:
         finally:
             iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
 
-    def kill_workers(self) -> int:
-        """End the function's execution environments, whatever they are doing; returns how many there were."""
-        workers = self._workers()
+    def kill_workers(self, function_name: str = "") -> int:
+        """End a function's execution environments, whatever they are doing; returns how many there were.
+
+        When it returns they are dead, and the other ends of their connections know.
+        """
+        workers = self._workers(function_name)
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: not any(map(_is_alive, workers)), "the death of the workers")
         return len(workers)
 
-    def _workers(self) -> list[int]:
-        """Process ids of the function's execution environments."""
-        place = f"{self.stack.directory}/scratch/ministack-lambda-{self.stack.terminate_function_name}-"
+    def peak_memory(self) -> int:
+        """The most bytes of memory that one of the function's execution environments has had at a time."""
+        peaks = []
+        for worker in self._workers():
+            status = Path(f"/proc/{worker}/status").read_text()
+            peaks += [int(kilobytes) * 1024 for kilobytes in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)]
+        return max(peaks)
+
+    def _workers(self, function_name: str = "") -> list[int]:
+        """Process ids of a function's execution environments."""
+        name = function_name or self.stack.terminate_function_name
+        place = f"{self.stack.directory}/scratch/ministack-lambda-{name}-"
         found = []
         for process in Path("/proc").iterdir():
             try:
@@ -320,3 +411,12 @@ class World:
             if any(argument.startswith(place) for argument in arguments):
                 found.append(int(process.name))
         return found
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        # After the name, which is in parentheses and may hold anything.
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

@@ -1,0 +1,145 @@
+"""SIGKILL at exact points: the proxy and the API hold a call where the function is to die."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from infra.local.standin import Fault
+from infra.local.standin.faults import html_error
+from tests.integration.faulty_aws import FaultyAws
+from tests.integration.world import World, wait_for
+
+SEND = "AmazonSQS.SendMessage"
+NO = Fault(status=422, body='{"detail": "no"}')
+DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
+
+
+def ends(world: World, session_id: str) -> int:
+    """How many calls ended the session."""
+    return len([call for call in world.calls(session_id) if call.ended])
+
+
+def test_a_function_that_is_killed_at_its_writes_loses_nothing(quiet: World, aws: FaultyAws) -> None:
+    """Five invocations, one for each point, die at the same moment."""
+    work, dead = (
+        f'/{url.rpartition("/")[2]}"' for url in (quiet.stack.work_queue_url, quiet.stack.dead_letter_queue_url)
+    )
+    uncalled = quiet.session("killed-uncalled")
+    unwritten, written = (quiet.session(f"killed-{label}", NO, NO) for label in ("unwritten", "written"))
+    sent_back = quiet.session("killed-sent-back", html_error())
+    before_letter, after_letter, after_sending_back, all_done = done = [quiet.session("killed-done") for _ in range(4)]
+    # Four that are warm and no more, so that their points are reached at once and the fifth has to start.
+    quiet.kill_workers()
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(quiet.invoke, [{"session_id": quiet.session("killed-warm")} for _ in range(4)]))
+
+    with ExitStack() as points, quiet.visibility_timeout(5):
+
+        def reach(body: object, target: str, *about: str, passes_on: bool) -> None:
+            held = points.enter_context(aws.holding(target, *about, passes_on=passes_on, times=1))
+            quiet.send(json.dumps(body))
+            wait_for(lambda: held.arrived, f"a held {target}")
+
+        reach({"session_ids": [before_letter, unwritten]}, SEND, dead, unwritten, passes_on=False)
+        reach({"session_ids": [after_letter, written]}, SEND, dead, written, passes_on=True)
+        reach({"session_ids": [after_sending_back, sent_back]}, SEND, work, sent_back, passes_on=True)
+        # The last that the function does, with nothing left to do but answer.
+        reach({"session_id": all_done}, "AWSEvents.PutEvents", all_done, passes_on=False)
+        # The fifth starts cold, so it asks first whether it may. No more than five batches run at the same time: from
+        # here on none of them is delivered again before the kill.
+        reach({"session_id": uncalled}, "AmazonSSM.GetParameter", passes_on=False)
+        assert quiet.calls(uncalled) == []
+        assert all(map(quiet.exited, done))
+        assert quiet.kill_workers() >= 5
+        assert quiet.calls(uncalled) == []
+
+    wait_for(lambda: all(map(quiet.exited, [*done, uncalled, sent_back])), "the end of every session that may end")
+    wait_for(lambda: quiet.letters_about(unwritten), "the dead letter that was not written")
+    quiet.wait_until_drained()
+
+    assert [ends(quiet, session_id) for session_id in (*done, uncalled, sent_back)] == [1] * 6
+    assert quiet.methods(uncalled) == ["DELETE"]
+    for session_id in done:
+        # Called once more, and the API's rejection looked into.
+        assert quiet.methods(session_id) == ["DELETE", "DELETE", "GET"]
+        # An invocation logs what it has written, so the lines of all but one went with it.
+        before = ["terminated"] if session_id == all_done else []
+        assert quiet.story(session_id, "already_exited") == [*before, "already_exited"]
+    # Its own message and the one that it came with both bring it, together or one after the other.
+    assert quiet.methods(sent_back)[:2] == ["DELETE"] * 2
+    assert quiet.methods(sent_back)[2:] in ([], ["DELETE", "GET"])
+    assert not [letter for one in (*done, uncalled, sent_back) for letter in quiet.letters_about(one)]
+
+    # What was written and not acknowledged is written again: the one place where a dead letter comes twice.
+    letters = [*quiet.take_letters(unwritten, 1), *quiet.take_letters(written, 2)]
+    assert not any(map(quiet.exited, (unwritten, written)))
+    for letter in letters:
+        assert letter.attributes["reason"] == "rejected_422"
+        quiet.redrive(letter)
+    wait_for(lambda: all(map(quiet.exited, (unwritten, written))), "the end of what was dead")
+    quiet.wait_until_drained()
+    assert [ends(quiet, one) for one in (unwritten, written)] == [1, 1]
+    assert quiet.letters_about(unwritten) == quiet.letters_about(written) == []
+
+
+def enforce(world: World, tag: str) -> Any:
+    """One sweep over the stale sessions with this tag: its report, or Lambda's error."""
+    policy = {"idle_for": "PT6H", "tags": [tag], "dry_run": False}
+    answer = world.stack.aws.lambda_.invoke(
+        FunctionName=world.stack.sweep_function_name, Payload=json.dumps(policy).encode()
+    )
+    return json.loads(answer["Payload"].read())
+
+
+def stale(world: World, tag: str) -> str:
+    return world.session(tag, tags=(tag,), created_at=DAYS_AGO, updated_at=DAYS_AGO)
+
+
+def test_a_sweep_that_is_killed_half_way_and_repeated_ends_each_session_once(quiet: World, aws: FaultyAws) -> None:
+    sweeps = quiet.stack.sweep_function_name
+    ids = [stale(quiet, "sweep-killed") for _ in range(6)]
+    late = ids[3:]
+    with (
+        ThreadPoolExecutor(1) as executor,
+        quiet.stack.work_queue_held(),
+        ExitStack() as points,
+    ):
+        held = [points.enter_context(aws.holding(SEND, one, passes_on=False, times=1)) for one in late]
+        killed = executor.submit(enforce, quiet, "sweep-killed")
+        wait_for(lambda: all(one.arrived for one in held) and quiet.queued() == 3, "half of the sending")
+        assert quiet.kill_workers(sweeps) == 1
+        assert "errorMessage" in killed.result()
+        assert quiet.queued() == 3
+
+        assert enforce(quiet, "sweep-killed")["enqueued"] == 6
+        assert quiet.queued() == 9
+    quiet.wait_until_drained()
+    assert [ends(quiet, session_id) for session_id in ids] == [1] * 6
+    assert not [letter for session_id in ids for letter in quiet.letters_about(session_id)]
+    assert enforce(quiet, "sweep-killed")["chosen"] == 0
+
+
+def test_two_sweeps_at_the_same_time_end_each_session_once(quiet: World, aws: FaultyAws) -> None:
+    ids = [stale(quiet, "sweep-twice") for _ in range(4)]
+    # The queue is worked off while they send: what one has sent may have ended before the other sends it.
+    with (
+        ThreadPoolExecutor(2) as executor,
+        aws.holding(SEND, "devin-sweep-twice-", passes_on=False) as held,
+    ):
+        both = [executor.submit(enforce, quiet, "sweep-twice") for _ in range(2)]
+        # Both have seen every session alive, and neither has sent anything.
+        wait_for(lambda: held.arrived == 2 * len(ids), "two sweeps about to send")
+        assert quiet.queued() == 0
+        held.release()
+        assert [sweep.result()["enqueued"] for sweep in both] == [len(ids)] * 2
+    wait_for(partial(all, map(quiet.exited, ids)), "the end of every session")
+    quiet.wait_until_drained()
+    assert [ends(quiet, session_id) for session_id in ids] == [1] * len(ids)
+    for session_id in ids:
+        assert sorted(quiet.outcomes(session_id)) in (["terminated", "terminated"], ["spared", "terminated"])
+    assert not [letter for session_id in ids for letter in quiet.letters_about(session_id)]

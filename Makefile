@@ -10,7 +10,7 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test unit fuzz check lint fmt bench lock audit advisories sbom clean
+.PHONY: help setup build demo up down test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ else
 	@infra/setup dev
 	$(PYTHON) -m tests.fuzz $(if $(N),--inputs $(N)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 endif
+
+chaos: ## thousands of ids while everything fails, then the books: minutes; SEED= replays, IDS=, SECONDS=
+	@infra/setup dev emulator sam
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 check: lint test ## the gate: format, lint, types, template, pins, all tests
 

@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -35,6 +36,19 @@ with suppress(Exception):
     runtime_for(Settings.from_environment(os.environ))
 
 
+class Metric(StrEnum):
+    """Whatever is counted here; dashboard and alarms are held to it."""
+
+    LISTED = "sweep_listed"
+    CHOSEN = "sweep_chosen"
+    KEPT = "sweep_kept"
+    ENQUEUED = "sweep_enqueued"
+    ANNOUNCED = "sweep_announced"
+    REFUSED = "sweep_refused"
+    FAILED = "sweep_failed"
+    STOPPED = "sweep_stopped"
+
+
 @masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """Carry out the policy that is the event, and answer with a report (see `sweep.sweep.report`).
@@ -43,6 +57,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     and others if the sweep could not be carried out: an invocation that failed is an alarm, a report is not.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
+    # Or two stacks of one account would add up.
+    metrics.add_dimension("function_name", context.function_name)
     try:
         policy = parse_policy(event)
     except PolicyError as error:
@@ -53,6 +69,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     policy = replace(policy, dry_run=policy.dry_run or settings.dry_run)
     runtime = runtime_for(settings)
     if stopped := runtime.reason_to_stop():
+        _count(Metric.STOPPED, 1)
+        metrics.flush_metrics()
         return _tell(runtime, {"mode": "stopped", "why": redact(stopped), "chosen": 0, "enqueued": 0})
     try:
         done = _sweep(settings, runtime, policy, context).run(policy, datetime.now(UTC))
@@ -62,15 +80,15 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         raise
     except Exception:
         logger.exception("sweep failed")
-        _count("sweep_failed", 1)
+        _count(Metric.FAILED, 1)
         metrics.flush_metrics()
         raise
     for name, number in (
-        ("sweep_listed", done.selection.listed),
-        ("sweep_chosen", len(done.selection.chosen)),
-        ("sweep_kept", done.selection.kept.total()),
-        ("sweep_enqueued", done.enqueued),
-        ("sweep_announced", done.announced),
+        (Metric.LISTED, done.selection.listed),
+        (Metric.CHOSEN, len(done.selection.chosen)),
+        (Metric.KEPT, done.selection.kept.total()),
+        (Metric.ENQUEUED, done.enqueued),
+        (Metric.ANNOUNCED, done.announced),
     ):
         _count(name, number)
     metrics.flush_metrics()
@@ -99,7 +117,7 @@ def _announcements(settings: Settings, runtime: Runtime, policy: Policy) -> Anno
 def _refuse(error: PolicyError | CapExceededError) -> None:
     """Somebody asked for what must not be done: said plainly and loudly, without a traceback of ours."""
     logger.error(str(error), extra={"refused": type(error).__name__})
-    _count("sweep_refused", 1)
+    _count(Metric.REFUSED, 1)
     metrics.flush_metrics()
 
 
@@ -114,5 +132,5 @@ def _tell(runtime: Runtime, said: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _count(name: str, number: int) -> None:
-    metrics.add_metric(name, MetricUnit.Count, number)
+def _count(metric: Metric, number: int) -> None:
+    metrics.add_metric(metric.value, MetricUnit.Count, number)

@@ -55,6 +55,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResp
     settled nor sent to the work queue, so that Lambda's own retries and failure destination keep the event.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
+    # Or two stacks of one account would add up.
+    metrics.add_dimension("function_name", context.function_name)
     if is_batch(event):
         return _batch(event, context)
     message = memory.recall(context.aws_request_id, read_event(event))
@@ -110,7 +112,7 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
         settled_before=memory.settled(context.aws_request_id),
     )
     settled = invocation.run(messages)
-    report(settled, calls.latencies, logger, metrics)
+    report(settled, calls.latencies, logger, metrics, stopped=halt is not None)
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger)
     return settled

@@ -13,11 +13,19 @@ from terminate.events import Item, Request
 from terminate.invocation import Settled
 from terminate.outcomes import Outcome, Then, Verdict, then
 
+API_LATENCY = "api_latency"
+STOPPED = "stopped"
+# Whatever is counted or measured here; dashboard and alarms are held to it.
+METRICS = frozenset({*Outcome, API_LATENCY, STOPPED})
 
-def report(settled: Sequence[Settled], latencies: Sequence[float], logger: Logger, metrics: Metrics) -> None:
+
+def report(
+    settled: Sequence[Settled], latencies: Sequence[float], logger: Logger, metrics: Metrics, *, stopped: bool = False
+) -> None:
     """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
 
-    An id that several messages asked for has a line for each of them, but is counted once.
+    An id that several messages asked for has a line for each of them, but is counted once. `stopped`: the stop switch
+    kept this invocation from acting.
     """
     counted: set[tuple[Outcome, object]] = set()
     for one in settled:
@@ -30,7 +38,9 @@ def report(settled: Sequence[Settled], latencies: Sequence[float], logger: Logge
         if number := sum(1 for other, _ in counted if other is outcome):
             metrics.add_metric(outcome.value, MetricUnit.Count, number)
     for milliseconds in latencies:
-        metrics.add_metric("api_latency", MetricUnit.Milliseconds, round(milliseconds, 1))
+        metrics.add_metric(API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
+    if stopped:
+        metrics.add_metric(STOPPED, MetricUnit.Count, 1)
     if metrics.metric_set:
         metrics.flush_metrics()
 

@@ -36,6 +36,7 @@ class Context:
     """Lambda's context, as far as the functions look at it."""
 
     aws_request_id: str = "request-1"
+    function_name: str = "a-function"
     remaining_milliseconds: int = 60_000
 
     def get_remaining_time_in_millis(self) -> int:

@@ -10,7 +10,7 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
+.PHONY: help setup build demo up down pictures test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ up: ## start the stack on this machine and leave it running
 
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
+
+pictures: ## draw docs/pictures anew, from a run of the demo
+	@infra/setup dev emulator sam
+	@$(PYTHON) -m infra.local.pictures
 
 test: ## all tests
 	@infra/setup

@@ -15,7 +15,7 @@ from tests.integration.test_permissions import granted, sweep, written
 from tests.integration.world import Letter, World, wait_for
 
 # What the platform writes around an invocation's own lines.
-PLATFORM = re.compile(r"(START|END|REPORT) RequestId: ")
+PLATFORM = re.compile(r"(START|END|REPORT) RequestId: |Worker process died$")
 FIELDS = {
     "timestamp", "level", "service", "message", "outcome", "session_id", "duration_ms", "source", "attempts",
     "function_request_id",

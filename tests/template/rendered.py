@@ -128,7 +128,7 @@ class _Renderer:
         text, variables = (given, {}) if isinstance(given, str) else given
         known = {**PSEUDO_PARAMETERS, **{name: self.value(one) for name, one in variables.items()}}
         # As `Ref` of them; a KeyError means that the text names something else.
-        known |= {name: name for name in self._template["Resources"]}
+        known |= {name: name for name in self._template["Resources"]} | self._parameters
         return re.sub(r"\$\{([^}]+)\}", lambda found: str(known[found[1]]), text)
 
 

@@ -546,8 +546,10 @@ def test_outputs(stack: Stack) -> None:
     # GetAtt Id: what Ref of a secret gives is not the same everywhere.
     secret = "ApiKeySecret.Id" if "ApiKeySecret" in stack.resources else SECRET
     assert values == {
+        "AlarmTopicArn": "ObservabilityStack.Outputs.AlarmTopicArn",
         "AnnouncementsTableName": "AnnouncementsTable",
         "ApiKeySecretArn": secret,
+        "DashboardName": "ObservabilityStack.Outputs.DashboardName",
         "DeadLetterQueueArn": "DeadLetterQueue.Arn",
         "DeadLetterQueueUrl": "DeadLetterQueue",
         "OneTimeScheduleRoleArn": "OneTimeScheduleRole.Arn",

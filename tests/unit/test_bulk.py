@@ -78,7 +78,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
     bare_environment(monkeypatch)
     made = Function(Api(), BareSqs())
     # Lines are written and forgotten, except by pytest.
-    monkeypatch.setattr(handler, "report", lambda *_: None)
+    monkeypatch.setattr(handler, "report", lambda *_, **__: None)
     with ThreadPoolExecutor(4) as executor:
         runtime = bare_runtime(made.api, made.sqs, executor)
         monkeypatch.setattr(handler, "runtime_for", lambda _: runtime)

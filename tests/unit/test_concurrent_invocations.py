@@ -65,7 +65,7 @@ class Side:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Side, Side]]:
     bare_environment(monkeypatch)
-    monkeypatch.setattr(handler, "report", lambda *_: None)
+    monkeypatch.setattr(handler, "report", lambda *_, **__: None)
     # In Lambda they share no memory either.
     monkeypatch.setattr(handler, "memory", Memory())
     monkeypatch.setattr(handler, "pace", Pace())

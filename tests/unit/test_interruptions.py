@@ -162,7 +162,7 @@ SHAPES: dict[str, Callable[[Sequence[str]], list[str]]] = {
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     bare_environment(monkeypatch)
-    monkeypatch.setattr(handler, "report", lambda *_: None)
+    monkeypatch.setattr(handler, "report", lambda *_, **__: None)
 
 
 def assert_accounted(ids: Sequence[str], run: Run, *, most_letters: int) -> None:

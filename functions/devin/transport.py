@@ -123,7 +123,7 @@ class Transport:
     def _adapter(self) -> _Adapter:
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
         if adapter is None:
-            adapter = self._mine.adapter = _Adapter(self._tls)
+            adapter = self._mine.adapter = _Adapter(self._base_url, self._tls)
         return adapter
 
 
@@ -198,15 +198,32 @@ def _describe(error: BaseException) -> str:
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    """For one host. What requests finds out anew for each call, the proxy, the pool and the cookies, is known here."""
+
+    def __init__(self, base_url: str, tls: ssl.SSLContext | None) -> None:
         self._tls = tls
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._pool: HTTPConnectionPool = self.poolmanager.connection_from_url(base_url)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         if self._tls is not None:
             kwargs["ssl_context"] = self._tls
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def request_url(self, request: requests.PreparedRequest, *_: Any) -> str:
+        return request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.request = req
+        return response
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
         # The shared context holds the CA certificates; requests would load the bundle from disk for each connection.

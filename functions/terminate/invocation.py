@@ -77,7 +77,19 @@ class Invocation:
     def run(self, messages: Sequence[Message]) -> list[Settled]:
         """Settle every message; in the order given, and without raising."""
         verdicts = self._end_sessions(messages)
-        return list(self._executor.map(partial(self._settle, verdicts=verdicts), messages))
+        settle = partial(self._settle, verdicts=verdicts)
+        # A thread is for waiting; where all is done there is nothing to write, and so nothing to wait for.
+        writing = {
+            index: self._executor.submit(settle, message)
+            for index, message in enumerate(messages)
+            if not self._is_done(message, verdicts)
+        }
+        return [
+            writing[index].result() if index in writing else settle(message) for index, message in enumerate(messages)
+        ]
+
+    def _is_done(self, message: Message, verdicts: Mapping[tuple[str, Condition], Verdict]) -> bool:
+        return all(then(self._verdict(item, verdicts).outcome) is Then.DONE for item in message.reading.items)
 
     def _end_sessions(self, messages: Sequence[Message]) -> dict[tuple[str, Condition], Verdict]:
         """Every session once, however many messages ask for it."""

@@ -95,7 +95,9 @@ class ChaosRun:
         self._visibility = timedelta(seconds=visibility_seconds)
         self._populate()
         begun = time.monotonic()
-        with self._world.visibility_timeout(visibility_seconds):
+        # An invocation ends well before its messages come back, as the template sees to.
+        limit = self._world.time_limit(visibility_seconds // 2)
+        with self._world.visibility_timeout(visibility_seconds), limit:
             with self._disturbances.faults(self._plan.rules):
                 self._walk()
                 sent = time.monotonic()

@@ -1,0 +1,35 @@
+"""`doctor`: is the deployed stack fit to do its work?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.ops.checkup import Patient, Status, examine, worst
+from infra.ops.desk import AsJson, desk_of, utc_now
+from infra.ops.output import Output, count
+from infra.ops.problems import FoundError
+
+
+def doctor(
+    context: typer.Context,
+    api: Annotated[
+        bool,
+        typer.Option("--api/--no-api", help="Read one session from the API, from this machine, with the stack's key."),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Check the deployed stack: ok, warning or failed, with what to do. Exit status 1 if anything failed."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    if api:
+        output.say(
+            "The key is read from the secret and used once, from this machine, to list one session (--no-api: not)."
+        )
+    findings = list(examine(Patient(desk.account, desk.deployment, utc_now), call_api=api))
+    output.data({"status": worst(findings).value, "findings": [finding.as_dict() for finding in findings]})
+    if not as_json:
+        rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]
+        output.table(f"Stack {desk.deployment.name}", ("", "check", "found", "what to do"), rows)
+    if failed := sum(1 for one in findings if one.status is Status.FAILED):
+        raise FoundError(f"{count(failed, 'check')} failed")

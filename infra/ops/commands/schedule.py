@@ -1,0 +1,72 @@
+"""`schedule at | list | cancel`: end these sessions at a time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.ops import schedules
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
+from infra.ops.moments import parse_condition, parse_time
+from infra.ops.output import Output, count, period
+
+application = typer.Typer(no_args_is_help=True, help="End sessions at a time, by one-time schedules.")
+
+
+@application.command("at")
+def at(
+    context: typer.Context,
+    when: Annotated[str, typer.Argument(metavar="WHEN", help="ISO 8601 with a zone, or +2h, +1d12h, +90m.")],
+    session_ids: SessionIds = None,
+    file: File = None,
+    csv_column: Column = None,
+    unless_updated_since: UnlessUpdatedSince = None,
+    skip_invalid: SkipInvalid = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """End these sessions at this time. The schedule removes itself when it has sent them to the work queue."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    now = utc_now().replace(microsecond=0)
+    moment, condition = parse_time(when, now), parse_condition(unless_updated_since)
+    ids = read_ids(session_ids or [], file, csv_column)
+    refuse_invalid(ids, output, skip=skip_invalid)
+    deployment = desk.deployment
+    after = period(moment - now)
+    output.confirm(f"End {count(len(ids.ids), 'session')} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}?", yes=yes)
+    made = schedules.plan(desk.account.scheduler, deployment, ids.ids, moment, condition)
+    output.data([one.as_dict() for one in made])
+    for one in made:
+        output.say(
+            f"{one.name}: {count(len(one.session_ids), 'session')} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}", "bold"
+        )
+    output.say(f"called off by: schedule cancel {' '.join(one.name for one in made)}")
+
+
+@application.command("list")
+def show(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the schedules that send to the work queue, whoever made them."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    found = schedules.planned(desk.account.scheduler, desk.deployment)
+    output.data([one.as_dict() for one in found])
+    if not found:
+        output.say("no schedule sends to the work queue")
+    elif not as_json:
+        rows = [(one.name, one.when, one.state, ", ".join(one.session_ids)) for one in found]
+        output.table("", ("name", "when", "state", "sessions"), rows)
+
+
+@application.command("cancel")
+def cancel(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, as in schedule list.")],
+    as_json: AsJson = False,
+) -> None:
+    """Call schedules off. What they have sent already is not taken back."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    for name in names:
+        schedules.cancel(desk.account.scheduler, desk.deployment, name)
+        output.say(f"{name} is called off")
+    output.data({"cancelled": names})

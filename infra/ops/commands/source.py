@@ -1,0 +1,69 @@
+"""Where ids come from: options that several commands share."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out
+from infra.ops.output import Output, is_interactive
+from infra.ops.problems import UsageError
+
+_SHOWN = 20
+
+SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
+File = Annotated[
+    Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read ids from a file, one per line; - for a pipe.")
+]
+Column = Annotated[
+    str | None, typer.Option("--csv-column", metavar="NAME", help="The file is a CSV: its column, by name or number.")
+]
+SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is no id, instead of refusing all.")]
+
+
+def read_ids(arguments: Sequence[str], file: Path | None, column: str | None) -> Ids:
+    """The ids from wherever they are. Raises UsageError if there are none, or from two places."""
+    if arguments and file is not None:
+        raise UsageError("give ids as arguments or in a file, not both")
+    if arguments:
+        if column is not None:
+            raise UsageError("--csv-column is about a file or a pipe")
+        given = [Given(number, text) for number, text in enumerate(arguments, 1)]
+    elif file is not None or not is_interactive():
+        text = _text(file)
+        given = from_lines(text) if column is None else from_csv(text, column)
+    else:
+        raise UsageError("no ids: give them as arguments, with --file, or through a pipe")
+    if not given:
+        raise UsageError("no ids were found in what was given")
+    return sort_out(given)
+
+
+def _text(file: Path | None) -> io.StringIO:
+    try:
+        raw = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
+        return io.StringIO(raw.decode("utf-8-sig"), newline=None)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError("the ids are not UTF-8 text") from None
+
+
+def refuse_invalid(ids: Ids, output: Output, *, skip: bool) -> None:
+    """List what is no id with its line. Raises UsageError unless it is to be skipped, or if nothing else is left."""
+    if not ids.invalid:
+        return
+    output.warn(f"{len(ids.invalid)} of what was given is no session id:")
+    for one in ids.invalid[:_SHOWN]:
+        output.warn(f"  line {one.line}: {output.cell(one.text)[:80] or '(empty)'}")
+    if len(ids.invalid) > _SHOWN:
+        output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
+    if not skip:
+        raise UsageError("nothing was done; mend them, or leave them out with --skip-invalid")
+    if not ids.ids:
+        raise UsageError("nothing is left without them; nothing was done")

@@ -1,0 +1,77 @@
+"""`status` and `watch`: how the stack is, now or until it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from infra.ops.commands.following import follow, judge
+from infra.ops.desk import AsJson, desk_of, utc_now
+from infra.ops.output import Output, period
+from infra.ops.overview import Overview, overview
+from infra.ops.problems import FoundError
+
+
+def status(
+    context: typer.Context,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, max=10_000, help="Dead letters to look at for reasons.")
+    ] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show queues, dead letters, switch, alarms, sweeps and deployment. Exit status 1 if anything is wrong."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    found = overview(desk.account, desk.deployment, utc_now(), sample=sample)
+    output.data(found.as_dict())
+    if not as_json:
+        output.table(f"Stack {desk.deployment.name}", ("what", "how"), list(_rows(found)))
+    for name, why in found.unread.items():
+        output.warn(f"{name} could not be read: {why}")
+    if found.wrong:
+        raise FoundError("; ".join(found.wrong))
+
+
+def _rows(found: Overview) -> Iterator[tuple[str, str]]:
+    parts: dict[str, Any] = found.parts
+    yield "deployment", f"{parts['deployment']['status']} at {parts['deployment']['at']}"
+    if (switch := parts["stop_switch"]) is not None:
+        reason = f": {switch['reason']}" if switch["reason"] else ""
+        yield "stop switch", "go" if switch["go"] else f"STOPPED{reason}, since {switch['since']}"
+    if (mapping := parts["event_source_mapping"]) is not None:
+        yield "event source mapping", " ".join(filter(None, (mapping["state"], mapping.get("last_result"))))
+    if (work := parts["work_queue"]) is not None:
+        age = work["oldest_seconds"]
+        oldest = "unknown (no metric)" if age is None else period(timedelta(seconds=age))
+        yield "work queue", f"{work['waiting']} waiting, {work['in_flight']} in flight, {work['delayed']} delayed"
+        if work["oldest_seconds"] != 0:
+            yield "oldest message", oldest
+    if (letters := parts["dead_letters"]) is not None:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
+        of = f" (of {letters['sample']} looked at)" if letters["sample"] < letters["number"] else ""
+        yield "dead letters", f"{letters['number']}: {reasons}{of}" if reasons else str(letters["number"])
+    if (alarms := parts["alarms"]) is not None:
+        yield "alarms", ", ".join(alarm["name"] for alarm in alarms) or "none in ALARM"
+    for sweep in parts["sweeps"] or ():
+        numbers = ", ".join(f"{sweep[key]} {key}" for key in ("listed", "chosen", "enqueued") if key in sweep)
+        yield "sweep", " ".join(filter(None, (sweep["at"], sweep["mode"], numbers, sweep.get("why"))))
+
+
+def watch(
+    context: typer.Context,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.2, max=300, help="How often to look.")
+    ] = 2,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Give up after so long.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Watch the work queue until nothing waits and nothing is in flight. Exit status 1 if dead letters came meanwhile,
+    or the time was up. Without a terminal, a line for each change."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    last = follow(output, desk, every=every, timeout=timeout)
+    output.data(last.as_dict())
+    judge(output, last)

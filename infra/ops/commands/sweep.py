@@ -1,0 +1,101 @@
+"""`sweep`: find stale sessions by a policy."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from infra.ops.desk import AsJson, Desk, Yes, desk_of
+from infra.ops.output import Output, count
+from infra.ops.problems import FoundError, UsageError
+from infra.ops.sweeps import Difference, Policy, Report, comparable, difference, load_policy
+from infra.ops.sweeps import sweep as invoke
+
+
+def sweep(
+    context: typer.Context,
+    policy: Annotated[
+        str | None, typer.Argument(metavar="[POLICY]", help="A file, or JSON; without it, the stack's own policy.")
+    ] = None,
+    enforce: Annotated[
+        bool, typer.Option("--enforce", help="End what is chosen, after a dry run and a question.")
+    ] = False,
+    other: Annotated[
+        str | None,
+        typer.Option("--diff", metavar="OTHER", help="Which sessions one policy chooses and the other does not. Dry."),
+    ] = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a policy and show its report. Dry unless --enforce is given, whatever the policy says."""
+    output, desk = Output(as_json=as_json), desk_of(context)
+    first = load_policy(policy, desk.deployment)
+    output.say(f"policy {json.dumps(first)}")
+    if other is not None:
+        if enforce:
+            raise UsageError("--diff is dry; leave out --enforce")
+        second = load_policy(other, desk.deployment)
+        output.say(f"other  {json.dumps(second)}")
+        _compare(output, difference(_run(desk, comparable(first)), _run(desk, comparable(second))))
+        return
+    if not enforce or not yes:
+        report = _run(desk, first | {"dry_run": True})
+        if not enforce:
+            output.data(report)
+            _show(output, report)
+            return
+        _show(output, report)
+        due, notices = len(report["due"]), len(report["to_announce"])
+        if not report["chosen"]:
+            output.data(report)
+            return
+        more = " or more" if report["chosen"] > due + notices + len(report["waiting"]) else ""
+        output.confirm(f"End {count(due, 'session')}{more} and announce the end of {notices}{more}?", yes=yes)
+    report = _run(desk, first | {"dry_run": False})
+    output.data(report)
+    _show(output, report)
+    if report["mode"] != "enforce":
+        raise FoundError("nothing was ended: the stack was deployed with DryRun")
+
+
+def _run(desk: Desk, policy: Policy) -> Report:
+    return invoke(desk.account.lambda_, desk.deployment.output("SweepFunctionName"), policy)
+
+
+def _show(output: Output, report: Report) -> None:
+    if output.as_json:
+        return
+    kept = ", ".join(f"{number} {reason}" for reason, number in report["kept"].items())
+    listing = "" if report["listing"] == "complete" else f" (the listing is not whole: {report['listing']})"
+    output.say(f"{report['mode']}: {report['listed']} sessions listed{listing}; kept: {kept or 'none'}")
+    rows = [
+        (choice["session_id"], choice["updated_at"], then, "; ".join(choice["why"]))
+        for key, then in (("due", "end"), ("to_announce", "announce"), ("waiting", "wait"))
+        for choice in report[key]
+    ]
+    if rows:
+        output.table("", ("session", "last updated", "then", "why"), rows)
+    if report["chosen"] > len(rows):
+        output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
+    output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
+
+
+def _compare(output: Output, found: Difference) -> None:
+    output.data(found.as_dict())
+    if not output.as_json:
+        rows = [("this policy alone", one, why) for one, why in found.first_only.items()]
+        rows += [("the other alone", one, why) for one, why in found.second_only.items()]
+        if rows:
+            output.table("", ("chosen by", "session", "why"), rows)
+        output.say(
+            f"{len(found.first_only)} by this policy alone, {len(found.second_only)} by the other alone, "
+            f"{found.both} by both; caps and notices were left aside",
+            "bold",
+        )
+    if not found.complete:
+        raise FoundError(
+            "the comparison is not whole: a report names the first hundred sessions alone, or the listing was cut; "
+            "compare narrower policies"
+        )

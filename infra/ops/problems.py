@@ -1,0 +1,87 @@
+"""What may go wrong for an operator, each with an exit status and a sentence that says what to do."""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSLError,
+)
+
+from redaction import one_line
+
+WRONG = 1
+USAGE = 2
+AWS = 3
+INTERRUPTED = 130
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_UNKNOWN = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault", "UnauthorizedOperation"}
+
+
+class ProblemError(Exception):
+    """Told to the operator without a traceback; the command ends with `status`."""
+
+    status = WRONG
+
+
+class FoundError(ProblemError):
+    """Something is wrong with the stack, its messages, or was not done."""
+
+
+class UsageError(ProblemError):
+    """The command was given something that it cannot use; nothing was done."""
+
+    status = USAGE
+
+
+class AwsError(ProblemError):
+    """AWS could not be asked, or refused."""
+
+    status = AWS
+
+
+def aws_problem(error: BotoCoreError | ClientError) -> AwsError:
+    """The error in words that say what to do."""
+    return AwsError(said(error))
+
+
+def said(error: BotoCoreError | ClientError) -> str:
+    """One line about the error, with what to do about the usual ones."""
+    match error:
+        case ClientError():
+            return _client_error(error)
+        case NoCredentialsError() | PartialCredentialsError():
+            return "no AWS credentials were found; log in (aws sso login), name a --profile, or set AWS_ACCESS_KEY_ID"
+        case ProfileNotFound():
+            return f"{error}; aws configure list-profiles names those there are"
+        case NoRegionError():
+            return "no Region is set; give --region, or set AWS_REGION"
+        case SSLError():
+            return f"{error}; for the local stack, run `. .local/env` in this shell"
+        case EndpointConnectionError():
+            return f"{error}; check the network and AWS_ENDPOINT_URL (the local stack: `make up`, then `. .local/env`)"
+        case _:
+            return one_line(str(error), 500)
+
+
+def _client_error(error: ClientError) -> str:
+    code, message = code_of(error), one_line(str(error.response.get("Error", {}).get("Message", "")), 400)
+    told = f"{error.operation_name}: {code}: {message}"
+    if code in _EXPIRED:
+        return f"{told}; the credentials have expired: log in again (aws sso login)"
+    if code in _UNKNOWN:
+        return f"{told}; AWS does not know these credentials: check --profile and the AWS_* variables"
+    if code in _DENIED:
+        return f"{told}; these credentials may not do that: use another --profile, or have it permitted"
+    return told
+
+
+def code_of(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

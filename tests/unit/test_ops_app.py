@@ -1,0 +1,118 @@
+"""The command line as a whole: options, exit statuses, and problems told in a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+)
+
+from infra.ops.app import hoisted, main
+from infra.ops.deployment import Deployment
+from tests.unit.ops_world import Operator
+
+DESCRIBE = "cloudformation.DescribeStacks"
+
+
+def refused(code: str, message: str = "no") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "DescribeStacks")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NoCredentialsError(), "log in"),
+        (NoRegionError(), "--region"),
+        (ProfileNotFound(profile="nobody"), "list-profiles"),
+        (EndpointConnectionError(endpoint_url="https://127.0.0.1:1"), "make up"),
+        (refused("ExpiredToken"), "have expired"),
+        (refused("InvalidClientTokenId"), "does not know these credentials"),
+        (refused("AccessDenied"), "use another --profile"),
+        (refused("ValidationError", "Stack with id x does not exist"), "there is no stack devin-session-cleanup in"),
+        (refused("Throttling", "key apk_user_0123456789 is\nslow"), "Throttling: key [redacted] is slow"),
+    ],
+)
+@pytest.mark.parametrize("command", [("status",), ("enqueue", "devin-1"), ("dead-letters", "list"), ("doctor",)])
+def test_what_aws_refuses_is_told_in_a_sentence(
+    operator: Operator, error: Exception, says: str, command: tuple[str, ...]
+) -> None:
+    operator.world.aws.faults[DESCRIBE] = error
+    ran = operator.run(*command, "--json")
+    assert (ran.status, ran.out) == (3, "")
+    assert says in " ".join(ran.err.split())
+    assert "Traceback" not in ran.err
+
+
+def test_another_stack_of_that_name_is_no_reason_to_guess(operator: Operator) -> None:
+    operator.outputs.clear()
+    ran = operator.run("enqueue", "devin-1")
+    assert ran.status == 1
+    assert "no output WorkQueueUrl" in ran.err
+
+
+def test_being_interrupted_has_a_status_of_its_own(operator: Operator) -> None:
+    def interrupt(_: dict[str, Any]) -> object:
+        raise KeyboardInterrupt
+
+    operator.world.aws.faults[DESCRIBE] = interrupt
+    ran = operator.run("status")
+    assert (ran.status, ran.out, ran.err.strip()) == (130, "", "interrupted")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["enqueue", "--nonsense"],
+        ["watch", "--every", "never"],
+        ["schedule", "at"],
+        ["status", "--profile"],
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list[str]) -> None:
+    assert main(arguments) == 2
+    assert operator.world.aws.calls == []
+
+
+def test_help_says_what_the_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "130 interrupted" in " ".join(capsys.readouterr().out.replace("\n", " ").split())
+
+
+def test_shared_options_may_stand_anywhere(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    def open_session(profile: str | None, region: str | None) -> boto3.Session:
+        asked.append((profile, region))
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+
+    monkeypatch.setattr("infra.ops.account.open_session", open_session)
+    assert main(["enqueue", "devin-1", "--region=eu-west-1", "--profile", "ops"]) == 0
+    assert asked == [("ops", "eu-west-1")]
+    assert operator.sent() == ["devin-1"]
+
+
+def test_the_environment_says_what_the_options_do_not(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def find(_: object, name: str) -> Deployment:
+        names.append(name)
+        return operator.deployment
+
+    monkeypatch.setattr("infra.ops.desk.find_deployment", find)
+    monkeypatch.setenv("STACK_NAME", "another")
+    assert operator.run("enqueue", "devin-1").status == 0
+    assert operator.run("--stack-name", "third", "enqueue", "devin-2").status == 0
+    assert names == ["another", "third"]
+
+
+def test_what_stands_behind_two_dashes_is_nobodys_option() -> None:
+    assert hoisted(["enqueue", "--", "--region", "x"]) == ["enqueue", "--", "--region", "x"]

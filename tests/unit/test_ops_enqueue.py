@@ -1,0 +1,244 @@
+"""`enqueue`: each id is sent once, or it is said why not; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectionClosedError
+
+from infra.ops.journal import Journal, open_journal
+from infra.ops.problems import AwsError, UsageError
+from infra.ops.sending import Sending, send_all
+from tests.unit.ops_world import Operator
+
+SEND = "sqs.SendMessageBatch"
+JOB = {"queue": "here", "unless_updated_since": None}
+
+
+def ids(number: int) -> list[str]:
+    return [f"devin-{one:03}" for one in range(number)]
+
+
+def file_of(path: Path, *lines: str) -> str:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+def send(operator: Operator, given: list[str], journal: Journal, waits: list[float] | None = None) -> Sending:
+    def sleep(seconds: float) -> None:
+        if waits is not None:
+            waits.append(seconds)
+
+    world = operator.world
+    return send_all(
+        world.sqs,
+        world.work_queue,
+        given,
+        unless_updated_since=None,
+        journal=journal,
+        progress=lambda _: None,
+        sleep=sleep,
+    )
+
+
+def failing(*codes: tuple[str, bool]) -> Callable[[dict[str, Any]], object]:
+    """SQS that fails the first entry of each batch with these, call by call; then it takes what it gets."""
+    left = list(codes)
+
+    def answer(_: dict[str, Any]) -> object:
+        if not left:
+            return None
+        code, fault = left.pop(0)
+        return {"Successful": [], "Failed": [{"Id": "0", "Code": code, "SenderFault": fault}]}
+
+    return answer
+
+
+def test_each_id_is_a_message_of_its_own_with_its_condition(operator: Operator) -> None:
+    ran = operator.run("enqueue", "devin-1", "devin-2", "devin-1", "--unless-updated-since", "2026-11-01", "--json")
+    assert (ran.status, ran.data["sent"], ran.data["repeats"]) == (0, 2, 1)
+    assert operator.world.enqueued() == [
+        {"session_id": one, "unless_updated_since": "2026-11-01T00:00:00+00:00"} for one in ("devin-1", "devin-2")
+    ]
+
+
+def test_what_is_enqueued_ends(operator: Operator) -> None:
+    operator.run("enqueue", "devin-1")
+    assert operator.world.deliver() == []
+    assert operator.world.api.deleted() == ["devin-1"]
+
+
+def test_hundreds_are_sent_in_tens_and_none_is_forgotten(operator: Operator, tmp_path: Path) -> None:
+    ran = operator.run("enqueue", "--file", file_of(tmp_path / "ids", *ids(105)), "--yes")
+    assert ran.status == 0
+    assert operator.world.aws.names().count(SEND) == 11
+    assert operator.sent() == ids(105)
+
+
+def test_watching_counts_dead_letters_from_before_the_first_message(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.ops.commands.following.EVERY_SECONDS", 0)
+    operator.dead_letter("devin-before")
+    world = operator.world
+
+    def lose(_: dict[str, Any]) -> object:
+        operator.dead_letter("devin-1")
+        return {"Successful": [{"Id": "0", "MessageId": "x", "MD5OfMessageBody": "x"}]}
+
+    world.aws.faults[SEND] = lose
+    ran = operator.run("enqueue", "devin-1", "--watch", "--json")
+    assert (ran.status, ran.data["watch"]["drained"], ran.data["watch"]["new_dead_letters"]) == (1, True, 1)
+
+
+def test_a_pipe_is_read(operator: Operator) -> None:
+    assert operator.run("enqueue", given="devin-1\ndevin-2\n").status == 0
+    assert operator.sent() == ["devin-1", "devin-2"]
+
+
+def test_an_invalid_id_keeps_all_from_being_sent_and_its_line_is_told(operator: Operator, tmp_path: Path) -> None:
+    ran = operator.run("enqueue", "-f", file_of(tmp_path / "ids", "devin-1", "", "devin-1/../x"), "--json")
+    assert (ran.status, ran.out) == (2, "")
+    assert "line 3: devin-1/../x" in ran.err
+    assert operator.sent() == []
+
+
+def test_invalid_ids_can_be_left_out(operator: Operator) -> None:
+    ran = operator.run("enqueue", "--skip-invalid", "--json", given="devin-1\nnope\n")
+    assert (ran.status, ran.data["invalid"], operator.sent()) == (0, [2], ["devin-1"])
+
+
+def test_a_dry_run_sends_nothing_and_leaves_no_journal(operator: Operator, tmp_path: Path) -> None:
+    path = tmp_path / "ids"
+    ran = operator.run("enqueue", "-f", file_of(path, *ids(30)), "--dry-run", "--json")
+    assert (ran.status, ran.data["would_send"]) == (0, ids(30))
+    assert (operator.sent(), list(tmp_path.iterdir())) == ([], [path])
+
+
+def test_many_are_not_sent_unless_somebody_says_so(operator: Operator) -> None:
+    ran = operator.run("enqueue", given="\n".join(ids(21)))
+    assert ran.status == 2
+    assert "End 21 sessions?" in ran.err
+    assert operator.sent() == []
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(("says", "status", "sent"), [("y\n", 0, 2), ("n\n", 1, 0)])
+def test_somebody_is_asked(operator: Operator, says: str, status: int, sent: int) -> None:
+    ran = operator.run("enqueue", "devin-1", "devin-2", "--ask-above", "1", given=says)
+    assert (ran.status, len(operator.sent())) == (status, sent)
+
+
+def test_what_sqs_fails_for_now_is_tried_again_and_alone(operator: Operator) -> None:
+    operator.world.aws.faults[SEND] = failing(("ServiceUnavailable", False))
+    waits: list[float] = []
+    sending = send(operator, ids(1), Journal(), waits)
+    assert (sending.sent, sending.refused, len(waits)) == (1, {}, 1)
+    assert operator.sent() == ids(1)
+
+
+def test_what_sqs_says_is_the_senders_fault_is_not_tried_again(operator: Operator) -> None:
+    operator.world.aws.faults[SEND] = failing(("InvalidMessageContents", True))
+    journal, waits = Journal(), list[float]()
+    sending = send(operator, ids(3), journal, waits)
+    assert (sending.sent, sending.refused, waits) == (2, {"devin-000": "InvalidMessageContents"}, [])
+    assert (journal.sent, journal.in_doubt) == ({"devin-001", "devin-002"}, set())
+
+
+def test_what_sqs_goes_on_failing_is_reported_in_the_end(operator: Operator, tmp_path: Path) -> None:
+    operator.world.aws.faults[SEND] = failing(("InvalidMessageContents", True))
+    path = tmp_path / "ids"
+    ran = operator.run("enqueue", "-f", file_of(path, *ids(2)), "--json")
+    assert (ran.status, ran.data["sent"], list(ran.data["refused"])) == (1, 1, ["devin-000"])
+    assert path.with_name("ids.journal").exists()
+
+
+def test_a_call_that_is_refused_leaves_nothing_in_doubt(operator: Operator) -> None:
+    operator.world.aws.fail(SEND, "AccessDenied")
+    journal = Journal()
+    with pytest.raises(AwsError, match="AccessDenied"):
+        send(operator, ids(3), journal)
+    assert (journal.sent, journal.in_doubt) == (set(), set())
+
+
+def test_a_connection_that_breaks_leaves_its_batch_in_doubt(operator: Operator) -> None:
+    operator.world.aws.faults[SEND] = ConnectionClosedError(endpoint_url="https://sqs")
+    journal = Journal()
+    with pytest.raises(AwsError):
+        send(operator, ids(3), journal)
+    assert journal.in_doubt == set(ids(3))
+
+
+def test_a_run_that_failed_half_way_is_resumed_and_nothing_is_sent_twice(operator: Operator, tmp_path: Path) -> None:
+    path, calls = tmp_path / "ids", count()
+
+    def answer(_: dict[str, Any]) -> object:
+        if next(calls) >= 3:  # batches are sent side by side
+            operator.world.aws.fail(SEND, "AccessDenied")
+            raise operator.world.aws.faults[SEND]  # type: ignore[misc]
+        return None
+
+    operator.world.aws.faults[SEND] = answer
+    first = operator.run("enqueue", "-f", file_of(path, *ids(200)), "--yes")
+    assert first.status == 3
+    assert "30 of 200 were sent; repeat the command" in first.err
+    del operator.world.aws.faults[SEND]
+    second = operator.run("enqueue", "-f", str(path), "--yes", "--json")
+    assert (second.status, second.data["already_sent"], second.data["sent"]) == (0, 30, 170)
+    assert operator.sent() == ids(200)
+    assert list(tmp_path.iterdir()) == [path], "there is nothing left to resume"
+
+
+def test_a_journal_of_ones_own_is_kept_and_nothing_in_it_is_sent_again(operator: Operator, tmp_path: Path) -> None:
+    journal = str(tmp_path / "journal")
+    operator.run("enqueue", "devin-1", "--resume", journal)
+    ran = operator.run("enqueue", "devin-1", "devin-2", "--resume", journal, "--json")
+    assert (ran.status, ran.data["already_sent"], ran.data["sent"]) == (0, 1, 1)
+    assert operator.sent() == ["devin-1", "devin-2"]
+
+
+def test_a_journal_of_other_work_is_not_resumed(operator: Operator, tmp_path: Path) -> None:
+    journal = str(tmp_path / "journal")
+    operator.run("enqueue", "devin-1", "--resume", journal)
+    ran = operator.run("enqueue", "devin-2", "--resume", journal, "--unless-updated-since", "2026-11-01")
+    assert ran.status == 2
+    assert operator.sent() == ["devin-1"]
+
+
+def test_what_was_under_way_when_a_run_was_killed_is_sent_again_and_that_is_said(
+    operator: Operator, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal"
+    job = {"queue": operator.world.work_queue, "unless_updated_since": None}
+    lines = [{"job": job}, {"sending": ["devin-1", "devin-2"]}, {"sent": ["devin-1"]}, {"sending": ["devin-3"]}]
+    path.write_text("\n".join(json.dumps(line) for line in lines) + '\n{"sent": ["dev')
+    ran = operator.run("enqueue", "devin-1", "devin-2", "devin-3", "--resume", str(path))
+    assert "2 were under way" in ran.err
+    assert operator.sent() == ["devin-2", "devin-3"]
+    with open_journal(path, job) as journal:
+        assert (journal.sent, journal.in_doubt) == ({"devin-1", "devin-2", "devin-3"}, set())
+
+
+def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with open_journal(path, JOB), pytest.raises(UsageError, match="another run"), open_journal(path, JOB):
+        pass
+
+
+@pytest.mark.parametrize("text", ["devin-1", "devin-1\n", '{"sent": ["devin-1"]}\n', "[]\n", '{"job": 1, "more": 2}\n'])
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "precious"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="no journal"), open_journal(path, JOB):
+        pass
+    assert path.read_text() == text
+
+
+def test_without_any_id_nothing_is_asked_of_aws(operator: Operator) -> None:
+    assert operator.run("enqueue", given="# nothing\n").status == 2
+    assert operator.world.aws.calls == []

@@ -1,0 +1,228 @@
+"""`status`, `watch`, `stop` and `go`: how the stack is, and the switch for everything."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+
+from infra.ops.depth import Depth
+from infra.ops.drain import Moment, watch
+from stop_switch import stop_switch
+from tests.unit.ops_world import Operator
+from tests.unit.world import SWITCH, client
+
+
+def _answering(answer: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+    return answer
+
+
+@pytest.fixture
+def healthy(operator: Operator) -> Operator:
+    """A stack with nothing wrong and one sweep in its log."""
+    faults = operator.world.aws.faults
+    faults["lambda.ListEventSourceMappings"] = lambda _: {
+        "EventSourceMappings": [{"State": "Enabled", "LastProcessingResult": "OK"}]
+    }
+    faults["cloudwatch.DescribeAlarms"] = lambda _: {"MetricAlarms": []}
+    faults["cloudwatch.GetMetricStatistics"] = lambda _: {
+        "Datapoints": [
+            {"Timestamp": datetime(2026, 11, 24, 10, minute, tzinfo=UTC), "Maximum": seconds}
+            for minute, seconds in ((2, 120.0), (1, 60.0))
+        ]
+    }
+    lines: list[dict[str, Any]] = [
+        {"timestamp": "10:00", "report": {"mode": "dry_run", "listed": 20, "chosen": 2, "enqueued": 0, "due": ["…"]}},
+        {"timestamp": "11:00", "report": {"mode": "refused", "why": "max_sessions is 1"}},
+    ]
+    errors: list[dict[str, Any]] = [
+        {"timestamp": "11:00", "level": "ERROR", "message": "max_sessions is 1", "refused": "CapExceededError"},
+        {"timestamp": "12:00", "level": "ERROR", "message": "sweep failed"},
+    ]
+
+    def events(given: dict[str, Any]) -> dict[str, Any]:
+        some = lines if "sweep completed" in given["filterPattern"] else errors
+        return {"events": [{"timestamp": int(one["timestamp"][:2]), "message": json.dumps(one)} for one in some]}
+
+    faults["logs.FilterLogEvents"] = events
+    return operator
+
+
+def test_all_is_well(healthy: Operator) -> None:
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["wrong"], ran.data["unread"]) == (0, [], {})
+    assert ran.data["work_queue"] == {"waiting": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": 0}
+    assert ran.data["deployment"]["at"] == "2026-11-01T00:00:00+00:00"
+    assert healthy.run("status").status == 0
+
+
+def test_sweeps_are_told_newest_first_and_once_each(healthy: Operator) -> None:
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [(one["at"], one["mode"]) for one in sweeps] == [
+        ("12:00", "failed"),
+        ("11:00", "refused"),
+        ("10:00", "dry_run"),
+    ]
+
+
+def test_the_age_of_the_oldest_message_is_the_newest_of_the_metric(healthy: Operator) -> None:
+    healthy.world.send("devin-1")
+    assert healthy.run("status", "--json").data["work_queue"]["oldest_seconds"] == 120.0
+
+
+def test_dead_letters_are_counted_by_a_sample_and_left_alone(healthy: Operator) -> None:
+    for number in range(12):
+        healthy.dead_letter(f"devin-{number}", reason="rejected_404")
+    ran = healthy.run("status", "--sample", "10", "--json")
+    assert ran.data["dead_letters"] == {"number": 12, "reasons": {"rejected_404": 10}, "sample": 10}
+    assert ran.status == 1
+    assert len(healthy.bodies(healthy.world.dead_letter_queue)) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"lambda.ListEventSourceMappings": {"EventSourceMappings": [{"State": "Disabled"}]}}, "mapping is Disabled"),
+        ({"lambda.ListEventSourceMappings": {"EventSourceMappings": []}}, "mapping is missing"),
+        (
+            {
+                "cloudwatch.DescribeAlarms": {
+                    "MetricAlarms": [{"AlarmName": "devin-session-cleanup-x", "StateReason": "y"}]
+                }
+            },
+            "alarm devin-session-cleanup-x: y",
+        ),
+        (
+            {
+                "cloudwatch.DescribeAlarms": {
+                    "MetricAlarms": [
+                        {"AlarmName": "mine", "Dimensions": [{"Name": "QueueName", "Value": "work"}]},
+                        {"AlarmName": "theirs", "Dimensions": [{"Name": "QueueName", "Value": "other"}]},
+                    ]
+                }
+            },
+            "alarm mine",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_and_ends_with_1(healthy: Operator, wrong: dict[str, Any], says: str) -> None:
+    for name, answer in wrong.items():
+        healthy.world.aws.faults[name] = partial(_answering, answer)
+    ran = healthy.run("status", "--json")
+    assert ran.status == 1
+    assert says in ran.err
+    assert "theirs" not in ran.err
+
+
+def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
+    healthy.status = "UPDATE_ROLLBACK_COMPLETE"
+    assert healthy.run("status").status == 1
+
+
+def test_what_may_not_be_read_hides_nothing_else(healthy: Operator) -> None:
+    healthy.world.aws.fail("logs.FilterLogEvents", "AccessDeniedException")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["sweeps"], list(ran.data["unread"])) == (0, None, ["sweeps"])
+    assert ran.data["stop_switch"]["go"] is True
+    assert "use another --profile" in ran.err
+
+
+def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(healthy: Operator) -> None:
+    ran = healthy.run("stop", "--reason", "the API is\non fire: ask {{Ann}}", "--json")
+    assert (ran.status, ran.data["before"]) == (0, "go")
+    assert healthy.switch_says() == "stop: the API is on fire: ask ((Ann))"
+    provider: Any = type("Provider", (), {"get": lambda *_, **__: healthy.switch_says()})()
+    assert stop_switch(provider, SWITCH)() is not None
+    status = healthy.run("status", "--json")
+    assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
+
+
+@pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])
+def test_no_reason_makes_stop_mean_go(operator: Operator, reason: tuple[str, ...]) -> None:
+    assert operator.run("stop", *reason).status == 0
+    assert operator.switch_says() == ("stop: go" if "go" in reason else "stop")
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(("says", "status", "switch"), [("y\n", 0, "go"), ("n\n", 1, "stop")])
+def test_go_says_how_much_waits_and_asks(operator: Operator, says: str, status: int, switch: str) -> None:
+    operator.run("stop")
+    operator.world.send("devin-1", "devin-2")
+    ran = operator.run("go", given=says)
+    assert (ran.status, operator.switch_says()) == (status, switch)
+    assert "2 messages in the work queue" in ran.out
+
+
+def test_go_when_it_goes_already_writes_nothing(operator: Operator) -> None:
+    assert operator.run("go").status == 0
+    assert "ssm.PutParameter" not in operator.world.aws.names()
+
+
+def test_stopping_works_where_nothing_but_the_switch_may_be_touched(operator: Operator) -> None:
+    operator.world.aws.fail("sqs.GetQueueAttributes")
+    assert operator.run("stop").status == 0
+    assert client("ssm").get_parameter(Name=SWITCH)["Parameter"]["Value"] == "stop"
+
+
+def seen(
+    *totals: int, letters: tuple[int, ...] = (0,), timeout: float | None = None, before: int | None = None
+) -> list[Moment]:
+    """What a watch sees if the queue holds so many messages, look by look a second apart."""
+    ticks, looks, counts = count(), iter(totals), iter(letters)
+    last = [0]
+
+    def dead() -> int:
+        last[0] = next(counts, last[0])
+        return last[0]
+
+    return list(
+        watch(
+            lambda: Depth(next(looks), 0, 0),
+            dead,
+            every=1,
+            timeout=timeout,
+            letters_before=before,
+            clock=lambda: float(next(ticks)),
+            sleep=lambda _: None,
+        )
+    )
+
+
+def test_a_queue_is_drained_once_it_was_seen_empty_again_and_again() -> None:
+    moments = seen(5, 0, 3, 0, 0, 0, 9)
+    assert [one.work.total for one in moments] == [5, 0, 3, 0, 0, 0]
+    assert [one.drained for one in moments] == [False] * 5 + [True]
+
+
+def test_what_is_hidden_or_delayed_is_not_drained() -> None:
+    assert Depth(0, 1, 0).total == Depth(0, 0, 1).total == 1
+
+
+def test_dead_letters_of_before_do_not_count() -> None:
+    assert seen(0, 0, 0, letters=(4, 4, 4, 6))[-1].new_letters == 2
+
+
+def test_dead_letters_may_be_counted_from_earlier() -> None:
+    assert seen(0, 0, 0, letters=(6,), before=4)[-1].new_letters == 2
+
+
+def test_a_watch_gives_up_in_time() -> None:
+    moments = seen(*[3] * 100, timeout=5)
+    assert (len(moments), moments[-1].drained) == (5, False)
+
+
+def test_watching_says_when_nothing_is_left(operator: Operator) -> None:
+    ran = operator.run("watch", "--every", "0.2", "--json")
+    assert (ran.status, ran.data["drained"], ran.data["new_dead_letters"]) == (0, True, 0)
+    assert "0 waiting, 0 in flight, 0 delayed" in ran.err, "a line without a terminal"
+
+
+def test_watching_gives_up_with_1(operator: Operator) -> None:
+    operator.world.send("devin-1")
+    ran = operator.run("watch", "--every", "0.2", "--timeout", "0.1", "--json")
+    assert (ran.status, ran.data["drained"], ran.data["waiting"]) == (1, False, 1)
+    assert "not drained" in ran.err

@@ -32,7 +32,12 @@ reckoned with, the same workers make more calls. Then
   at 100 ms; the default of 10 leaves them idle most of the time.
 
 A 429 stops the calls of its invocation that have not begun, and what was not called comes back after the time that the
-API asked for. So going too fast is safe, but it is not faster."""
+API asked for. From then on the execution environment spaces its calls, and finds by itself how close together they may
+be: half as many a second after each 429, one more in each second that goes well. So workers that are too many are safe,
+and cost some refused calls, a slow start and the compute of those who wait. They are never faster than the right number.
+
+The defaults, 5 x 10 calls under way, suit an API that allows 500 calls a second at 100 ms. The API's limit is not
+published; if it is lower, the pace finds it, and the table below says which values need no finding."""
 
 
 def recommended(allowed: int, latency: float) -> tuple[int, int, int]:

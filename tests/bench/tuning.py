@@ -85,8 +85,8 @@ def measure(server: Server, *, quick: bool) -> Section:
         [
             TEXT,
             (
-                f"Measured: batches of twice as many ids as workers, one after the other for 12 s, against an API that takes "
-                f"{LATENCY} ms and answers 429 to what exceeds {ALLOWED} calls a second. Little's law says {under_way} "
+                f"Measured: batches of twice as many ids as workers, one after the other for 12 s, against an API that "
+                f"takes {LATENCY} ms and answers 429 to what exceeds {ALLOWED} calls a second. Little's law says {under_way} "
                 "workers."
             ),
         ],

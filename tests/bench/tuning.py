@@ -85,9 +85,9 @@ def measure(server: Server, *, quick: bool) -> Section:
         [
             TEXT,
             (
-                f"Measured: batches of twice as many ids as workers, one after the other for 12 s, against an API that "
-                f"takes {LATENCY} ms and answers 429 to what exceeds {ALLOWED} calls a second. Little's law says {under_way} "
-                "workers."
+                "Measured: batches of twice as many ids as workers, one after the other for 12 s, against an API that "
+                f"takes {LATENCY} ms and answers 429 to what exceeds {ALLOWED} calls a second. Little's law says "
+                f"{under_way} workers."
             ),
         ],
         [

@@ -25,6 +25,8 @@ from tests.integration.world import World
 
 # Longer than any invocation of the run lasts: what is still worked on must not be delivered again.
 _VISIBILITY_SECONDS = 25
+# Twice the longest backoff, which is what SQS can wait.
+_PATIENCE_SECONDS = 1800
 
 
 def _arguments() -> argparse.Namespace:
@@ -51,7 +53,9 @@ def main() -> int:
     progress(f"seed {seed}: {len(plan.subjects)} ids in {len(plan.messages)} messages, {len(plan.decoys)} decoys")
     try:
         with running_stack(progress=progress) as stack:
-            result = ChaosRun(World(stack), plan, progress).run(visibility_seconds=_VISIBILITY_SECONDS)
+            result = ChaosRun(World(stack), plan, progress).run(
+                visibility_seconds=_VISIBILITY_SECONDS, patience_seconds=_PATIENCE_SECONDS
+            )
             show(console, plan, result)
     except ProcessFailedError as error:
         console.print(f"[red]{escape(str(error))}[/red]")

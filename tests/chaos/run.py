@@ -89,9 +89,12 @@ class ChaosRun:
         self._schedules = 0
         self._sent: dict[str, datetime] = {}
         self._visibility = timedelta.max
+        self._patience = PATIENCE_SECONDS
 
-    def run(self, *, visibility_seconds: int) -> Result:
-        """The whole of it. `visibility_seconds`: after how long what a killed process held comes back."""
+    def run(self, *, visibility_seconds: int, patience_seconds: float = PATIENCE_SECONDS) -> Result:
+        """The whole of it. `visibility_seconds`: after how long what a killed process held comes back.
+        `patience_seconds`: how long the work queue may take to drain; what was tried often waits for minutes."""
+        self._patience = patience_seconds
         self._visibility = timedelta(seconds=visibility_seconds)
         self._populate()
         begun = time.monotonic()
@@ -284,7 +287,7 @@ class ChaosRun:
 
     def _settle(self, kinds: Mapping[str, Kind]) -> tuple[Books, Audit]:
         """Wait until the work queue is empty and nobody is missing, or patience is over; then the books."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        end = time.monotonic() + self._patience
         while True:
             late = time.monotonic() > end
             if late or self._world.queued() == 0:

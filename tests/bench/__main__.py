@@ -17,13 +17,14 @@ from rich.console import Console
 
 from infra.environments import ROOT
 from infra.local.run_directory import LOCAL
-from tests.bench import batches, cold_start, deployed, money, per_id, sweeps, tuning
+from tests.bench import anatomy, batches, cold_start, deployed, money, per_id, sweeps, tuning
 from tests.bench.fleet import PYTHON, Server
 from tests.bench.result import Section, Table
 
 PARTS: dict[str, Callable[..., Section]] = {
     "batches": batches.measure,
     "per_id": per_id.measure,
+    "anatomy": anatomy.measure,
     "cold_start": cold_start.measure,
     "sweeps": sweeps.measure,
     "money": money.measure,

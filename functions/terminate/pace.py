@@ -9,9 +9,11 @@ from threading import Lock
 
 from retry import MAX_DELAY_SECONDS
 
-# What is left of the rate after a 429, and what a second of calls that go well adds to it, in calls a second.
+# What is left of the rate after a 429, and what a second of calls that go well adds to it: so many calls a second, and
+# such a share of what it is, or a fast API would take minutes to be found.
 _LEFT_AFTER_429 = 0.5
 _MORE_EACH_SECOND = 1.0
+_SHARE_EACH_SECOND = 0.05
 # Slower than one call in ten seconds is no pace; faster than a thousand a second is none either.
 _SLOWEST, _FASTEST = 0.1, 1000.0
 # An API that says 429 and not for how long is left alone for so many seconds.
@@ -57,7 +59,7 @@ class Pace:
         with self._lock:
             if self._rate < _FASTEST:
                 # One call's share of what a second adds.
-                self._rate = min(self._rate + _MORE_EACH_SECOND / self._rate, _FASTEST)
+                self._rate = min(self._rate + _MORE_EACH_SECOND / self._rate + _SHARE_EACH_SECOND, _FASTEST)
 
     def slow_down(self, begun: float, retry_after: float | None) -> None:
         """The call that began at `begun` was answered by a 429, which asked for so many seconds of rest."""
@@ -73,5 +75,8 @@ class Pace:
                 self._next = max(self._next, now + rest)
 
     def _recent(self, now: float) -> float:
-        """Calls a second, as they went lately: what the pace was worth, however it was set."""
-        return max(float(sum(1 for begun in self._begun if now - 1.0 < begun <= now)), 1.0)
+        """Calls a second, as they went in the last second or since it began to be used: what the pace was worth,
+        however it was set."""
+        lately = [begun for begun in self._begun if now - 1.0 < begun <= now]
+        # A burst is a rate too; one of a few milliseconds says little.
+        return max(len(lately) / max(now - min(lately, default=now), 0.1), 1.0)

@@ -63,6 +63,16 @@ def test_a_429_halves_the_rate_of_late() -> None:
     assert spacing(pace, clock) == pytest.approx(2 / 20)
 
 
+def test_a_burst_is_taken_for_the_rate_that_it_was() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    for _ in range(10):
+        call(pace, clock)
+    clock.now += 0.1
+    pace.slow_down(clock.now, 0)
+    assert spacing(pace, clock) == pytest.approx(2 / 100), "ten in a tenth of a second, halved"
+
+
 def test_what_a_429_asks_for_is_a_rest_for_all() -> None:
     clock = Clock()
     pace = Pace(clock)
@@ -116,8 +126,8 @@ def test_calls_that_go_well_come_closer_together_until_nothing_is_spaced() -> No
     while clock.now < begun + 10:
         call(pace, clock)
         pace.went_well()
-    # One more a second in every second, from less than one.
-    assert 1 / 12 < spacing(pace, clock) < 1 / 8 < slow
+    # One and a twentieth more in every second, from five a second.
+    assert 1 / 24 < spacing(pace, clock) < 1 / 18 < slow
     for _ in range(600_000):
         pace.went_well()
     assert spacing(pace, clock) == 0

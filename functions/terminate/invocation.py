@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -101,11 +103,20 @@ class Invocation:
                     conditions.setdefault(item.session_id, set()).add(item.unless_updated_since)
                     if message.attempts > 1:
                         redelivered.add(item.session_id)
-        ends = [
-            (session_id, self._executor.submit(self._end, session_id, frozenset(wanted), session_id in redelivered))
-            for session_id, wanted in conditions.items()
-        ]
-        verdicts = {(session_id, since): verdict for session_id, end in ends for since, verdict in end.result().items()}
+        verdicts: dict[tuple[str, Condition], Verdict] = {}
+        waiting = deque(conditions)
+
+        def work() -> None:
+            # Whoever is free takes the next one: a task for each of thousands would cost more than the calls.
+            with suppress(IndexError):
+                while session_id := waiting.popleft():
+                    wanted = frozenset(conditions[session_id])
+                    for since, verdict in self._end(session_id, wanted, session_id in redelivered).items():
+                        verdicts[session_id, since] = verdict
+
+        working = [self._executor.submit(work) for _ in range(min(self._settings.max_workers, len(conditions)))]
+        for worker in working:
+            worker.result()
         return {key: self._calls.reconsidered(verdict) for key, verdict in verdicts.items()}
 
     def _end(self, session_id: str, conditions: frozenset[Condition], redelivered: bool) -> dict[Condition, Verdict]:

@@ -71,7 +71,7 @@ fmt: ## format, and mend what ruff can mend
 
 bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out
 	@infra/setup dev emulator sam bench
-	@$(PYTHON) -m tests.bench $(if $(QUICK),--quick) $(PARTS)
+	@$(PYTHON) -m tests.bench $(if $(QUICK),--quick) $(if $(UPDATE),--update) $(PARTS)
 
 build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam

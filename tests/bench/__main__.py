@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ and are medians. Compare them with each other, not with those of another machine
 make bench                      # everything, about twelve minutes; leave the machine alone meanwhile
 QUICK=1 make bench              # does it run at all: prints, writes nothing here
 make bench PARTS="per_id"       # one part of: {parts}
+make bench UPDATE=1 PARTS="per_id"   # and put its chapter here; it says when it was measured
 ```
 """
 
@@ -72,6 +74,7 @@ def _machine(load: float) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, less than a minute; writes nothing to docs")
+    parser.add_argument("--update", action="store_true", help="replace the chapters of these parts in docs")
     parser.add_argument("parts", nargs="*", help=f"some of: {', '.join(PARTS)}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
@@ -101,6 +104,30 @@ def _write(place: Path, sections: Sequence[Section], machine: str) -> Path:
     return document
 
 
+def _update(sections: Sequence[Section], machine: str) -> Path:
+    """Put the chapters of some parts, and their goals, in the place of older ones."""
+    document = ROOT / "docs" / "performance.md"
+    chapters = {
+        chapter.partition("\n")[0].removeprefix("## "): chapter
+        for chapter in re.split(r"^(?=## )", document.read_text(), flags=re.MULTILINE)
+    }
+    for section in sections:
+        fresh = section.markdown().strip()
+        title, _, text = fresh.partition("\n")
+        name = title.removeprefix("## ")
+        if name not in chapters:
+            raise SystemExit(f"docs/performance.md has no chapter {name!r}; run `make bench` for all of it")
+        chapters[name] = f"{title}\n\nMeasured after the others: {machine}\n{text}\n\n"
+        for figure, svg in section.figures.items():
+            (document.parent / figure).write_text(svg)
+        for goal in section.goals:
+            row = "| " + " | ".join(goal.row()) + " |"
+            old = rf"^\| {re.escape(goal.name)} \|.*$"
+            chapters["Goals"] = re.sub(old, row.replace("\\", r"\\"), chapters["Goals"], flags=re.MULTILINE)
+    document.write_text("".join(chapters.values()).strip() + "\n")
+    return document
+
+
 def main() -> int:
     """Measure what was asked for. A goal that was not met is said, and is no failure: this is no test."""
     arguments = _arguments()
@@ -122,6 +149,8 @@ def main() -> int:
     _goals(sections).show(console)
     if not arguments.quick and not arguments.parts:
         document = _write(ROOT / "docs", sections, machine)
+    if arguments.update:
+        document = _update(sections, machine)
     console.print(f"written: {document.relative_to(ROOT)}")
     return 0
 

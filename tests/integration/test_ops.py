@@ -80,8 +80,11 @@ def test_what_is_enqueued_ends_and_what_cannot_end_is_found_redriven_and_discard
     )
     sent = operator.json("enqueue", "--file", str(ids), "--csv-column", "session")
     assert (sent["sent"], sent["repeats"]) == (3, 1)
-    watched = operator.json("watch", "--every", "0.2")
-    assert watched["drained"]
+    stack = quiet.stack
+    wait_for(lambda: depth_of(stack.aws.sqs, stack.dead_letter_queue_url).waiting == 2, "dead letters")
+    quiet.wait_until_drained()
+    # What came before it began to watch is nothing new.
+    assert operator.json("watch", "--every", "0.2")["drained"]
     assert quiet.exited(ending)
 
     found = operator.json("dead-letters", "list", "--reason", "rejected_404")

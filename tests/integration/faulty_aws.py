@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import select
 import socket
-import socketserver
 import ssl
 import struct
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +17,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from infra.local.abrupt_server import HOST, AbruptServer
 from infra.local.certificate import Certificate
 
-HOST = "127.0.0.1"
 # Well under every read timeout of the function, the shortest of which is a second.
 _SIGN_OF_LIFE_SECONDS = 0.2
 
@@ -190,40 +187,10 @@ def deaf_port() -> Iterator[int]:
         yield bound_but_deaf.getsockname()[1]
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    request_queue_size = 256
-    daemon_threads = False
-
+class _Server(AbruptServer):
     def __init__(self, aws: FaultyAws, tls: ssl.SSLContext) -> None:
         self.aws = aws
-        self._tls = tls
-        self._open: set[socket.socket] = set()
-        super().__init__((HOST, 0), _Handler)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        plain, address = super().get_request()
-        connection = self._tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        self._open.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        # Without a goodbye, which would make an end of a reset.
-        self.close_request(request)
-
-    def close_request(self, request: Any) -> None:
-        self._open.discard(request)
-        request.close()
-
-    def hang_up(self) -> None:
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                # Past the TLS layer, which another thread is using.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A caller who leaves, or is killed, is no error of ours.
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+        super().__init__(0, _Handler, tls)
 
 
 class _Handler(BaseHTTPRequestHandler):

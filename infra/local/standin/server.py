@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
-import socketserver
 import ssl
-import sys
 import threading
 from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler
@@ -15,13 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from infra.local.abrupt_server import HOST, AbruptServer
 from infra.local.standin import admin, operations, wire
 from infra.local.standin.answer import Answer, json_answer
 from infra.local.standin.calls import Call, Calls, fingerprint
 from infra.local.standin.faults import Conditions, Fault, Rule, Script
 from infra.local.standin.sessions import Fields, Session, Sessions
-
-HOST = "127.0.0.1"
 
 
 class StandIn:
@@ -166,45 +162,10 @@ class StandIn:
         return wire.play(fault, connection, answer, lambda: self._calls.answered(number, answer.status), self.ending)
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    request_queue_size = 256
-    # Handlers end when their connections are shut down, so that they can be waited for.
-    daemon_threads = False
-    allow_reuse_address = True
-
+class _Server(AbruptServer):
     def __init__(self, standin: StandIn, port: int, tls: ssl.SSLContext | None) -> None:
         self.standin = standin
-        self._tls = tls
-        self._open: set[socket.socket] = set()
-        super().__init__((HOST, port), _Handler)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        if self._tls is not None:
-            # The handshake is left to the handler's thread: here a caller who is silent would keep all others out.
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        self._open.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        # The inherited one says goodbye first, with a FIN, and a reset would be none any more.
-        self.close_request(request)
-
-    def close_request(self, request: Any) -> None:
-        self._open.discard(request)
-        request.close()
-
-    def hang_up(self) -> None:
-        """Ends all connections, whatever is being done with them."""
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                # Past the TLS layer, which another thread is using.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A caller who leaves is no error of ours.
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+        super().__init__(port, _Handler, tls)
 
 
 class _Handler(BaseHTTPRequestHandler):

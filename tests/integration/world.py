@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -385,9 +386,15 @@ class World:
         When it returns they are dead, and the other ends of their connections know.
         """
         workers = self._workers(function_name)
-        for worker in workers:
-            os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: not any(map(_is_alive, workers)), "the death of the workers")
+        with ExitStack() as open_ones:
+            # Not by the state in /proc: the first thread is a zombie while others still hold the pipes, and the parent
+            # is told only when they are gone as well. That is when the descriptor becomes readable.
+            descriptors = [os.pidfd_open(worker) for worker in workers]
+            for descriptor in descriptors:
+                open_ones.callback(os.close, descriptor)
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            for descriptor in descriptors:
+                assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], "a worker does not die"
         return len(workers)
 
     def peak_memory(self) -> int:
@@ -411,12 +418,3 @@ class World:
             if any(argument.startswith(place) for argument in arguments):
                 found.append(int(process.name))
         return found
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        # After the name, which is in parentheses and may hold anything.
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

@@ -5,9 +5,10 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from infra.bytecode import compile_functions
 from infra.environments import ENVIRONMENTS, ROOT, clean_environment
 from infra.local.emulator import CREDENTIALS, REGION
 from infra.local.processes import ProcessGroup
@@ -51,6 +52,7 @@ def _scratch(log: Path) -> dict[str, str]:
 def _sources() -> Iterable[Path]:
     yield from (ROOT / name for name in ("template.yaml", "samconfig.toml", "requirements.txt"))
     yield ENVIRONMENTS["sam"].lock
+    yield ROOT / "infra" / "bytecode.py"
     yield from sorted((ROOT / "infra").glob("*.yaml"))
     yield from sorted(
         path for path in (ROOT / "functions").rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -79,6 +81,7 @@ def build(group: ProcessGroup, log: Path) -> bool:
         if FINGERPRINT.exists() and FINGERPRINT.read_text() == current:
             return False
         group.run([SAM, "build"], env=environment(OFFLINE | _scratch(log)), cwd=ROOT, log=log)
+        compile_functions(BUILD)
         FINGERPRINT.write_text(current)
         return True
 
@@ -111,5 +114,12 @@ def deploy(
     group.run(command, env=environment({**aws, **_scratch(log)}), cwd=ROOT, log=log)
 
 
+def main(arguments: Sequence[str]) -> int:
+    status = subprocess.run([SAM, *arguments], env=environment(OFFLINE), cwd=ROOT, check=False).returncode
+    if status == 0 and arguments[:1] == ["build"]:
+        compile_functions(BUILD)
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(subprocess.run([SAM, *sys.argv[1:]], env=environment(OFFLINE), cwd=ROOT, check=False).returncode)
+    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,23 @@ def test_the_archive_holds_the_pins_and_the_code_and_no_more(deployed: bytes) ->
     for name in mine:
         assert sources[name] == (ROOT / "functions" / name).read_bytes()
     assert not [name for name in names if Path(name).parts[0] in {"tests", "infra", "awslambdaric", "pytest"}]
+
+
+def test_every_module_has_bytecode_that_its_source_vouches_for(deployed: bytes) -> None:
+    """By a hash that is looked at: not by a time that a zip file does not keep, nor unseen."""
+    with zipfile.ZipFile(io.BytesIO(deployed)) as archive:
+        names = set(archive.namelist())
+        sources = [Path(name) for name in names if name.endswith(".py")]
+        compiled = {
+            source: archive.read(str(source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"))
+            for source in sources
+        }
+        assert len(compiled) > 400
+        for source, bytecode in compiled.items():
+            assert bytecode[:4] == MAGIC_NUMBER
+            # https://peps.python.org/pep-0552/#specification
+            assert int.from_bytes(bytecode[4:8], "little") == 0b11
+            assert bytecode[8:16] == source_hash(archive.read(str(source)))
+    (mine,) = (bytecode for source, bytecode in compiled.items() if source == Path("terminate/handler.py"))
+    assert b"/var/task/terminate/handler.py" in mine
+    assert str(ROOT).encode() not in mine

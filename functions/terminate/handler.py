@@ -73,14 +73,15 @@ def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResp
 
 
 def _batch(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    messages = []
+    messages, unread = [], 0
     for record in event["Records"]:
         try:
             messages.append(read_record(record))
         except Exception:
             # Kept, because it is missing from `acknowledged` below.
             logger.exception("unexpected error while reading a record", extra={"message_id": record.get("messageId")})
-    settled = _settle(messages, context)
+            unread += 1
+    settled = _settle(messages, context, unread)
     kept = {one.message.message_id for one in settled if one.kept}
     acknowledged = {one.message.message_id for one in settled} - kept
 
@@ -94,13 +95,19 @@ def _batch(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureR
     return processor.response()
 
 
-def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
+def _settle(messages: list[Message], context: LambdaContext, unread: int = 0) -> list[Settled]:
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
     keys = ApiKeys(runtime.fetch_secret, redact.remember)
     ids = sum(len(message.reading.items) for message in messages)
     deadline = Deadline(context.get_remaining_time_in_millis, ids)
     halt = _halt(runtime.reason_to_stop())
+    bugs: list[Exception] = []
+
+    def on_bug(error: Exception) -> None:
+        bugs.append(error)
+        logger.error("unexpected error", exc_info=error)
+
     calls = Calls(runtime.client, keys, redact, seconds_left=deadline.seconds_for_a_call, pace=pace, halt=halt)
     invocation = Invocation(
         calls,
@@ -108,11 +115,11 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[Settled]:
         settings,
         allows_a_write=deadline.allows_a_write,
         request_id=context.aws_request_id,
-        on_bug=lambda error: logger.error("unexpected error", exc_info=error),
+        on_bug=on_bug,
         settled_before=memory.settled(context.aws_request_id),
     )
     settled = invocation.run(messages)
-    report(settled, calls.latencies, logger, metrics, stopped=halt is not None)
+    report(settled, calls.latencies, logger, metrics, unexpected=unread + len(bugs), stopped=halt is not None)
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger)
     return settled

@@ -15,17 +15,25 @@ from terminate.outcomes import Outcome, Then, Verdict, then
 
 API_LATENCY = "api_latency"
 STOPPED = "stopped"
+# Exceptions that nobody expected: each kept an id or a message for another try.
+UNEXPECTED = "unexpected_errors"
 # Whatever is counted or measured here; dashboard and alarms are held to it.
-METRICS = frozenset({*Outcome, API_LATENCY, STOPPED})
+METRICS = frozenset({*Outcome, API_LATENCY, STOPPED, UNEXPECTED})
 
 
 def report(
-    settled: Sequence[Settled], latencies: Sequence[float], logger: Logger, metrics: Metrics, *, stopped: bool = False
+    settled: Sequence[Settled],
+    latencies: Sequence[float],
+    logger: Logger,
+    metrics: Metrics,
+    *,
+    unexpected: int,
+    stopped: bool,
 ) -> None:
     """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
 
-    An id that several messages asked for has a line for each of them, but is counted once. `stopped`: the stop switch
-    kept this invocation from acting.
+    An id that several messages asked for has a line for each of them, but is counted once. `unexpected`: how many
+    errors nobody expected. `stopped`: the stop switch kept this invocation from acting.
     """
     counted: set[tuple[Outcome, object]] = set()
     for one in settled:
@@ -39,6 +47,8 @@ def report(
             metrics.add_metric(outcome.value, MetricUnit.Count, number)
     for milliseconds in latencies:
         metrics.add_metric(API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
+    if unexpected:
+        metrics.add_metric(UNEXPECTED, MetricUnit.Count, unexpected)
     if stopped:
         metrics.add_metric(STOPPED, MetricUnit.Count, 1)
     if metrics.metric_set:

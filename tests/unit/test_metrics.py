@@ -57,3 +57,16 @@ def test_without_a_stop_nothing_counts_as_stopped(switch: World, counted: Counte
     switch.deliver()
     switch.sweep(idle_for="PT6H")
     assert not {name for name in counted() if "stopped" in name}
+
+
+def test_what_nobody_expected_is_counted_beside_what_became_of_it(world: World, counted: Counted) -> None:
+    world.api.on("DELETE", "devin-2", ZeroDivisionError("a bug"))
+    world.send("devin-1", "devin-2", "devin-3")
+    world.deliver()
+    assert counted() == {"terminated": 2, "retry": 1, "unexpected_errors": 1}
+
+
+def test_a_record_that_nobody_can_read_is_counted(world: World, counted: Counted) -> None:
+    good = {"eventSource": "aws:sqs", "messageId": "m2", "body": "devin-1", "receiptHandle": "h", "attributes": {}}
+    world.invoke({"Records": [{"eventSource": "aws:sqs", "messageId": "m1", "attributes": {}}, good]})
+    assert counted() == {"terminated": 1, "unexpected_errors": 1}

@@ -291,6 +291,17 @@ class _Response(http.client.HTTPResponse):
         # Cookies are not wanted, and reading them has pitfalls of its own.
         del self.headers["Set-Cookie"]
 
+    def _read_status(self) -> tuple[str, int, str]:
+        # http.client knows 100 alone and takes any other interim answer for the answer: the real one would then be read
+        # as that to the next call, for another session.
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status == 101:
+                raise http.client.BadStatusLine("a protocol that was not asked for")
+            if not 100 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
     def _read_next_chunk_size(self) -> int:
         # http.client would take a negative size for "all there is", without a bound.
         size: int = super()._read_next_chunk_size()  # type: ignore[misc]

@@ -507,6 +507,37 @@ def test_an_answer_without_end_is_given_up_in_bounded_memory(answer: Callable[[]
         assert len(server.heads) <= 1
 
 
+# Answers before the answer
+
+
+def late(*pieces: bytes) -> Callable[[], Iterable[bytes]]:
+    """The pieces with a moment between them, so that nobody reads two at once by chance."""
+
+    def answer() -> Iterator[bytes]:
+        for number, piece in enumerate(pieces):
+            time.sleep(0.05 * number)
+            yield piece
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_an_interim_answer_is_not_the_answer(status: int) -> None:
+    """Taken for one, every later call over the connection would get the answer to the call before it."""
+    interim = b"HTTP/1.1 %d Wait\r\nLink: </style.css>\r\n\r\n" % status
+    rejected = b"HTTP/1.1 422 No\r\n" + EMPTY
+    with RawServer(late(interim, interim, OK + EMPTY), rejected, late(interim, rejected), keep_alive=True) as server:
+        assert [call(server.transport).status for _ in range(3)] == [200, 422, 422]
+
+
+def test_an_answer_that_changes_the_protocol_is_none() -> None:
+    upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"
+    with RawServer(upgrade + OK + EMPTY, OK + EMPTY, keep_alive=True) as server:
+        assert failure(server.transport) == "response cut short or garbled"
+        assert call(server.transport).status == 200
+        assert len(server.heads) == 2
+
+
 # Bodies
 
 

@@ -5,27 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# For what follows the calls: dead letters, sending ids back, visibility timeouts. A write to SQS takes some ten
-# milliseconds; sending back what is left of a long message takes up to a hundred of them, one after the other.
-_RESERVE_SECONDS = 1.5
-_RESERVE_SECONDS_PER_WRITE = 0.02
+# For dead letters. Those that are not written by then go back to the work queue.
+_DEAD_LETTER_SECONDS = 0.75
+# For sending back what is left: a write to SQS takes some ten milliseconds, and what is left of however many ids takes
+# a hundred of them at most.
+_SECONDS_PER_WRITE = 0.02
 _MOST_WRITES = 100
-# Dead letters may use most of the reserve: those that are not written in time go back to the work queue.
+# For saying what became of each id: a log line is a tenth of a millisecond of a whole CPU, and 256 MB come with a
+# seventh of one. No more than half of the time, or a message of very many short ids would never get to its first call.
+_SECONDS_PER_ID = 0.001
+_MOST_SECONDS_FOR_IDS = 30.0
+# For the answer, and for what takes longer than it should.
 _LAST_SECONDS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Lambda's limit, seen from the inside. `remaining_milliseconds` asks Lambda, `ids` is how many ids were given."""
+    """Lambda's limit, seen from the inside. `remaining_milliseconds` asks Lambda, `ids` is how many ids were given.
+
+    What follows the calls follows in this order: what needs another try is sent back, dead letters are written, those
+    that could not be are sent back too, every id has its log line, and events are published.
+    """
 
     remaining_milliseconds: Callable[[], int]
     ids: int
 
     def seconds_for_a_call(self) -> float:
-        """How long a call that starts now may take, and the rest still be written; negative if it is too late."""
-        reserve = _RESERVE_SECONDS + _RESERVE_SECONDS_PER_WRITE * min(self.ids, _MOST_WRITES)
-        return self.remaining_milliseconds() / 1000 - reserve
+        """How long a call that starts now may take, and the rest still be done; negative if it is too late."""
+        return self._left() - self._afterwards() - _DEAD_LETTER_SECONDS
 
     def allows_a_write(self) -> bool:
-        """Whether another dead letter can be written, and what is left still be sent back."""
-        return self.remaining_milliseconds() / 1000 > _LAST_SECONDS
+        """Whether another dead letter can be written, and what is left still be sent back and told."""
+        return self._left() > self._afterwards()
+
+    def allows_an_event(self) -> bool:
+        """Whether there is time for what nobody's session depends on."""
+        return self._left() > _LAST_SECONDS
+
+    def _left(self) -> float:
+        return self.remaining_milliseconds() / 1000
+
+    def _afterwards(self) -> float:
+        writes = _SECONDS_PER_WRITE * min(self.ids, _MOST_WRITES)
+        return _LAST_SECONDS + writes + min(_SECONDS_PER_ID * self.ids, _MOST_SECONDS_FOR_IDS)

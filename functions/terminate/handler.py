@@ -121,7 +121,7 @@ def _settle(messages: list[Message], context: LambdaContext, unread: int = 0) ->
     settled = invocation.run(messages)
     report(settled, calls.latencies, logger, metrics, unexpected=unread + len(bugs), stopped=halt is not None)
     if settings.publish_outcomes:
-        publish(settled, runtime.bus, logger)
+        publish(settled, runtime.bus, logger, deadline.allows_an_event)
     return settled
 
 

@@ -6,9 +6,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +27,9 @@ from terminate.termination import Condition, end_session
 _DETAIL_CHARACTERS = 1000
 # The deadline's reserve counts on it.
 _MOST_MESSAGES = 100
+# A message of more ids than these has its writes made side by side. Those of a smaller one are few, and other messages
+# are settled beside it.
+_FEW = 10
 # One less than the work queue's maxReceiveCount: while nobody may call the API, because of the stop switch or a 429, a
 # message is not worn out by being received, but sent anew before the redrive policy would make it a dead letter.
 _MOST_RECEIVES_UNCALLED = 4
@@ -80,11 +82,12 @@ class Invocation:
         """Settle every message; in the order given, and without raising."""
         verdicts = self._end_sessions(messages)
         settle = partial(self._settle, verdicts=verdicts)
-        # A thread is for waiting; where all is done there is nothing to write, and so nothing to wait for.
+        # A thread is for waiting; where all is done there is nothing to write, and so nothing to wait for. What is
+        # large is settled here, and has all threads for its writes; in one of them, it would wait for itself.
         writing = {
             index: self._executor.submit(settle, message)
             for index, message in enumerate(messages)
-            if not self._is_done(message, verdicts)
+            if len(message.reading.items) <= _FEW and not self._is_done(message, verdicts)
         }
         return [
             writing[index].result() if index in writing else settle(message) for index, message in enumerate(messages)
@@ -104,20 +107,33 @@ class Invocation:
                     if message.attempts > 1:
                         redelivered.add(item.session_id)
         verdicts: dict[tuple[str, Condition], Verdict] = {}
-        waiting = deque(conditions)
+
+        def end(session_id: str) -> None:
+            wanted = frozenset(conditions[session_id])
+            for since, verdict in self._end(session_id, wanted, session_id in redelivered).items():
+                verdicts[session_id, since] = verdict
+
+        self._side_by_side(end, conditions)
+        return {key: self._calls.reconsidered(verdict) for key, verdict in verdicts.items()}
+
+    def _side_by_side[T](self, do: Callable[[T], None], things: Iterable[T]) -> None:
+        """Do it for everything, on as many threads as there are workers; what it raises is raised.
+
+        Whoever is free takes the next one: a task for each of thousands would cost more than what it does.
+        """
+        waiting = deque(things)
 
         def work() -> None:
-            # Whoever is free takes the next one: a task for each of thousands would cost more than the calls.
-            with suppress(IndexError):
-                while session_id := waiting.popleft():
-                    wanted = frozenset(conditions[session_id])
-                    for since, verdict in self._end(session_id, wanted, session_id in redelivered).items():
-                        verdicts[session_id, since] = verdict
+            while waiting:
+                try:
+                    thing = waiting.popleft()
+                except IndexError:  # another one took the last
+                    return
+                do(thing)
 
-        working = [self._executor.submit(work) for _ in range(min(self._settings.max_workers, len(conditions)))]
+        working = [self._executor.submit(work) for _ in range(min(self._settings.max_workers, len(waiting)))]
         for worker in working:
             worker.result()
-        return {key: self._calls.reconsidered(verdict) for key, verdict in verdicts.items()}
 
     def _end(self, session_id: str, conditions: frozenset[Condition], redelivered: bool) -> dict[Condition, Verdict]:
         if session_id in self._settled_before:
@@ -182,15 +198,24 @@ class Invocation:
         self, message: Message, judged: list[tuple[Item, Verdict]]
     ) -> Sequence[tuple[Item, Verdict]]:
         """Write them; those that cannot be written get another verdict in `judged`, and are returned."""
-        unwritten: list[tuple[Item, Verdict]] = []
-        for index, (item, verdict) in enumerate(judged):
-            if then(verdict.outcome) is Then.DEAD_LETTER:
-                try:
-                    self._dead_letter(message, item, verdict)
-                except QueueError as error:
-                    judged[index] = (item, replace(verdict, outcome=Outcome.RETRY, detail=str(error)))
-                    unwritten.append(judged[index])
-        return unwritten
+        dead = [index for index, (_, verdict) in enumerate(judged) if then(verdict.outcome) is Then.DEAD_LETTER]
+
+        def write(index: int) -> None:
+            item, verdict = judged[index]
+            try:
+                self._dead_letter(message, item, verdict)
+            except QueueError as error:
+                judged[index] = (item, replace(verdict, outcome=Outcome.RETRY, detail=str(error)))
+
+        self._write_each(message, write, dead)
+        return [judged[index] for index in dead if then(judged[index][1].outcome) is not Then.DEAD_LETTER]
+
+    def _write_each[T](self, message: Message, write: Callable[[T], None], things: Sequence[T]) -> None:
+        if len(message.reading.items) > _FEW:
+            self._side_by_side(write, things)
+        else:
+            for thing in things:
+                write(thing)
 
     def _hide(self, settled: Settled) -> Settled:
         """Have SQS deliver a kept message again when its time has come. If that fails, its visibility timeout still
@@ -216,8 +241,19 @@ class Invocation:
         """
         attributes: dict[str, str | int] = {"attempts": message.attempts, "source": message.source}
         together = math.ceil(len(pairs) / _MOST_MESSAGES)
-        for some in batched(pairs, together, strict=False):
-            self._queues.enqueue(message.reading.body_for([item for item, _ in some]), attributes, delay)
+        failed: list[QueueError] = []
+
+        def send(some: Sequence[tuple[Item, Verdict]]) -> None:
+            if failed:
+                return  # the message is kept whole, so what has not been sent need not be
+            try:
+                self._queues.enqueue(message.reading.body_for([item for item, _ in some]), attributes, delay)
+            except QueueError as error:
+                failed.append(error)
+
+        self._write_each(message, send, list(batched(pairs, together, strict=False)))
+        if failed:
+            raise failed[0]
 
     def _dead_letter(self, message: Message, item: Item, verdict: Verdict) -> None:
         if not self._allows_a_write():

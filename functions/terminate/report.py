@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -55,11 +55,20 @@ def report(
         metrics.flush_metrics()
 
 
-def publish(settled: Sequence[Settled], bus: Bus, logger: Logger) -> None:
-    """Tell the event bus of every outcome. A bus that does not listen changes nothing for the sessions."""
-    details = (_fields(one, item, verdict) for one in settled for item, verdict in one.verdicts)
+def publish(settled: Sequence[Settled], bus: Bus, logger: Logger, there_is_time: Callable[[], bool]) -> None:
+    """Tell the event bus of every outcome, as far as there is time. A bus that does not listen changes nothing for the
+    sessions; an invocation that is killed while it talks would repeat them."""
+
+    def details() -> Iterator[dict[str, str | int]]:
+        for one in settled:
+            for item, verdict in one.verdicts:
+                if not there_is_time():
+                    logger.warning("publishing events: not enough time left in this invocation for all of them")
+                    return
+                yield _fields(one, item, verdict)
+
     try:
-        bus.publish("Devin Session Cleanup Outcome", details)
+        bus.publish("Devin Session Cleanup Outcome", details())
     except BusError as error:
         logger.warning(str(error))
 

@@ -112,6 +112,31 @@ def test_twenty_thousand_ids_in_a_message_are_judged_one_by_one(function: Functi
     assert function.letters() == (Counter(wanted) if status == 422 else {})
 
 
+@pytest.mark.parametrize(("status", "queue"), [(422, "dead"), (503, "work")], ids=["dead letters", "sent back"])
+def test_a_large_message_has_its_writes_made_side_by_side(
+    function: Function, monkeypatch: pytest.MonkeyPatch, status: int, queue: str
+) -> None:
+    """Four at once; a fifth would break the next round."""
+    wanted = ids(12)
+    function.api.status = status
+    together, send = threading.Barrier(4), function.sqs.send_message
+
+    def meet(**given: Any) -> None:
+        if given["QueueUrl"] == queue:
+            together.wait(20)
+        send(**given)
+
+    monkeypatch.setattr(function.sqs, "send_message", meet)
+    # With an id that is settled otherwise, or all that need another try would stay in their message.
+    other = ["devin"] if queue == "work" else []
+    assert function.deliver(json.dumps({"session_ids": [*wanted, *other]})) == []
+    _, *sent_back = function.sqs.work.values()
+    assert Counter(one for message in sent_back for one in ids_in(message.body)) == Counter(
+        wanted if queue == "work" else []
+    )
+    assert function.letters() == Counter(wanted if queue == "dead" else other)
+
+
 @pytest.mark.parametrize("status", [200, 422, 503])
 def test_memory_grows_by_some_kilobytes_for_each_id(function: Function, status: int) -> None:
     function.api.status = status

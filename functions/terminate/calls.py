@@ -114,11 +114,13 @@ class Calls:
         try:
             reply = self._keys.call(lambda key: self._send(send, key))
         except ApiKeyError as error:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail=self._redact(f"no API key: {error}"))) from None
+            detail = self._redact(f"no API key: {error}")
+            raise UnsettledError(Verdict(Outcome.RETRY, detail=detail, uncalled=True)) from None
         verdict = self.verdict(reply)
         match verdict.outcome:
             case Outcome.UNAUTHORIZED:
-                verdict = replace(verdict, detail=self._bad_key())
+                # Also of the one that was called: it is the key that was refused, whatever the session.
+                verdict = replace(verdict, detail=self._bad_key(), uncalled=True)
                 self._stop(replace(verdict, http_status=None))
             case Outcome.RETRY if reply.status == 429:
                 self._stop(replace(verdict, http_status=None, detail=_SLOWED_DOWN, uncalled=True))
@@ -156,7 +158,9 @@ class Calls:
         self.ensure_going()
         patience = self._seconds_left() - _SHORTEST_CALL_SECONDS
         if patience < 0:
-            raise UnsettledError(Verdict(Outcome.RETRY, detail="not enough time left in this invocation"))
+            raise UnsettledError(
+                Verdict(Outcome.RETRY, detail="not enough time left in this invocation", uncalled=True)
+            )
         turn = self._pace.turn(patience)
         if turn is None:
             rest = self._pace.rest()

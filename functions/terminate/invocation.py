@@ -30,8 +30,9 @@ _MOST_MESSAGES = 100
 # A message of more ids than these has its writes made side by side. Those of a smaller one are few, and other messages
 # are settled beside it.
 _FEW = 10
-# One less than the work queue's maxReceiveCount: while nobody may call the API, because of the stop switch or a 429, a
-# message is not worn out by being received, but sent anew before the redrive policy would make it a dead letter.
+# One less than the work queue's maxReceiveCount: while nobody may call the API, because of the stop switch, a 429 or a
+# refused key, a message is not worn out by being received, but sent anew before the redrive policy would make it a dead
+# letter.
 _MOST_RECEIVES_UNCALLED = 4
 
 
@@ -104,7 +105,8 @@ class Invocation:
             for item in message.reading.items:
                 if isinstance(item, Request):
                     conditions.setdefault(item.session_id, set()).add(item.unless_updated_since)
-                    if message.attempts > 1:
+                    # Nobody tells how often an event came: Lambda repeats one whose function was killed.
+                    if message.attempts > 1 or message.receipt_handle is None:
                         redelivered.add(item.session_id)
         verdicts: dict[tuple[str, Condition], Verdict] = {}
 

@@ -22,8 +22,8 @@ class _Event:
 class Memory:
     """Failed asynchronous invocations by request id, which Lambda keeps for its retries.
 
-    A help, not a promise: a retry that reaches another execution environment calls again, and a session that has
-    ended meanwhile is then found out by the API's rejection.
+    A help, not a promise: a retry that reaches another execution environment calls again, and a GET then finds out that
+    the session has ended.
     """
 
     def __init__(self) -> None:

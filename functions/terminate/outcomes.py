@@ -47,7 +47,7 @@ class Verdict:
     """An outcome and what is known about how it came to be.
 
     `retry_after` is in seconds; `session_status` is what a GET said, if one was made; `detail` holds no secret.
-    `uncalled`: the session was left alone because nobody may call the API just now, which says nothing about it.
+    `uncalled`: nothing was learnt about the session, because nobody may call the API just now, or there was no time.
     """
 
     outcome: Outcome

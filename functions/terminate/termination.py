@@ -49,7 +49,9 @@ def _spared(
         raise UnsettledError(
             Verdict(Outcome.RETRY, http_status=reply.status, detail="the API does not say when the session was updated")
         )
-    spared = Verdict(Outcome.SPARED, http_status=reply.status, session_status=session.status)
+    # The end of a session is an update, too: it may be the very one that an earlier attempt brought about.
+    outcome = Outcome.ALREADY_EXITED if session.exited else Outcome.SPARED
+    spared = Verdict(outcome, http_status=reply.status, session_status=session.status)
     later = {since for since in conditions if since is not None and session.updated_at > since}
     return dict.fromkeys(later, spared), session
 

@@ -177,3 +177,13 @@ def test_out_of_time_goes_to_the_work_queue(world: World) -> None:
     assert world.invoke({"session_ids": ["devin-1", "devin-2"]}) == {"retry": ["devin-1", "devin-2"]}
     assert world.api.calls == []
     assert world.queued() == (0, 0, 2)
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("finished", "already_exited"), ("working", "rejected")])
+def test_a_rejected_event_is_looked_at_because_nobody_tells_whether_it_came_before(
+    world: World, status: str, outcome: str
+) -> None:
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.api.on("GET", "devin-1", session(status))
+    assert world.invoke({"detail": {"session_id": "devin-1"}}) == {outcome: ["devin-1"]}
+    assert len(world.dead_letters()) == int(outcome == "rejected")

@@ -484,6 +484,15 @@ def test_a_session_that_moved_on_is_spared(world: World, log: Log, updated_at: s
     assert world.api.deleted() == (["devin-1"] if outcome == "terminated" else [])
 
 
+def test_a_session_that_has_ended_is_not_called_spared(world: World, log: Log) -> None:
+    """Its end was an update as well: perhaps an earlier attempt's, whose answer was lost."""
+    world.api.on("GET", "devin-1", session("finished", updated_at="2999-01-01T00:00:00Z"))
+    world.send(SINCE)
+    world.deliver()
+    assert [(line["outcome"], line["session_status"]) for line in log()] == [("already_exited", "finished")]
+    assert world.api.deleted() == []
+
+
 @pytest.mark.parametrize(
     ("get", "outcome"), [(answer(500), "retry"), (answer(200, "?"), "retry"), (answer(200, "{}"), "retry"),
                          (answer(404, {"detail": "unknown"}), "rejected"), (answer(429), "retry")]

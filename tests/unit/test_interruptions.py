@@ -129,6 +129,20 @@ class Run:
                 self.deliver(some)
         assert not self.sqs.work, "still in the queue after it would have been moved to the dead letters"
 
+    def event_to_the_end(self, ids: Sequence[str]) -> None:
+        """An event instead of a batch. Lambda repeats one whose function was killed, in a new execution environment,
+        and says nothing of it."""
+        try:
+            handler.lambda_handler({"session_ids": list(ids)}, Context())  # type: ignore[arg-type]
+        except Killed:
+            self.killed = True
+            self.ended_before = set(+self.api.ended)
+            self.point.fatal, self.point.dead = None, False
+            self._patch.setattr(handler, "memory", Memory())
+            self._patch.setattr(handler, "pace", Pace())
+            handler.lambda_handler({"session_ids": list(ids)}, Context())  # type: ignore[arg-type]
+        self.to_the_end(together=True)
+
     def letters(self) -> Counter[str]:
         """How many dead letters there are of each id; each asks for one."""
         found: Counter[str] = Counter()
@@ -230,6 +244,21 @@ def test_wherever_a_larger_batch_ends_the_same_holds(monkeypatch: pytest.MonkeyP
     for ids, run in stopped_everywhere(monkeypatch, TRIPLES, shape, together=False):
         assert_accounted(ids, run, most_letters=2)
         assert not run.ended_before & set(run.letters())
+
+
+def test_wherever_an_event_ends_the_same_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = 0
+    for mix in PAIRS:
+        ids = [named(fate, number) for number, fate in enumerate(mix)]
+        for fatal in itertools.count():
+            run = Run(monkeypatch, [], fatal)
+            run.event_to_the_end(ids)
+            assert_accounted(ids, run, most_letters=4)
+            assert not run.ended_before & set(run.letters())
+            if not run.killed:
+                break
+            points += 1
+    assert points > 4 * len(PAIRS)
 
 
 @pytest.mark.parametrize("shape", ["a message each", "all in one message"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.sweep import SweepError
-from tests.unit.world import KEY, V3_KEY, World, answer
+from tests.unit.world import KEY, NO_ACCESS, V3_KEY, World, answer
 
 Log = Callable[[], list[dict[str, Any]]]
 Counted = Callable[[], dict[str, float]]
@@ -134,3 +134,34 @@ def test_a_sweep_tells_both_too(world: World) -> None:
     assert "the API answered 401: Unauthorized" in str(caught.value)
     assert "AccessDeniedException" in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda world: setattr(world.api, "good_keys", set()), id="refused"),
+        pytest.param(
+            lambda world: world.aws.fail("secretsmanager.GetSecretValue", "AccessDeniedException"), id="unread"
+        ),
+        pytest.param(lambda world: setattr(world.context, "remaining_milliseconds", 2_000), id="no time"),
+    ],
+)
+def test_nobody_is_worn_out_by_a_key_that_does_not_work(world: World, spoil: Callable[[World], None]) -> None:
+    """Received for the fourth of five times; the next one but one would be the redrive policy's."""
+    spoil(world)
+    world.send("devin-1", "devin-2")
+    event = world.batch()
+    for record in event["Records"]:
+        record["attributes"]["ApproximateReceiveCount"] = "4"
+    assert world.invoke(event) == {"batchItemFailures": []}
+    sent = [given for name, given in world.aws.calls if name == "sqs.SendMessage"][2:]
+    assert sorted(given["MessageBody"] for given in sent) == ["devin-1", "devin-2"]
+    assert {given["MessageAttributes"]["attempts"]["StringValue"] for given in sent} == {"4"}
+
+
+def test_a_session_that_is_forbidden_is_worn_out_also_where_it_looks_like_a_bad_key(v3: World) -> None:
+    v3.api.on("DELETE", "devin-1", NO_ACCESS)
+    v3.send("devin-1")
+    event = v3.batch()
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "4"
+    assert len(v3.invoke(event)["batchItemFailures"]) == 1

@@ -115,12 +115,16 @@ def naive(**time: float) -> str:
     return (datetime.now(UTC) - timedelta(**time)).replace(tzinfo=None).isoformat()
 
 
+def zoned(**time: float) -> str:
+    return (datetime.now(UTC) - timedelta(**time)).astimezone().isoformat()
+
+
 @pytest.mark.parametrize(
     ("updated_at", "chosen"),
     [
-        (naive(hours=25), True),
-        (naive(hours=23), False),
-        ((datetime.now(UTC) - timedelta(hours=25)).astimezone().isoformat(), True),
+        pytest.param(naive(hours=25), True, id="naive, a day and an hour old"),
+        pytest.param(naive(hours=23), False, id="naive, not a day old"),
+        pytest.param(zoned(hours=25), True, id="zoned, a day and an hour old"),
         ("2026-11-01T00:00:00+14:00", True),
         ("9999-12-31T23:59:59Z", False),
         ("9999-12-31T23:59:59-14:00", False),

@@ -602,8 +602,8 @@ def test_a_body_is_taken_as_it_comes_whatever_is_said_about_it(
 @pytest.mark.parametrize(
     ("encoding", "body", "unpacked"),
     [
-        ("gzip", gzip.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
-        ("GZIP", gzip.compress(b'{"detail": "no"}')[:-8], b'{"detail": "no"}'),
+        ("gzip", gzip.compress(b'{"detail": "no"}', mtime=0), b'{"detail": "no"}'),
+        ("GZIP", gzip.compress(b'{"detail": "no"}', mtime=0)[:-8], b'{"detail": "no"}'),
         ("deflate", zlib.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
         ("gzip", b"not gzip", b""),
         ("gzip", b"", b""),

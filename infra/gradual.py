@@ -1,7 +1,7 @@
 """`python -m infra.gradual <deployment>`: the built template, with what a gradual deployment needs laid over it.
 
 Writes `.aws-sam/build/gradual.json` beside the built template, for `sam deploy --template-file`. <deployment> is a name
-that no deployment had before, such as a commit and the number of a run.
+that no deployment had before, such as a commit and the number of a run. infra/gradual.yaml says what is added and why.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
@@ -25,11 +26,19 @@ GRADUAL = BUILD / "gradual.json"
 type Template = dict[str, Any]
 
 
+# What CloudFormation leaves out unless the parameter is given.
+_BOUNDED = {"PermissionsBoundary": {"Fn::If": ["IsBounded", {"Ref": "RolesBoundary"}, {"Ref": "AWS::NoValue"}]}}
+
+
 def laid_over(below: Any, above: Any) -> Any:
-    """Maps are merged, key by key; of anything else the upper one counts."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: laid_over(below[key], value) if key in below else value for key, value in above.items()}
-    return above
+    """Maps are merged, key by key, and None takes a key away; of anything else the upper one counts.
+
+    As a JSON merge patch does it: https://www.rfc-editor.org/rfc/rfc7396
+    """
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    merged = below | {key: laid_over(below.get(key), value) for key, value in above.items()}
+    return {key: value for key, value in merged.items() if key not in above or above[key] is not None}
 
 
 def gradual(built: Template, overlay: Template, deployment: str) -> Template:
@@ -42,8 +51,13 @@ def gradual(built: Template, overlay: Template, deployment: str) -> Template:
         "AutoPublishCodeSha256": hashlib.sha256(deployment.encode()).hexdigest(),
         "Environment": {"Variables": {"DEPLOYMENT": deployment}},
     }
-    template: Template = laid_over(built, laid_over(overlay, {"Resources": {"TerminateFunction": {"Properties": new}}}))
-    return template
+    template: Template = laid_over(laid_over(built, overlay), _properties({"TerminateFunction": new}))
+    roles = [name for name, resource in template["Resources"].items() if resource["Type"] == "AWS::IAM::Role"]
+    return cast(Template, laid_over(template, _properties(dict.fromkeys(roles, _BOUNDED))))
+
+
+def _properties(of: Mapping[str, Template]) -> Template:
+    return {"Resources": {name: {"Properties": properties} for name, properties in of.items()}}
 
 
 def _deployment(text: str) -> str:

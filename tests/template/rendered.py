@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,18 @@ def source() -> Json:
     return template
 
 
-def render(**parameters: str) -> Stack:
-    """Render the template with these parameters, defaults for the others."""
-    packaged = source()
+def render(template: Json | None = None, /, **parameters: str) -> Stack:
+    """Render a template, template.yaml unless said, with these parameters, defaults for the others."""
+    packaged = deepcopy(template) if template else source()
     # SAM CLI uploads the code first, and SAM takes nothing else than the address it got.
     packaged["Globals"]["Function"]["CodeUri"] = "s3://bucket/code"
     with patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}):
-        template = transform(packaged, {}, _NoManagedPolicies())
-    values = {name: parameters.get(name, str(one["Default"])) for name, one in template["Parameters"].items()}
-    renderer = _Renderer(template, values)
+        plain = transform(packaged, {}, _NoManagedPolicies())
+    values = {name: parameters.get(name, str(one["Default"])) for name, one in plain["Parameters"].items()}
+    renderer = _Renderer(plain, values)
     return Stack(
-        resources={name: renderer.value(one) for name, one in template["Resources"].items() if renderer.exists(one)},
-        outputs={name: renderer.value(one) for name, one in template["Outputs"].items() if renderer.exists(one)},
+        resources={name: renderer.value(one) for name, one in plain["Resources"].items() if renderer.exists(one)},
+        outputs={name: renderer.value(one) for name, one in plain["Outputs"].items() if renderer.exists(one)},
     )
 
 
@@ -127,9 +128,14 @@ class _Renderer:
     def _sub(self, given: Any) -> str:
         text, variables = (given, {}) if isinstance(given, str) else given
         known = {**PSEUDO_PARAMETERS, **{name: self.value(one) for name, one in variables.items()}}
-        # As `Ref` of them; a KeyError means that the text names something else.
+        # As `Ref` of them, or `GetAtt`; a KeyError means that the text names something else.
         known |= {name: name for name in self._template["Resources"]} | self._parameters
-        return re.sub(r"\$\{([^}]+)\}", lambda found: str(known[found[1]]), text)
+
+        def value(found: re.Match[str]) -> str:
+            name, dot, attribute = found[1].partition(".")
+            return f"{known[name]}{dot}{attribute}"
+
+        return re.sub(r"\$\{([^}]+)\}", value, text)
 
 
 def statements(document: Json) -> Iterator[tuple[Json, list[str], list[str]]]:

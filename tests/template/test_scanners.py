@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.template.layered import written
 from tests.template.rendered import ROOT, TEMPLATE, source
 
 CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".tools" / "checkov" / "bin" / "checkov"))
@@ -29,11 +30,12 @@ def test_cfn_lint_is_not_told_to_look_away() -> None:
     assert not [part for part in parts if "cfn-lint" in part.get("Metadata", {})]
 
 
-def test_checkov_finds_nothing_that_is_not_suppressed() -> None:
-    results = _checkov(TEMPLATE)
+def test_checkov_finds_nothing_that_is_not_suppressed(tmp_path: Path) -> None:
+    results = _checkov(TEMPLATE, written(tmp_path))
     assert results["failed_checks"] == [], _found(results, "failed_checks")
     assert results["parsing_errors"] == []
-    assert results["passed_checks"], "checkov looked at nothing"
+    seen = {Path(one["file_path"]).name for one in results["passed_checks"]}
+    assert seen == {TEMPLATE.name, "gradual.json"}, "checkov looked elsewhere"
 
 
 def test_every_suppression_is_explained_in_place_and_needed(tmp_path: Path) -> None:
@@ -48,14 +50,14 @@ def test_every_suppression_is_explained_in_place_and_needed(tmp_path: Path) -> N
     assert _found(_checkov(bare), "failed_checks") == suppressed
 
 
-def _checkov(template: Path) -> dict[str, Any]:
+def _checkov(*templates: Path) -> dict[str, Any]:
     if not CHECKOV.exists():
         pytest.fail(f"checkov is not at {CHECKOV}; run infra/setup, or name another one in CHECKOV")
-    # Told nothing but the file, so that no configuration elsewhere on the machine loosens it.
-    scan = [str(CHECKOV), "--file", str(template), "--framework", "cloudformation", "--output", "json"]
+    # Told nothing but the files, so that no configuration elsewhere on the machine loosens it.
+    scan = [str(CHECKOV), "--file", *map(str, templates), "--framework", "cloudformation", "--output", "json"]
     result = subprocess.run(  # noqa: S603
         [*scan, "--skip-download", "--soft-fail"],
-        cwd=template.parent,
+        cwd=templates[-1].parent,
         env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
         capture_output=True,
         text=True,

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from infra.local.certificate import Certificate
-from infra.local.stack import Stack, running_stack
+from infra.local.stack import Account, Stack, local_account
 from infra.local.standin import Fault
 from infra.local.standin.faults import html_error
 from infra.local.standin.sessions import ORG_ID
+from infra.local.standin_process import API_KEY
 from tests.integration.faulty_aws import FaultyAws
 from tests.integration.world import World, wait_for
 
@@ -52,10 +53,18 @@ class Underway:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def account() -> Iterator[Account]:
+    """For tests that deploy a stack of their own."""
+    with local_account() as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def stack(account: Account) -> Stack:
     # Both matter to keys of version 3 alone.
-    with running_stack({"DevinOrgId": ORG_ID, "Archive": "true"}) as deployed:
-        yield deployed
+    deployed = account.deploy(parameters={"DevinOrgId": ORG_ID, "Archive": "true"})
+    deployed.put_api_key(API_KEY)
+    return deployed
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,12 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from infra.environments import ENVIRONMENTS
 from infra.local.sam import _quoted
+from tests.template.delivery import ACCOUNT, EXISTING_SECRET, REGION, STACK, resources, template
 from tests.template.layered import layered
-from tests.template.rendered import PSEUDO_PARAMETERS, ROOT, Json, _Renderer, source, statements
+from tests.template.rendered import ROOT, Json, source, statements
 
 WORKFLOWS = ROOT / ".github" / "workflows"
-ACCOUNT, REGION, STACK = (PSEUDO_PARAMETERS[f"AWS::{name}"] for name in ("AccountId", "Region", "StackName"))
-EXISTING_SECRET = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:of-others-AbCdEf"
 EXISTING_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b2c3d"
-
-
-def template() -> Json:
-    parsed: Json = yaml_parse((ROOT / "infra" / "delivery.yaml").read_text(encoding="utf-8"))
-    return parsed
-
-
-@cache
-def resources() -> dict[str, Json]:
-    """The properties of every resource, for the stack `cleanup` of a repository with ids."""
-    given = {"Repository": "octo@1/clean.up@2", "StackName": STACK, "ExistingApiKeySecretArn": EXISTING_SECRET}
-    whole = template()
-    values = {name: given.get(name, str(one.get("Default"))) for name, one in whole["Parameters"].items()}
-    renderer = _Renderer(whole, values)
-    return {name: renderer.value(one)["Properties"] for name, one in whole["Resources"].items() if renderer.exists(one)}
 
 
 def documents(name: str) -> Iterator[Json]:

@@ -454,6 +454,13 @@ def test_the_workflow_asks_for_the_variables_that_the_template_tells_of() -> Non
     assert {name for name in told if f"vars.{name} }}}}" not in text} == set()
 
 
+def test_the_readme_tells_of_every_variable() -> None:
+    asked_for = set(re.findall(r"vars\.(\w+)", (WORKFLOWS / "deploy.yml").read_text(encoding="utf-8")))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "DEPLOY" in asked_for
+    assert {name for name in asked_for if f"`{name}`" not in readme} == set()
+
+
 def test_no_job_has_more_than_a_token() -> None:
     for workflow in WORKFLOWS.glob("*.yml"):
         whole = yaml.safe_load(workflow.read_text(encoding="utf-8"))

@@ -121,15 +121,31 @@ class Contender:
             raise RuntimeError("a contender ended; what it said is above")
         return Took(**json.loads(answer))
 
-    def at(self, url: str) -> None:
-        """Have it call another API from now on, with all connections made."""
-        self.invoke(ids=WORKERS, environment={"DEVIN_API_URL": url})
+    def at(self, url: str, ids: int = WORKERS) -> None:
+        """Have it call another API from now on, with as many connections made as it then has calls at once."""
+        # Not from the first id, which is among those that fail: of one alone, all would.
+        self.invoke(first=1, ids=ids, environment={"DEVIN_API_URL": url})
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         _end(self._process)
+
+
+def work(server: Server, contender: Contender, *, ids: int, first: int = 0, failing: int = 0, **more: Any) -> Took:
+    """Invoke it with a batch, and see that the batch was worked off: who does not do the work is fast.
+
+    Each id has to be one DELETE, and so many of them reported as failed. Raises RuntimeError otherwise.
+    """
+    server.counts()
+    took = contender.invoke(first=first, ids=ids, **more)
+    called = server.counts().get("DELETE", 0)
+    if (called, took.failed) != (ids, failing):
+        raise RuntimeError(
+            f"{ids} ids, {failing} of which fail: {called} were called, {took.failed} reported as failed"
+        )
+    return took
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def measure(server: Server, *, quick: bool) -> Section:
         per_session: dict[int, float] = {}
         peaks: dict[int, int] = {}
         for size in sizes:
-            walls, cpus, pages = [], [], 0
+            walls, cpus, pages, peaks[size] = [], [], 0, 0
             environment = server.environment(f"list-{size}") | {"API_KEY_SECRET_ARN": secret}
             for _ in range(repeats):
                 with Contender("sweep.handler", environment) as sweep:
@@ -30,7 +30,7 @@ def measure(server: Server, *, quick: bool) -> Section:
                 walls.append(took.wall)
                 cpus.append(took.cpu)
                 pages = took.answer["pages"]
-                peaks[size] = took.peak_kilobytes
+                peaks[size] = max(peaks[size], took.peak_kilobytes)
             per_session[size] = Spread.of(cpus).median / size
             rows.append(
                 [
@@ -41,19 +41,16 @@ def measure(server: Server, *, quick: bool) -> Section:
                     f"{peaks[size] / 1024:.0f}",
                 ]
             )
-        growth = per_session[sizes[-1]] / per_session[sizes[0]]
+        most, least = sizes[-1], sizes[0]
+        compared = f"{most:,} to {least:,}"
         goals += [
+            Goal.flat(f"sweep, {version}: CPU per session, {compared}", per_session[most] / per_session[least]),
+            Goal.flat(f"sweep, {version}: peak memory, {compared}", peaks[most] / peaks[least]),
             Goal(
-                f"sweep, {version}: CPU per session, {sizes[-1]:,} to {sizes[0]:,}",
-                "does not grow (at most 1.10 x)",
-                f"{growth:.2f} x",
-                growth <= 1.10,
-            ),
-            Goal(
-                f"sweep, {version}: peak memory, {sizes[-1]:,} sessions",
+                f"sweep, {version}: peak memory, {most:,} sessions",
                 "at most 100 MB",
-                f"{peaks[sizes[-1]] / 1024:.0f} MB",
-                peaks[sizes[-1]] <= 100 * 1024,
+                f"{peaks[most] / 1024:.0f} MB",
+                peaks[most] <= 100 * 1024,
             ),
         ]
     return Section(
@@ -62,8 +59,8 @@ def measure(server: Server, *, quick: bool) -> Section:
             (
                 "The real `sweep` handler lists an organisation and judges each session against a policy with three "
                 "criteria, dry, from an API without latency. A real page takes about a second, and pages come one "
-                "after "
-                "the other: add that to each."
+                f"after the other: add that to each. {repeats} processes for each number of sessions; of their peaks "
+                "the highest, most of which interpreter and imports take."
             ),
         ],
         [Table("Listed and judged", ["sessions", "pages", "ms", "CPU µs per session", "peak MB"], rows)],

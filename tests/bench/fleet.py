@@ -44,6 +44,7 @@ class Server:
         self._process = subprocess.Popen(
             [BARE, HERE / "server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self.pid = self._process.pid
         self.address = f"http://127.0.0.1:{_stream(self._process.stdout).readline().strip()}"
 
     def url(self, behaviour: str) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from infra.environments import ROOT
 from infra.local.run_directory import LOCAL
-from tests.bench import anatomy, batches, cold_start, deployed, document, money, per_id, sweeps, tuning
+from tests.bench import anatomy, batches, cold_start, deployed, document, money, per_id, sweeps, tls, tuning
 from tests.bench.fleet import Server
 from tests.bench.machine import stamp
 from tests.bench.result import Section, goals
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[..., Section]] = {
     "batches": batches.measure,
     "per_id": per_id.measure,
     "anatomy": anatomy.measure,
+    "tls": tls.measure,
     "cold_start": cold_start.measure,
     "sweeps": sweeps.measure,
     "money": money.measure,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from infra.environments import ENVIRONMENTS, ROOT
+from infra.local.certificate import Certificate
 
 HERE = Path(__file__).parent
 PYTHON = ENVIRONMENTS["bench"].path / "bin" / "python"
@@ -38,21 +40,24 @@ SEQUENTIAL = {FIRST_PEER, "BatchProcessor + Session"}
 
 
 class Server:
-    """The API and the AWS endpoint; `url(behaviour)` is an API that behaves so."""
+    """The API and the AWS endpoint; `url(behaviour)` is an API that behaves so. With a certificate it speaks TLS."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Certificate | None = None) -> None:
+        shown = [certificate.chain, certificate.key] if certificate else []
         self._process = subprocess.Popen(
-            [BARE, HERE / "server.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [BARE, HERE / "server.py", *shown], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.pid = self._process.pid
-        self.address = f"http://127.0.0.1:{_stream(self._process.stdout).readline().strip()}"
+        self._trusted = ssl.create_default_context(cafile=certificate.authority) if certificate else None
+        scheme = "https" if certificate else "http"
+        self.address = f"{scheme}://127.0.0.1:{_stream(self._process.stdout).readline().strip()}"
 
     def url(self, behaviour: str) -> str:
         return f"{self.address}/{behaviour}"
 
     def counts(self) -> dict[str, int]:
         """The calls since this was last asked, by method and by operation of AWS."""
-        with urllib.request.urlopen(f"{self.address}/counts") as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(f"{self.address}/counts", context=self._trusted) as answer:  # noqa: S310 - loopback
             return dict(json.loads(answer.read()))
 
     def __enter__(self) -> Self:

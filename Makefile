@@ -70,7 +70,7 @@ fmt: ## format, and mend what ruff can mend
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
-bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out
+bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out, UPDATE=1 PARTS= renews chapters
 	@infra/setup dev emulator sam bench
 	@$(PYTHON) -m tests.bench $(if $(QUICK),--quick) $(if $(UPDATE),--update) $(PARTS)
 

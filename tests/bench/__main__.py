@@ -56,10 +56,11 @@ def main() -> int:
         began, said = time.monotonic(), stamp()
         with Server() as server:
             sections.append(measure(server, quick=arguments.quick))
-        sections[-1].stamp = said
+        spent = time.monotonic() - began
+        sections[-1].stamp = f"{said} It took {spent:.0f} s."
         for table in sections[-1].tables:
             table.show(console)
-        console.print(f"{name}: {time.monotonic() - began:.0f} s\n", style="dim")
+        console.print(f"{name}: {spent:.0f} s\n", style="dim")
         # So that what was measured is not lost if the rest fails.
         written = document.write(LOCAL / "bench", sections, parts)
     goals(sections).show(console)

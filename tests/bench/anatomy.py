@@ -52,7 +52,7 @@ def _chain(names: Sequence[str], cpu: Mapping[str, Spread], base: Spread) -> lis
 
 def measure(server: Server, *, quick: bool) -> Section:
     """CPU per id of each step, taking turns."""
-    ids, repeats = (50, 2) if quick else (200, 11)
+    ids, repeats = (50, 2) if quick else (200, 9)
     modules = UP | DOWN | {name: module for name, (_, module) in BACK.items()}
     of = {module: name for name, module in modules.items()}
     taken: dict[str, list[Took]] = {module: [] for module in of}

@@ -53,7 +53,7 @@ def _first(tooks: Sequence[Took]) -> list[str]:
 
 def measure(server: Server, *, quick: bool) -> Section:
     """CPU per id over kept connections, and first invocations of fresh processes, by scheme."""
-    ids, repeats, starts = (50, 2, 1) if quick else (200, 5, 4)
+    ids, repeats, starts = (50, 2, 1) if quick else (200, 5, 3)
     behaviour = "fixed-20-0"
     per_id: dict[tuple[str, str], list[float]] = {}
     first: dict[tuple[str, str], list[Took]] = {}

@@ -10,7 +10,12 @@ _MASK = "[redacted]"
 # No real key is this short, and masking one or two letters everywhere would leave no log to read.
 _SHORTEST_KEY = 6
 # Whatever looks like a Devin key is masked too: the rest of a key that was cut, or a key that was never ours.
-_KEY_SHAPE = re.compile(r"\b(?:(?:apk|cog)_|Bearer\s+)[A-Za-z0-9_.~+/=-]+", re.IGNORECASE)
+# What stands before it may be an escaped character: in JSON, a line break ends in a letter.
+_KEY_SHAPE = re.compile(
+    r"(?:(?<![A-Za-z0-9_])|(?<=\\[abfnrtv])|(?<=\\u[0-9a-f]{4})|(?<=\\x[0-9a-f]{2})|(?<=%[0-9a-f]{2}))"
+    r"(?:(?:apk|cog)_|Bearer\s+)[A-Za-z0-9_.~+/=-]+",
+    re.IGNORECASE,
+)
 # Control and separator characters, lone surrogates and non-characters: SQS refuses most of them, terminals obey some.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\ud800-\udfff\ufffe\uffff]+")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -279,6 +281,15 @@ def test_a_known_key_never_comes_through(key: str, before: str, after: str) -> N
 @pytest.mark.parametrize("text", ["apk_user_abc123", "cog_abc.def", "Bearer abc.def-ghi=", "bearer  abc"])
 def test_what_looks_like_a_key_is_masked_unseen(text: str) -> None:
     assert Redactor()(f"x {text} y") == "x [redacted] y"
+
+
+@pytest.mark.parametrize("before", ["\n", "\t", "\r", "\b", "\f", "\x00", "é", '"', "\\"])
+@pytest.mark.parametrize("escaped", [json.dumps, quote, repr])
+def test_what_looks_like_a_key_is_masked_whatever_was_escaped_before_it(
+    before: str, escaped: Callable[[str], str]
+) -> None:
+    """Of a log line in JSON, the letter before the key may be that of a line break."""
+    assert "abc123" not in Redactor()(escaped(f"{before}apk_user_abc123"))
 
 
 @given(st.text(), st.integers(1, 50))

@@ -33,7 +33,7 @@ pictures: ## draw docs/pictures anew, from a run of the demo
 
 test: ## all tests
 	@infra/setup
-	$(PYTHON) -m pytest --numprocesses auto --dist loadgroup
+	$(PYTHON) -m pytest --numprocesses auto
 
 unit: ## the tests that need neither emulator nor build: seconds
 	@infra/setup dev

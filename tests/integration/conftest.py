@@ -20,7 +20,7 @@ from tests.integration.world import World, wait_for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark these tests, have one process run all of them, and put last those that wait long or change what all share.
+    """Mark these tests, and put last those that wait long or change what all share.
 
     Those that wait began their waiting before the first test; those that change something first let the others'
     messages end; those that spoil AWS's answers share one way to it. Any order works, this one takes least time.
@@ -28,7 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mine = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     for item in mine:
         item.add_marker(pytest.mark.integration)
-        item.add_marker(pytest.mark.xdist_group("stack"))
     items.sort(key=lambda item: _rank(item) if item in mine else 0)
 
 

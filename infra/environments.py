@@ -6,6 +6,7 @@ another botocore. Run by `infra/setup` with nothing but the standard library.
 
 import fcntl
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "infra" / "requirements"
 TOOLS = ROOT / ".tools"
 UV = TOOLS / "uv" / "bin" / "uv"
+COMMAND = ROOT / "infra" / "ops" / "installed"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,18 @@ def install(environment: Environment) -> None:
     run(UV, "--quiet", "--no-config", "pip", "install", "--require-hashes", "--python", python, "-r", environment.lock)
 
 
+def install_command(environment: Environment) -> None:
+    """The operator's command, as `devin-ops` and as the module `devin_ops`. No package: building one takes another tool
+    and the network."""
+    (packages,) = (environment.path / "lib").glob("python3.*/site-packages")
+    python, script = environment.path / "bin" / "python", environment.path / "bin" / "devin-ops"
+    (packages / "devin_ops.pth").write_text(f"{COMMAND}\n", encoding="utf-8")
+    # Isolated: neither the directory that the shell is in nor PYTHONPATH has a say. A shell's exec, because the first
+    # line of a script takes no path with a space in it.
+    script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} -I -m devin_ops "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
+
+
 def make(environment: Environment) -> None:
     if environment.is_current():
         return
@@ -158,6 +172,8 @@ def main(names: list[str]) -> int:
         for name in names or [one.name for one in ENVIRONMENTS.values() if not one.optional]:
             try:
                 make(choices[name])
+                if name == "dev":
+                    install_command(choices[name])
             except subprocess.CalledProcessError as error:
                 print(f"could not make the environment {name}: {error}", file=sys.stderr)
                 return 1

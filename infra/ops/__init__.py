@@ -1,4 +1,4 @@
-"""The operator's command: `python -m infra.ops`.
+"""The operator's command: `devin-ops` (see `installed`), or `python -m infra.ops`.
 
 It reads ids, policies and dead letters with the functions' own code, so that both understand the same.
 """

@@ -1,8 +1,8 @@
-"""`python -m infra.ops`."""
+"""`python -m infra.ops`, in the root of the project."""
 
 import sys
 
 from infra.ops.app import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], name="python -m infra.ops"))

@@ -49,7 +49,7 @@ def _end(message: object, status: int) -> None:
 
 
 app = typer.Typer(
-    name="python -m infra.ops",
+    name="devin-ops",
     cls=Commands,
     no_args_is_help=True,
     add_completion=False,
@@ -82,10 +82,10 @@ app.add_typer(schedule.application, name="schedule")
 app.add_typer(dead_letters.application, name="dead-letters")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line; returns the exit status."""
+def main(arguments: Sequence[str], *, name: str) -> int:
+    """Run the command line; returns the exit status. `name` is what was typed to get here, for messages."""
     try:
-        app(args=hoisted(arguments), prog_name="python -m infra.ops")
+        app(args=hoisted(arguments), prog_name=name)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:

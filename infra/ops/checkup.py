@@ -53,12 +53,13 @@ class Finding:
 
 
 class Patient:
-    """The stack, and what several checks ask of it, asked once."""
+    """The stack, and what several checks ask of it, asked once. `command` is what to call this command in remedies."""
 
-    def __init__(self, account: Account, deployment: Deployment, now: Callable[[], datetime]) -> None:
+    def __init__(self, account: Account, deployment: Deployment, now: Callable[[], datetime], command: str) -> None:
         self.account = account
         self.deployment = deployment
         self.now = now
+        self.command = command
 
     def function(self, output: str) -> Mapping[str, Any]:
         configuration: Mapping[str, Any] = self.account.lambda_.get_function_configuration(
@@ -385,13 +386,13 @@ def _switch(patient: Patient) -> Iterator[Finding]:
     if switch.goes:
         yield Finding("stop switch", Status.OK, "go")
     else:
-        yield Finding("stop switch", Status.FAILED, f"on: {switch.value}", "python -m infra.ops go, if that is over")
+        yield Finding("stop switch", Status.FAILED, f"on: {switch.value}", f"{patient.command} go, if that is over")
 
 
 def _letters(patient: Patient) -> Iterator[Finding]:
     number = depth_of(patient.account.sqs, patient.deployment.dead_letter_queue_url).total
     if number:
-        yield Finding("dead letters", Status.FAILED, f"{number}", "python -m infra.ops dead-letters list")
+        yield Finding("dead letters", Status.FAILED, f"{number}", f"{patient.command} dead-letters list")
     else:
         yield Finding("dead letters", Status.OK, "none")
 

@@ -37,6 +37,11 @@ def desk_of(context: typer.Context) -> Desk:
     return desk
 
 
+def command_of(context: typer.Context) -> str:
+    """How this command is called."""
+    return context.find_root().info_name or "devin-ops"
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,6 +22,7 @@ from infra.ops.deployment import Deployment
 from tests.unit.ops_world import Operator
 
 DESCRIBE = "cloudformation.DescribeStacks"
+SCRIPTS = Path(sys.prefix) / "bin"
 
 
 def refused(code: str, message: str = "no") -> ClientError:
@@ -77,12 +81,12 @@ def test_being_interrupted_has_a_status_of_its_own(operator: Operator) -> None:
     ],
 )
 def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list[str]) -> None:
-    assert main(arguments) == 2
+    assert main(arguments, name="devin-ops") == 2
     assert operator.world.aws.calls == []
 
 
 def test_help_says_what_the_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+    assert main(["--help"], name="devin-ops") == 0
     assert "130 interrupted" in " ".join(capsys.readouterr().out.replace("\n", " ").split())
 
 
@@ -95,7 +99,7 @@ def test_shared_options_may_stand_anywhere(operator: Operator, monkeypatch: pyte
         return boto3.DEFAULT_SESSION
 
     monkeypatch.setattr("infra.ops.account.open_session", open_session)
-    assert main(["enqueue", "devin-1", "--region=eu-west-1", "--profile", "ops"]) == 0
+    assert main(["enqueue", "devin-1", "--region=eu-west-1", "--profile", "ops"], name="devin-ops") == 0
     assert asked == [("ops", "eu-west-1")]
     assert operator.sent() == ["devin-1"]
 
@@ -116,3 +120,25 @@ def test_the_environment_says_what_the_options_do_not(operator: Operator, monkey
 
 def test_what_stands_behind_two_dashes_is_nobodys_option() -> None:
     assert hoisted(["enqueue", "--", "--region", "x"]) == ["enqueue", "--", "--region", "x"]
+
+
+@pytest.mark.parametrize(
+    "command", [(str(SCRIPTS / "devin-ops"),), (sys.executable, "-m", "devin_ops")], ids=["script", "module"]
+)
+def test_the_installed_command_works_from_any_directory(tmp_path: Path, command: tuple[str, ...]) -> None:
+    for name in ("infra", "settings", "typer", "devin"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not ours')")
+    arguments = [*command, "stop", "--help"]
+    ran = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Usage: devin-ops stop" in ran.stdout
+
+
+def test_the_name_in_messages_is_the_one_that_was_typed(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator.world.switch("stop")
+    monkeypatch.setenv("COLUMNS", "300")
+    for name in ("devin-ops", "python -m infra.ops"):
+        assert main(["doctor", "--no-api", "--json"], name=name) == 1
+        assert f"{name} go, if that is over" in capsys.readouterr().out

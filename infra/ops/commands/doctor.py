@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infra.ops.checkup import Patient, Status, examine, worst
-from infra.ops.desk import AsJson, desk_of, utc_now
+from infra.ops.desk import AsJson, command_of, desk_of, utc_now
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError
 
@@ -26,7 +26,8 @@ def doctor(
         output.say(
             "The key is read from the secret and used once, from this machine, to list one session (--no-api: not)."
         )
-    findings = list(examine(Patient(desk.account, desk.deployment, utc_now), call_api=api))
+    patient = Patient(desk.account, desk.deployment, utc_now, command_of(context))
+    findings = list(examine(patient, call_api=api))
     output.data({"status": worst(findings).value, "findings": [finding.as_dict() for finding in findings]})
     if not as_json:
         rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]

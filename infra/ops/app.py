@@ -65,10 +65,12 @@ def shared(
         str, typer.Option("--stack-name", envvar="STACK_NAME", metavar="NAME", help="The deployed stack.")
     ] = STACK_NAME,
     profile: Annotated[
-        str | None, typer.Option("--profile", envvar="AWS_PROFILE", metavar="NAME", help="Of the AWS configuration.")
+        # AWS_PROFILE is botocore's to read: keys in the environment win against it, and lose against this option.
+        str | None, typer.Option("--profile", metavar="NAME", help="Of the AWS configuration, as AWS_PROFILE.")
     ] = None,
     region: Annotated[
         str | None,
+        # Botocore reads the second alone.
         typer.Option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], metavar="NAME", help="Of AWS."),
     ] = None,
 ) -> None:

@@ -17,6 +17,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from infra.ops.account import open_session as open_real_session
 from infra.ops.app import hoisted, main
 from infra.ops.deployment import Deployment
 from tests.unit.ops_world import Operator
@@ -102,6 +103,56 @@ def test_shared_options_may_stand_anywhere(operator: Operator, monkeypatch: pyte
     assert main(["enqueue", "devin-1", "--region=eu-west-1", "--profile", "ops"], name="devin-ops") == 0
     assert asked == [("ops", "eu-west-1")]
     assert operator.sent() == ["devin-1"]
+
+
+@pytest.fixture
+def opened(operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[boto3.Session]:
+    """The sessions that the command opens, where there is a profile `ops` in Tokyo."""
+    (tmp_path / "credentials").write_text("[ops]\naws_access_key_id = of-profile\naws_secret_access_key = x\n")
+    (tmp_path / "config").write_text("[profile ops]\nregion = ap-northeast-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    found: list[boto3.Session] = []
+
+    def open_session(profile: str | None, region: str | None) -> boto3.Session:
+        found.append(open_real_session(profile, region))
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+
+    monkeypatch.setattr("infra.ops.account.open_session", open_session)
+    monkeypatch.setattr("infra.ops.desk.find_deployment", lambda *_: operator.deployment)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "session"),
+    [
+        # https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html#cli-configure-files-precedence
+        ({"AWS_PROFILE": "ops"}, (), ("of-environment", "ap-northeast-1")),
+        ({}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
+        ({"AWS_PROFILE": "nobody"}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
+        ({"AWS_REGION": "eu-west-3"}, ("--profile", "ops"), ("of-profile", "eu-west-3")),
+        ({"AWS_PROFILE": "ops", "AWS_DEFAULT_REGION": "eu-west-3"}, (), ("of-environment", "eu-west-3")),
+        ({"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}, (), ("of-environment", "eu-west-3")),
+        ({"AWS_REGION": "eu-west-3"}, ("--region", "eu-west-2"), ("of-environment", "eu-west-2")),
+    ],
+)
+def test_profile_and_region_mean_what_they_mean_to_the_aws_cli(
+    opened: list[boto3.Session],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    options: tuple[str, ...],
+    session: tuple[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    main(["stop", *options], name="devin-ops")
+    (made,) = opened
+    credentials = made.get_credentials()
+    assert credentials is not None
+    assert (credentials.access_key, made.region_name) == session
 
 
 def test_the_environment_says_what_the_options_do_not(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

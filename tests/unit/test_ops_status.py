@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from infra.environments import ROOT
 from infra.ops.depth import Depth
 from infra.ops.drain import Moment, watch
 from stop_switch import stop_switch
-from tests.unit.ops_world import Operator
+from tests.unit.ops_world import STACK, Operator
 from tests.unit.world import SWITCH, client
 
 
@@ -145,6 +146,61 @@ def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(heal
 def test_no_reason_makes_stop_mean_go(operator: Operator, reason: tuple[str, ...]) -> None:
     assert operator.run("stop", *reason).status == 0
     assert operator.switch_says() == ("stop: go" if "go" in reason else "stop")
+
+
+def test_who_may_only_write_the_switch_can_stop(operator: Operator) -> None:
+    operator.world.aws.fail("ssm.GetParameter")
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data) == (0, {"switch": SWITCH, "before": None, "now": "stop"})
+    del operator.world.aws.faults["ssm.GetParameter"]
+    assert operator.switch_says() == "stop"
+
+
+def test_stopping_writes_before_it_reads(operator: Operator) -> None:
+    operator.run("stop")
+    calls = [name for name in operator.world.aws.names() if name.startswith("ssm.")]
+    assert calls == ["ssm.PutParameter", "ssm.GetParameter"]
+
+
+def test_a_switch_that_was_deleted_is_made_anew(operator: Operator) -> None:
+    client("ssm").delete_parameter(Name=SWITCH)
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data["before"], operator.switch_says()) == (0, None, "stop")
+    assert "was no such parameter" in ran.err
+
+
+def test_a_switch_that_was_deleted_stops_until_go_makes_it_anew(healthy: Operator) -> None:
+    client("ssm").delete_parameter(Name=SWITCH)
+    status = healthy.run("status", "--json")
+    assert (status.status, status.data["stop_switch"]["go"]) == (1, False)
+    ran = healthy.run("go", "--yes")
+    assert (ran.status, healthy.switch_says()) == (0, "go")
+    assert "no such parameter" in ran.out
+
+
+STACKS_SWITCH = f"/devin-session-cleanup/{STACK}/stop-switch"
+
+
+def test_who_may_not_look_at_the_stack_can_stop_by_the_name_that_the_template_gives(operator: Operator) -> None:
+    assert "Name: !Sub /devin-session-cleanup/${AWS::StackName}/stop-switch" in (ROOT / "template.yaml").read_text()
+    operator.world.aws.fail("cloudformation.DescribeStacks")
+    client("ssm").put_parameter(Name=STACKS_SWITCH, Value="go", Type="String")
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data) == (0, {"switch": STACKS_SWITCH, "before": "go", "now": "stop"})
+    assert "could not be looked at" in ran.err
+
+
+def test_a_switch_of_that_name_that_nobody_had_made_is_no_success(operator: Operator) -> None:
+    operator.world.aws.fail("cloudformation.DescribeStacks")
+    ran = operator.run("stop")
+    assert ran.status == 1
+    assert "check --stack-name" in ran.err
+
+
+def test_a_stack_that_is_not_there_is_not_stopped(operator: Operator) -> None:
+    operator.world.aws.fail("cloudformation.DescribeStacks", "ValidationError")
+    assert operator.run("stop").status == 3
+    assert "ssm.PutParameter" not in operator.world.aws.names()
 
 
 @pytest.mark.usefixtures("somebody")

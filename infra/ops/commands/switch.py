@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.depth import depth_of
 from infra.ops.desk import AsJson, Yes, desk_of
 from infra.ops.output import Output, count
-from infra.ops.switch import read_switch, release, throw
+from infra.ops.problems import FoundError, said
+from infra.ops.switch import ABSENT, name_for, read_switch, release, throw, value_before
 from stop_switch import SWITCH_CACHE_SECONDS
 
 _STOPPED = (
@@ -29,12 +31,25 @@ def stop(
 ) -> None:
     """Stop everything: no session is ended until `go`. Does not ask."""
     output, desk = Output(as_json=as_json), desk_of(context)
-    name = desk.deployment.output("StopSwitchParameterName")
-    before = read_switch(desk.account.ssm, name)
-    throw(desk.account.ssm, name, reason)
-    after = read_switch(desk.account.ssm, name)
-    output.data({"switch": name, "before": before.value, "now": after.value})
-    output.say(f"{name}: {before.value} -> {after.value}", "bold red")
+    guessed = False
+    try:
+        name = desk.deployment.output("StopSwitchParameterName")
+    except (ClientError, BotoCoreError) as error:
+        # Whoever may write the switch need not be allowed to look at the stack.
+        name, guessed = name_for(desk.stack_name), True
+        output.warn(f"the stack could not be looked at ({said(error)}); this is how the template calls its switch")
+    # Nothing is read before: in a hurry, what may fail comes afterwards.
+    written = throw(desk.account.ssm, name, reason)
+    before = value_before(desk.account.ssm, name, written)
+    output.data({"switch": name, "before": before, "now": written.value})
+    output.say(f"{name}: {before or 'unknown'} -> {written.value}", "bold red")
+    if written.version == 1 and guessed:
+        raise FoundError(
+            f"there was no parameter {name}, and now there is one that may be nobody's: whether anything is stopped is "
+            "not known; check --stack-name, --profile and --region"
+        )
+    if written.version == 1:
+        output.warn("there was no such parameter, which stops everything too; it was made anew")
     for line in _STOPPED:
         output.say(line)
 
@@ -57,12 +72,14 @@ def go(
         output.say(f"{name} says go already")
         return
     waiting = depth_of(desk.account.sqs, desk.deployment.work_queue_url).total
-    output.say(f"{name} says {before.value!r}, since {before.as_dict()['since'] or 'an unknown time'}")
+    if before.value == ABSENT:
+        output.say(f"{name}: {ABSENT}, which stops everything; it will be made anew")
+    else:
+        output.say(f"{name} says {before.value!r}, since {before.as_dict()['since'] or 'an unknown time'}")
     output.say(
         f"{count(waiting, 'message')} in the work queue: they come back within 15 minutes. Scheduled sweeps go on."
     )
     output.confirm("Carry on?", yes=yes)
-    release(desk.account.ssm, name)
-    after = read_switch(desk.account.ssm, name)
-    output.data({"switch": name, "before": before.value, "now": after.value, "reason": reason})
-    output.say(f"{name}: {before.value} -> {after.value}{f' ({reason})' if reason else ''}", "bold green")
+    written = release(desk.account.ssm, name)
+    output.data({"switch": name, "before": before.value, "now": written.value, "reason": reason})
+    output.say(f"{name}: {before.value} -> {written.value}{f' ({reason})' if reason else ''}", "bold green")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,11 +19,15 @@ from devin.transport import Reply, Transport, TransportError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
+from infra.ops.mapping import EventSource, mapping_of
 from infra.ops.problems import FoundError, code_of, said
 from infra.ops.schedules import planned
 from infra.ops.switch import read_switch
 from redaction import Redactor, one_line
 from settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda.type_defs import FunctionConfigurationResponseTypeDef
 
 # As the sweep, which refuses to judge ages beyond it.
 _MOST_SKEW_SECONDS = 300.0
@@ -61,28 +65,26 @@ class Patient:
         self.now = now
         self.command = command
 
-    def function(self, output: str) -> Mapping[str, Any]:
-        configuration: Mapping[str, Any] = self.account.lambda_.get_function_configuration(
-            FunctionName=self.deployment.output(output)
-        )
-        return configuration
+    @cached_property
+    def terminate(self) -> FunctionConfigurationResponseTypeDef:
+        """As the work queue invokes it: a gradual deployment has an alias in front, whose version may be another than
+        what was deployed last."""
+        name = self.deployment.output("TerminateFunctionName")
+        if self.mapping is None or self.mapping.qualifier is None:
+            return self.account.lambda_.get_function_configuration(FunctionName=name)
+        return self.account.lambda_.get_function_configuration(FunctionName=name, Qualifier=self.mapping.qualifier)
 
     @cached_property
-    def terminate(self) -> Mapping[str, Any]:
-        return self.function("TerminateFunctionName")
+    def sweep(self) -> FunctionConfigurationResponseTypeDef:
+        return self.account.lambda_.get_function_configuration(FunctionName=self.deployment.output("SweepFunctionName"))
 
     @cached_property
     def settings(self) -> Settings:
         return Settings.from_environment(self.terminate.get("Environment", {}).get("Variables", {}))
 
     @cached_property
-    def mapping(self) -> Mapping[str, Any]:
-        """Empty if there is none."""
-        mappings = self.account.lambda_.list_event_source_mappings(
-            FunctionName=self.deployment.output("TerminateFunctionName"),
-            EventSourceArn=self.deployment.work_queue_arn,
-        )["EventSourceMappings"]
-        return mappings[0] if mappings else {}
+    def mapping(self) -> EventSource | None:
+        return mapping_of(self.account.lambda_, self.deployment)
 
     @cached_property
     def key(self) -> str:
@@ -258,7 +260,7 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
     """What the code calls, held against what the roles allow."""
     arns = _Arns(patient)
     wanted = {
-        "TerminateFunctionName": {
+        "terminate": {
             arns.work: [
                 "sqs:ReceiveMessage",
                 "sqs:DeleteMessage",
@@ -270,7 +272,7 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
             arns.secret: ["secretsmanager:GetSecretValue"],
             arns.switch: ["ssm:GetParameter"],
         },
-        "SweepFunctionName": {
+        "sweep": {
             arns.work: ["sqs:SendMessage"],
             arns.secret: ["secretsmanager:GetSecretValue"],
             arns.switch: ["ssm:GetParameter"],
@@ -278,10 +280,11 @@ def _permissions(patient: Patient) -> Iterator[Finding]:
             arns.bus: ["events:PutEvents"],
         },
     }
-    for output, needs in wanted.items():
-        role = patient.function(output)["Role"]
+    roles = {"terminate": patient.terminate["Role"], "sweep": patient.sweep["Role"]}
+    for function, needs in wanted.items():
+        role = roles[function]
         denied = [denial for arn, actions in needs.items() for denial in _denied(patient, role, actions, arn)]
-        name = f"permissions of {output.removesuffix('FunctionName').lower()}"
+        name = f"permissions of {function}"
         if denied:
             yield Finding(
                 name,
@@ -323,37 +326,36 @@ def _denied(patient: Patient, role: str, actions: list[str], arn: str) -> list[s
 
 def _mapping(patient: Patient) -> Iterator[Finding]:
     name, mapping = "event source mapping", patient.mapping
-    if not mapping:
+    if mapping is None:
         yield Finding(name, Status.FAILED, "the work queue has no mapping to the function", "deploy the template again")
         return
-    if mapping["State"] in {"Disabled", "Disabling"}:
+    if mapping.state in {"Disabled", "Disabling"}:
         yield Finding(
             name,
             Status.FAILED,
-            f"it is {mapping['State']}: messages wait, for four days",
-            f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled",
+            f"it is {mapping.state}: messages wait, for four days",
+            f"aws lambda update-event-source-mapping --uuid {mapping.uuid} --enabled",
         )
-    elif mapping["State"] != "Enabled":
-        yield Finding(name, Status.WARNING, f"it is {mapping['State']}", "look again in a minute")
-    if "ReportBatchItemFailures" not in mapping.get("FunctionResponseTypes", []):
+    elif mapping.state != "Enabled":
+        yield Finding(name, Status.WARNING, f"it is {mapping.state}", "look again in a minute")
+    if not mapping.reports_failures:
         yield Finding(
             name,
             Status.FAILED,
             "ReportBatchItemFailures is off: what the function reports as failed is taken as done",
             "deploy the template again",
         )
-    result = str(mapping.get("LastProcessingResult", ""))
-    if result.startswith("PROBLEM"):
+    if (result := mapping.last_result or "").startswith("PROBLEM"):
         yield Finding(name, Status.FAILED, result, "look at the role and the function's log")
-    elif mapping["State"] == "Enabled" and "ReportBatchItemFailures" in mapping.get("FunctionResponseTypes", []):
-        yield Finding(name, Status.OK, "enabled, and failures are reported one by one")
+    elif mapping.state == "Enabled" and mapping.reports_failures:
+        yield Finding(name, Status.OK, f"enabled, invokes {mapping.invokes}, and failures are reported one by one")
 
 
 def _queues(patient: Patient) -> Iterator[Finding]:
     work = patient.attributes(patient.deployment.work_queue_url)
     letters = patient.attributes(patient.deployment.dead_letter_queue_url)
-    window = int(patient.mapping.get("MaximumBatchingWindowInSeconds") or 0)
-    least, visibility = 6 * int(patient.terminate["Timeout"]) + window, int(work["VisibilityTimeout"])
+    window = patient.mapping.window_seconds if patient.mapping else 0
+    least, visibility = 6 * patient.terminate["Timeout"] + window, int(work["VisibilityTimeout"])
     again = "set it back, or deploy the template again"
     if visibility < least:
         yield Finding(

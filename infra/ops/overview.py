@@ -15,6 +15,7 @@ from infra.ops.account import Account
 from infra.ops.deployment import Deployment
 from infra.ops.depth import depth_of
 from infra.ops.letters import Look, tally
+from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said
 from infra.ops.switch import read_switch
@@ -93,12 +94,10 @@ def _dead_letters(account: Account, deployment: Deployment, sample: int) -> dict
 
 
 def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:
-    mappings = account.lambda_.list_event_source_mappings(
-        FunctionName=deployment.output("TerminateFunctionName"), EventSourceArn=deployment.work_queue_arn
-    )["EventSourceMappings"]
-    if not mappings:
+    mapping = mapping_of(account.lambda_, deployment)
+    if mapping is None:
         return {"state": "missing"}
-    return {"state": mappings[0]["State"], "last_result": mappings[0].get("LastProcessingResult")}
+    return {"state": mapping.state, "last_result": mapping.last_result, "invokes": mapping.invokes}
 
 
 def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:

@@ -6,14 +6,20 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
+from infra.ops.checkup import Patient
 from tests.unit.ops_world import Operator
 from tests.unit.world import (
     KEY,
     NO_ACCESS,
+    NOW,
     ORG_ID,
     SWITCH,
     UNAUTHORIZED,
@@ -36,7 +42,8 @@ class Stack:
         self.operator = operator
         self.environment = operator.world.environment()
         self.mapping: dict[str, Any] = {
-            "UUID": "uuid",
+            "UUID": str(UUID(int=1)),
+            "FunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:terminate",
             "State": "Enabled",
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
             "LastProcessingResult": "OK",
@@ -117,6 +124,25 @@ def test_a_healthy_stack_with_a_key_of_version_3(stack_v3: Stack) -> None:
     found = stack_v3.findings()
     assert (found["failed"], found["warning"]) == (set(), set())
     assert stack_v3.operator.world.api.calls == [("LIST", "first=1")]
+
+
+def test_settings_are_those_of_the_version_that_the_queue_invokes(stack: Stack) -> None:
+    lambda_ = boto3.client("lambda")
+    mapping = stack.mapping | {"FunctionArn": f"{stack.mapping['FunctionArn']}:live"}
+    environment = {"Variables": stack.environment | {"DRY_RUN": "true"}}
+    with Stubber(lambda_) as stub:
+        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping]})
+        asked = {"FunctionName": "terminate", "Qualifier": "live"}
+        stub.add_response("get_function_configuration", {"Environment": environment}, asked)
+        account: Any = SimpleNamespace(lambda_=lambda_)
+        patient = Patient(account, stack.operator.deployment, lambda: NOW, "devin-ops")
+        assert patient.settings.dry_run
+
+
+def test_what_is_invoked_is_said(stack: Stack) -> None:
+    stack.mapping["FunctionArn"] += ":live"
+    ran = stack.operator.run("doctor", "--no-api", "--json")
+    assert "enabled, invokes terminate:live" in ran.out
 
 
 def test_doctor_changes_nothing(stack: Stack) -> None:

@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from typing import Any
+from uuid import UUID
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from infra.environments import ROOT
 from infra.ops.depth import Depth
 from infra.ops.drain import Moment, watch
+from infra.ops.mapping import mapping_of
 from stop_switch import stop_switch
 from tests.unit.ops_world import STACK, Operator
 from tests.unit.world import SWITCH, client
@@ -22,13 +26,17 @@ def _answering(answer: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def mapping(function: str = "terminate", state: str = "Enabled") -> dict[str, str]:
+    """Of the work queue to this function, or to its alias."""
+    arn = f"arn:aws:lambda:eu-west-1:123456789012:function:{function}"
+    return {"UUID": str(UUID(int=1)), "FunctionArn": arn, "State": state, "LastProcessingResult": "OK"}
+
+
 @pytest.fixture
 def healthy(operator: Operator) -> Operator:
     """A stack with nothing wrong and one sweep in its log."""
     faults = operator.world.aws.faults
-    faults["lambda.ListEventSourceMappings"] = lambda _: {
-        "EventSourceMappings": [{"State": "Enabled", "LastProcessingResult": "OK"}]
-    }
+    faults["lambda.ListEventSourceMappings"] = lambda _: {"EventSourceMappings": [mapping()]}
     faults["cloudwatch.DescribeAlarms"] = lambda _: {"MetricAlarms": []}
     faults["cloudwatch.GetMetricStatistics"] = lambda _: {
         "Datapoints": [
@@ -87,8 +95,15 @@ def test_dead_letters_are_counted_by_a_sample_and_left_alone(healthy: Operator) 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"lambda.ListEventSourceMappings": {"EventSourceMappings": [{"State": "Disabled"}]}}, "mapping is Disabled"),
+        (
+            {"lambda.ListEventSourceMappings": {"EventSourceMappings": [mapping(state="Disabled")]}},
+            "mapping is Disabled",
+        ),
         ({"lambda.ListEventSourceMappings": {"EventSourceMappings": []}}, "mapping is missing"),
+        (
+            {"lambda.ListEventSourceMappings": {"EventSourceMappings": [mapping("terminated"), mapping("other:live")]}},
+            "mapping is missing",
+        ),
         (
             {
                 "cloudwatch.DescribeAlarms": {
@@ -117,6 +132,25 @@ def test_what_is_wrong_is_said_and_ends_with_1(healthy: Operator, wrong: dict[st
     assert ran.status == 1
     assert says in ran.err
     assert "theirs" not in ran.err
+
+
+def test_a_mapping_to_an_alias_is_the_stacks(healthy: Operator) -> None:
+    # The first is another's, the second that of before a deployment, on its way out.
+    mappings = [mapping("other"), mapping("terminate", "Deleting"), mapping("terminate:live")]
+    healthy.world.aws.faults["lambda.ListEventSourceMappings"] = lambda _: {"EventSourceMappings": mappings}
+    ran = healthy.run("status", "--json")
+    assert ran.status == 0
+    assert ran.data["event_source_mapping"] == {"state": "Enabled", "last_result": "OK", "invokes": "terminate:live"}
+
+
+def test_mappings_are_asked_for_by_the_queue_alone(operator: Operator) -> None:
+    lambda_ = boto3.client("lambda")
+    with Stubber(lambda_) as stub:
+        asked = {"EventSourceArn": operator.outputs["WorkQueueArn"]}
+        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping("terminate:live")]}, asked)
+        found = mapping_of(lambda_, operator.deployment)
+    assert found is not None
+    assert found.qualifier == "live"
 
 
 def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:

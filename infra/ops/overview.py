@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.account import Account
-from infra.ops.deployment import Deployment
+from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
 from infra.ops.letters import Look, tally
 from infra.ops.mapping import mapping_of
@@ -20,20 +20,29 @@ from infra.ops.output import count
 from infra.ops.problems import said
 from infra.ops.switch import read_switch
 
-_LOG_PAGES = 20
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef, MetricAlarmTypeDef
+
 _SWEEPS = 3
 _LOOK_BACK = timedelta(days=2)
-# Of the functions' own metrics.
-_NAMESPACE = "DevinSessionCleanup"
+# The log is read from its end, in pieces that double: CloudWatch tells the oldest of a piece first, so that a busy log
+# read from its beginning would hardly come to its end.
+_FIRST_PIECE = timedelta(minutes=15)
+# Lines of one sweep lie no farther apart: it has 300 s.
+_SWEEP_LASTS = timedelta(minutes=6)
+_LOG_PAGES = 50
+# Dimensions whose values belong to one stack alone.
+_OWNED = ("QueueName", "FunctionName", "function_name", "RuleName")
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Parts by name. What is wrong is in `wrong`, what could not be read in `unread`, by part."""
+    """Parts by name. What is wrong is in `wrong`, what could not be read in `unread`, by part; `blind` if none was."""
 
     parts: dict[str, Any]
     unread: dict[str, str]
     wrong: tuple[str, ...]
+    blind: bool
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.parts, "unread": self.unread, "wrong": list(self.wrong)}
@@ -45,7 +54,7 @@ def overview(account: Account, deployment: Deployment, now: datetime, *, sample:
     unread: dict[str, str] = {}
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
-        "work_queue": lambda: _work_queue(account, deployment, now),
+        "work_queue": lambda: depth_of(account.sqs, deployment.work_queue_url).as_dict(),
         "dead_letters": lambda: _dead_letters(account, deployment, sample),
         "event_source_mapping": lambda: _mapping(account, deployment),
         "alarms": lambda: _alarms(account, deployment),
@@ -61,12 +70,13 @@ def overview(account: Account, deployment: Deployment, now: datetime, *, sample:
             parts[name] = read()
         except (ClientError, BotoCoreError) as error:
             parts[name], unread[name] = None, said(error)
-    return Overview(parts, unread, tuple(_wrong(parts)))
-
-
-def _work_queue(account: Account, deployment: Deployment, now: datetime) -> dict[str, Any]:
-    depth = depth_of(account.sqs, deployment.work_queue_url)
-    return depth.as_dict() | {"oldest_seconds": _oldest(account, deployment, now) if depth.total else 0}
+    blind = len(unread) == len(readers)
+    if (work := parts["work_queue"]) is not None:
+        try:
+            work["oldest_seconds"] = _oldest(account, deployment, now) if any(work.values()) else 0
+        except (ClientError, BotoCoreError) as error:
+            work["oldest_seconds"], unread["oldest_message"] = None, said(error)
+    return Overview(parts, unread, tuple(_wrong(parts)), blind)
 
 
 def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | None:
@@ -101,50 +111,106 @@ def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:
 
 
 def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:
-    """Those in ALARM that are the stack's, by their name, their namespace or what they watch."""
+    """Those in ALARM that are the stack's: called after it, and watching what is its own. The name alone would take in
+    those of a stack that is called the same with something behind it."""
     mine = {value for name, value in deployment.outputs.items() if name.endswith("Name")}
     mine |= {url.rsplit("/", 1)[-1] for url in (deployment.work_queue_url, deployment.dead_letter_queue_url)}
+    prefix, rule = f"{deployment.name}-", ""
     found = []
-    for page in account.cloudwatch.get_paginator("describe_alarms").paginate(StateValue="ALARM"):
+    pages = account.cloudwatch.get_paginator("describe_alarms").paginate(StateValue="ALARM", AlarmNamePrefix=prefix)
+    for page in pages:
         for alarm in page.get("MetricAlarms", []):
-            watched = {dimension["Value"] for dimension in alarm.get("Dimensions", [])}
-            named = alarm["AlarmName"].startswith(deployment.name)
-            if named or watched & mine or alarm.get("Namespace") == _NAMESPACE:
+            watched = {one["Name"]: one["Value"] for one in _dimensions(alarm)}
+            if "RuleName" in watched and not rule:
+                # Called by CloudFormation as it likes, and told by no output.
+                rule = resource_of(account.cloudformation, deployment.name, "TerminateFunctionTerminationRequested")
+                mine.add(rule)
+            if alarm["AlarmName"].startswith(prefix) and any(watched.get(one) in mine for one in _OWNED):
                 found.append({"name": alarm["AlarmName"], "why": alarm.get("StateReason", "")})
     return found
 
 
+def _dimensions(alarm: MetricAlarmTypeDef) -> Iterator[DimensionTypeDef]:
+    """Of its metric, or of those that it calculates with."""
+    yield from alarm.get("Dimensions", [])
+    for metric in alarm.get("Metrics", []):
+        if "MetricStat" in metric:
+            yield from metric["MetricStat"]["Metric"].get("Dimensions", [])
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """What the log says of an invocation: when it was last heard of, and what the line says that says most."""
+
+    at: int
+    rank: int
+    told: dict[str, Any]
+
+
 def _sweeps(account: Account, deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
-    """The last few, the newest first: reports, and the errors of those that have none."""
-    entries: list[tuple[int, dict[str, Any]]] = []
-    for pattern in ('"sweep completed"', '"ERROR"'):
+    """The last few, the newest first: reports, and why there is none."""
+    found: dict[str, _Sweep] = {}
+    end, length = now, _FIRST_PIECE
+    while end > now - _LOOK_BACK and len(found) < _SWEEPS:
+        start = max(end - length, now - _LOOK_BACK)
+        # Some lines of those that ended within this piece lie before it. Those that ended before it come with the next.
+        piece = _sweeps_between(account, deployment, start - _SWEEP_LASTS, end)
+        found = {name: one for name, one in piece.items() if one.at >= _milliseconds(start)} | found
+        end, length = start, 2 * length
+    return [one.told for one in sorted(found.values(), key=lambda one: one.at, reverse=True)[:_SWEEPS]]
+
+
+def _sweeps_between(account: Account, deployment: Deployment, start: datetime, end: datetime) -> dict[str, _Sweep]:
+    found: dict[str, _Sweep] = {}
+    for pattern in ('"sweep completed"', '"ERROR"', '"platform.report"'):
         pages = account.logs.get_paginator("filter_log_events").paginate(
             logGroupName=deployment.output("SweepLogGroupName"),
             filterPattern=pattern,
-            startTime=int((now - _LOOK_BACK).timestamp() * 1000),
+            startTime=_milliseconds(start),
+            endTime=_milliseconds(end),
         )
         for page in islice(pages, _LOG_PAGES):
             for event in page["events"]:
-                if (entry := _entry(event["message"])) is not None:
-                    entries.append((event["timestamp"], entry))  # noqa: PERF401 - a walrus inside reads worse
-    entries.sort(key=lambda one: one[0], reverse=True)
-    return [entry for _, entry in entries[:_SWEEPS]]
+                if (line := _line(event["message"])) is None:
+                    continue
+                request, rank, told = line
+                sweep = found.setdefault(request or event.get("eventId", event["message"]), _Sweep(0, -1, {}))
+                sweep.at = max(sweep.at, event["timestamp"])
+                if rank > sweep.rank:
+                    sweep.rank, sweep.told = rank, told
+    return {name: one for name, one in found.items() if one.told}
 
 
-def _entry(message: str) -> dict[str, Any] | None:
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _line(message: str) -> tuple[str | None, int, dict[str, Any]] | None:
+    """The invocation that a line is about, how much it says compared with others of the same, and that."""
     try:
         line = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(line, dict):
         return None
-    told = {"at": line.get("timestamp")}
+    request, told = line.get("function_request_id"), {"at": line.get("timestamp")}
     if isinstance(report := line.get("report"), dict):
         keys = ("mode", "listed", "chosen", "enqueued", "announced", "why")
-        return told | {key: report[key] for key in keys if key in report}
-    if line.get("level") != "ERROR" or line.get("refused") == "CapExceededError":
-        return None  # a cap's refusal has a report
-    return told | {"mode": "failed", "why": line.get("message")}
+        return request, 3, told | {key: report[key] for key in keys if key in report}
+    if line.get("level") == "ERROR":
+        # What the function says is meant for people, what Lambda's runtime repeats of it is not.
+        return (
+            request or line.get("requestId"),
+            2 if request else 1,
+            told | {"mode": "failed", "why": line.get("message")},
+        )
+    if line.get("type") == "platform.report" and isinstance(record := line.get("record"), dict):
+        status = record.get("status")
+        why = ": ".join(filter(None, (status, record.get("errorType"))))
+        # Of itself a sweep that was killed says nothing.
+        told = {} if status == "success" else {"at": line.get("time"), "mode": "killed", "why": why}
+        return record.get("requestId"), 0, told
+    return None
 
 
 def _wrong(parts: dict[str, Any]) -> list[str]:

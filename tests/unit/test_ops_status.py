@@ -32,6 +32,26 @@ def mapping(function: str = "terminate", state: str = "Enabled") -> dict[str, st
     return {"UUID": str(UUID(int=1)), "FunctionArn": arn, "State": state, "LastProcessingResult": "OK"}
 
 
+def write_log(operator: Operator, *lines: tuple[float, dict[str, Any]]) -> None:
+    """Lines of the sweep's log, with how many minutes ago they were written; CloudWatch tells them oldest first."""
+    now = datetime.now(UTC).timestamp()
+    events = [
+        {
+            "timestamp": int((now - minutes * 60) * 1000),
+            "message": json.dumps(({"message": "sweep completed"} if "report" in line else {}) | line),
+        }
+        for minutes, line in sorted(lines, key=lambda one: -one[0])
+    ]
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        start, end, text = given["startTime"], given["endTime"], given["filterPattern"].strip('"')
+        found = [one for one in events if start <= one["timestamp"] <= end and text in str(one["message"])]
+        first = int(given.get("nextToken", 0))
+        return {"events": found[first : first + 1]} | ({"nextToken": str(first + 1)} if found[first + 1 :] else {})
+
+    operator.world.aws.faults["logs.FilterLogEvents"] = answer
+
+
 @pytest.fixture
 def healthy(operator: Operator) -> Operator:
     """A stack with nothing wrong and one sweep in its log."""
@@ -44,20 +64,15 @@ def healthy(operator: Operator) -> Operator:
             for minute, seconds in ((2, 120.0), (1, 60.0))
         ]
     }
-    lines: list[dict[str, Any]] = [
-        {"timestamp": "10:00", "report": {"mode": "dry_run", "listed": 20, "chosen": 2, "enqueued": 0, "due": ["…"]}},
-        {"timestamp": "11:00", "report": {"mode": "refused", "why": "max_sessions is 1"}},
-    ]
-    errors: list[dict[str, Any]] = [
-        {"timestamp": "11:00", "level": "ERROR", "message": "max_sessions is 1", "refused": "CapExceededError"},
-        {"timestamp": "12:00", "level": "ERROR", "message": "sweep failed"},
-    ]
-
-    def events(given: dict[str, Any]) -> dict[str, Any]:
-        some = lines if "sweep completed" in given["filterPattern"] else errors
-        return {"events": [{"timestamp": int(one["timestamp"][:2]), "message": json.dumps(one)} for one in some]}
-
-    faults["logs.FilterLogEvents"] = events
+    error, report = {"level": "ERROR"}, {"mode": "dry_run", "listed": 20, "chosen": 2, "due": ["…"]}
+    second: dict[str, Any] = {"timestamp": "11:00", "function_request_id": "second"}
+    write_log(
+        operator,
+        (50, error | {"timestamp": "12:00", "message": "sweep failed", "function_request_id": "third"}),
+        (110, second | error | {"message": "max_sessions is 1", "refused": "CapExceededError"}),
+        (110, second | {"report": {"mode": "refused", "why": "max_sessions is 1"}}),
+        (170, {"timestamp": "10:00", "function_request_id": "first", "report": report}),
+    )
     return operator
 
 
@@ -75,6 +90,38 @@ def test_sweeps_are_told_newest_first_and_once_each(healthy: Operator) -> None:
         ("12:00", "failed"),
         ("11:00", "refused"),
         ("10:00", "dry_run"),
+    ]
+
+
+def test_the_newest_sweeps_are_told_however_much_the_log_says(healthy: Operator) -> None:
+    many = [(minutes, {"timestamp": minutes, "report": {"mode": "dry_run"}}) for minutes in range(30, 2000)]
+    write_log(healthy, *many)
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [one["at"] for one in sweeps] == [30, 31, 32]
+
+
+def platform(request: str, status: str, **more: str) -> dict[str, Any]:
+    """What Lambda itself says of an invocation."""
+    return {"time": "13:00", "type": "platform.report", "record": {"requestId": request, "status": status, **more}}
+
+
+def test_sweeps_that_were_killed_are_told(healthy: Operator) -> None:
+    error = {"level": "ERROR", "timestamp": "12:00"}
+    write_log(
+        healthy,
+        (1, platform("a", "timeout")),
+        (9, platform("b", "error", errorType="Runtime.OutOfMemory")),
+        (10, platform("c", "success")),
+        # One that failed is told once, though three lines say so; they straddle the quarter of an hour.
+        (14.99, platform("d", "error", errorType="SweepError")),
+        (15.02, error | {"requestId": "d", "message": "SweepError"}),
+        (15.03, error | {"function_request_id": "d", "message": "sweep failed"}),
+    )
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [(one["mode"], one["why"]) for one in sweeps] == [
+        ("killed", "timeout"),
+        ("killed", "error: Runtime.OutOfMemory"),
+        ("failed", "sweep failed"),
     ]
 
 
@@ -104,25 +151,6 @@ def test_dead_letters_are_counted_by_a_sample_and_left_alone(healthy: Operator) 
             {"lambda.ListEventSourceMappings": {"EventSourceMappings": [mapping("terminated"), mapping("other:live")]}},
             "mapping is missing",
         ),
-        (
-            {
-                "cloudwatch.DescribeAlarms": {
-                    "MetricAlarms": [{"AlarmName": "devin-session-cleanup-x", "StateReason": "y"}]
-                }
-            },
-            "alarm devin-session-cleanup-x: y",
-        ),
-        (
-            {
-                "cloudwatch.DescribeAlarms": {
-                    "MetricAlarms": [
-                        {"AlarmName": "mine", "Dimensions": [{"Name": "QueueName", "Value": "work"}]},
-                        {"AlarmName": "theirs", "Dimensions": [{"Name": "QueueName", "Value": "other"}]},
-                    ]
-                }
-            },
-            "alarm mine",
-        ),
     ],
 )
 def test_what_is_wrong_is_said_and_ends_with_1(healthy: Operator, wrong: dict[str, Any], says: str) -> None:
@@ -131,7 +159,33 @@ def test_what_is_wrong_is_said_and_ends_with_1(healthy: Operator, wrong: dict[st
     ran = healthy.run("status", "--json")
     assert ran.status == 1
     assert says in ran.err
-    assert "theirs" not in ran.err
+
+
+def alarm(name: str, **dimensions: str) -> dict[str, Any]:
+    given = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+    return {"AlarmName": name, "StateReason": "above", "Dimensions": given}
+
+
+def test_alarms_are_this_stacks_and_no_others(healthy: Operator) -> None:
+    metric = {"MetricStat": {"Metric": {"Dimensions": alarm("", FunctionName="terminate")["Dimensions"]}}}
+    mine = [
+        alarm(f"{STACK}-dead-letters", QueueName="dead-letters"),
+        alarm(f"{STACK}-rejected", function_name="terminate", service="terminate"),
+        alarm(f"{STACK}-errors") | {"Metrics": [{"Id": "share", "Expression": "1"}, {"Id": "errors"} | metric]},
+        alarm(f"{STACK}-events-lost", RuleName="rule"),
+    ]
+    theirs = [
+        alarm(f"{STACK}-stage-dead-letters", QueueName=f"{STACK}-stage-dead-letters"),
+        alarm(f"{STACK}-stage-rejected", function_name=f"{STACK}-stage-terminate", service="terminate"),
+        alarm(f"{STACK}-stage-events-lost", RuleName=f"{STACK}-stage-rule"),
+        alarm("another-dead-letters", QueueName="dead-letters"),
+    ]
+    faults = healthy.world.aws.faults
+    faults["cloudformation.DescribeStackResource"] = lambda _: {"StackResourceDetail": {"PhysicalResourceId": "rule"}}
+    faults["cloudwatch.DescribeAlarms"] = lambda _: {"MetricAlarms": [*theirs, *mine]}
+    ran = healthy.run("status", "--json")
+    assert ran.status == 1
+    assert [one["name"] for one in ran.data["alarms"]] == [one["AlarmName"] for one in mine]
 
 
 def test_a_mapping_to_an_alias_is_the_stacks(healthy: Operator) -> None:
@@ -158,12 +212,34 @@ def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
     assert healthy.run("status").status == 1
 
 
-def test_what_may_not_be_read_hides_nothing_else(healthy: Operator) -> None:
+def test_what_may_not_be_read_hides_nothing_else_and_is_not_well(healthy: Operator) -> None:
     healthy.world.aws.fail("logs.FilterLogEvents", "AccessDeniedException")
     ran = healthy.run("status", "--json")
-    assert (ran.status, ran.data["sweeps"], list(ran.data["unread"])) == (0, None, ["sweeps"])
+    assert (ran.status, ran.data["sweeps"], list(ran.data["unread"])) == (1, None, ["sweeps"])
     assert ran.data["stop_switch"]["go"] is True
     assert "use another --profile" in ran.err
+    assert "not all could be read" in ran.err
+    assert "could not be read" in healthy.run("status").out
+
+
+def test_a_queue_whose_age_may_not_be_read_is_shown_all_the_same(healthy: Operator) -> None:
+    healthy.world.send("devin-1")
+    healthy.world.aws.fail("cloudwatch.GetMetricStatistics", "AccessDenied")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["work_queue"]["waiting"], list(ran.data["unread"])) == (1, 1, ["oldest_message"])
+
+
+def test_where_nothing_may_be_read_aws_refused(healthy: Operator) -> None:
+    for operation in (
+        "ssm.GetParameter",
+        "sqs.GetQueueAttributes",
+        "lambda.ListEventSourceMappings",
+        "cloudwatch.DescribeAlarms",
+        "logs.FilterLogEvents",
+    ):
+        healthy.world.aws.fail(operation, "AccessDeniedException")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, len(ran.data["unread"])) == (3, 6)
 
 
 def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(healthy: Operator) -> None:

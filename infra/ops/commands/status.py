@@ -12,7 +12,7 @@ from infra.ops.commands.following import follow, judge
 from infra.ops.desk import AsJson, desk_of, utc_now
 from infra.ops.output import Output, period
 from infra.ops.overview import Overview, overview
-from infra.ops.problems import FoundError
+from infra.ops.problems import AwsError, FoundError
 
 
 def status(
@@ -22,7 +22,8 @@ def status(
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show queues, dead letters, switch, alarms, sweeps and deployment. Exit status 1 if anything is wrong."""
+    """Show queues, dead letters, switch, alarms, sweeps and deployment. Exit status 1 if anything is wrong or could not
+    be read, 3 if nothing could."""
     output, desk = Output(as_json=as_json), desk_of(context)
     found = overview(desk.account, desk.deployment, utc_now(), sample=sample)
     output.data(found.as_dict())
@@ -30,8 +31,12 @@ def status(
         output.table(f"Stack {desk.deployment.name}", ("what", "how"), list(_rows(found)))
     for name, why in found.unread.items():
         output.warn(f"{name} could not be read: {why}")
-    if found.wrong:
-        raise FoundError("; ".join(found.wrong))
+    if found.blind:
+        raise AwsError("nothing could be read: use another --profile, or have it permitted")
+    # Whoever was not told of an alarm cannot say that all is well.
+    wrong = [*found.wrong, *(["not all could be read"] if found.unread else [])]
+    if wrong:
+        raise FoundError("; ".join(wrong))
 
 
 def _rows(found: Overview) -> Iterator[tuple[str, str]]:
@@ -44,10 +49,9 @@ def _rows(found: Overview) -> Iterator[tuple[str, str]]:
         yield "event source mapping", " ".join(filter(None, (mapping["state"], mapping.get("last_result"))))
     if (work := parts["work_queue"]) is not None:
         age = work["oldest_seconds"]
-        oldest = "unknown (no metric)" if age is None else period(timedelta(seconds=age))
         yield "work queue", f"{work['waiting']} waiting, {work['in_flight']} in flight, {work['delayed']} delayed"
-        if work["oldest_seconds"] != 0:
-            yield "oldest message", oldest
+        if age != 0 and "oldest_message" not in found.unread:
+            yield "oldest message", "unknown (no metric)" if age is None else period(timedelta(seconds=age))
     if (letters := parts["dead_letters"]) is not None:
         reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
         of = f" (of {letters['sample']} looked at)" if letters["sample"] < letters["number"] else ""
@@ -57,6 +61,8 @@ def _rows(found: Overview) -> Iterator[tuple[str, str]]:
     for sweep in parts["sweeps"] or ():
         numbers = ", ".join(f"{sweep[key]} {key}" for key in ("listed", "chosen", "enqueued") if key in sweep)
         yield "sweep", " ".join(filter(None, (sweep["at"], sweep["mode"], numbers, sweep.get("why"))))
+    for name in found.unread:
+        yield name.replace("_", " "), "could not be read"
 
 
 def watch(

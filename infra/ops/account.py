@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
@@ -50,6 +51,10 @@ class Account:
         return self.session.client("iam", config=_CONFIG)
 
     @cached_property
+    def kms(self) -> Any:  # without stubs, for one call
+        return self.session.client("kms", config=_CONFIG)
+
+    @cached_property
     def lambda_(self) -> LambdaClient:
         return self.session.client("lambda", config=_INVOKE)
 
@@ -64,6 +69,10 @@ class Account:
     @cached_property
     def secretsmanager(self) -> SecretsManagerClient:
         return self.session.client("secretsmanager", config=_CONFIG)
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        return self.session.client("sns", config=_CONFIG)
 
     @cached_property
     def sqs(self) -> SQSClient:

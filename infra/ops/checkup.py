@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
 from infra.ops.mapping import EventSource, mapping_of
+from infra.ops.output import count
+from infra.ops.permissions import denied, roles_of
 from infra.ops.problems import FoundError, code_of, said
 from infra.ops.schedules import planned
 from infra.ops.switch import read_switch
@@ -38,8 +41,12 @@ _PROBE_BYTES = 64 * 1024
 
 
 class Status(StrEnum):
+    """From what is best to what is worst."""
+
     OK = "ok"
     WARNING = "warning"
+    # It could not be looked at.
+    UNKNOWN = "unknown"
     FAILED = "failed"
 
 
@@ -87,6 +94,13 @@ class Patient:
         return mapping_of(self.account.lambda_, self.deployment)
 
     @cached_property
+    def key_id(self) -> str | None:
+        """Of the stack's own KMS key, if it has one."""
+        if self.deployment.parameters.get("UseCustomerManagedKey") != "true":
+            return None
+        return resource_of(self.account.cloudformation, self.deployment.name, "Key")
+
+    @cached_property
     def key(self) -> str:
         """The API key, for one call; raises ApiKeyError."""
         answer = self.account.secretsmanager.get_secret_value(SecretId=self.deployment.output("ApiKeySecretArn"))
@@ -103,18 +117,18 @@ type Check = Callable[[Patient], Iterator[Finding]]
 
 
 def examine(patient: Patient, *, call_api: bool) -> Iterator[Finding]:
-    """Every check in turn; one that cannot be made is a warning that says why."""
+    """Every check in turn; one that cannot be made says why."""
     for name, check in CHECKS.items():
         if check is _api and not call_api:
             continue
         try:
             yield from check(patient)
         except (ClientError, BotoCoreError) as error:
-            yield Finding(name, Status.WARNING, f"could not be checked: {said(error)}", "ask with other credentials")
+            yield Finding(name, Status.UNKNOWN, f"could not be checked: {said(error)}", "ask with other credentials")
         except SettingsError as error:
             yield Finding(name, Status.FAILED, f"the function refuses its environment: {error}", "deploy it again")
         except ApiKeyError:
-            yield Finding(name, Status.WARNING, "could not be checked without a usable key", "see the check `secret`")
+            yield Finding(name, Status.UNKNOWN, "could not be checked without a usable key", "see the check `secret`")
         except FoundError as error:
             yield Finding(name, Status.FAILED, str(error), "deploy the current template (sam build, sam deploy)")
 
@@ -123,6 +137,8 @@ def _stack(patient: Patient) -> Iterator[Finding]:
     status = patient.deployment.status
     if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
         yield Finding("stack", Status.OK, f"{patient.deployment.name} is {status}")
+    elif re.fullmatch(r"(CREATE|UPDATE|UPDATE_COMPLETE_CLEANUP)_IN_PROGRESS", status):
+        yield Finding("stack", Status.WARNING, f"{patient.deployment.name} is {status}", "look again when that is done")
     else:
         yield Finding(
             "stack",
@@ -258,70 +274,31 @@ def _skew(date: str | None, now: datetime) -> float | None:
 
 def _permissions(patient: Patient) -> Iterator[Finding]:
     """What the code calls, held against what the roles allow."""
-    arns = _Arns(patient)
-    wanted = {
-        "terminate": {
-            arns.work: [
-                "sqs:ReceiveMessage",
-                "sqs:DeleteMessage",
-                "sqs:GetQueueAttributes",
-                "sqs:ChangeMessageVisibility",
-                "sqs:SendMessage",
-            ],
-            arns.letters: ["sqs:SendMessage"],
-            arns.secret: ["secretsmanager:GetSecretValue"],
-            arns.switch: ["ssm:GetParameter"],
-        },
-        "sweep": {
-            arns.work: ["sqs:SendMessage"],
-            arns.secret: ["secretsmanager:GetSecretValue"],
-            arns.switch: ["ssm:GetParameter"],
-            arns.table: ["dynamodb:BatchGetItem", "dynamodb:PutItem"],
-            arns.bus: ["events:PutEvents"],
-        },
-    }
-    roles = {"terminate": patient.terminate["Role"], "sweep": patient.sweep["Role"]}
-    for function, needs in wanted.items():
-        role = roles[function]
-        denied = [denial for arn, actions in needs.items() for denial in _denied(patient, role, actions, arn)]
-        name = f"permissions of {function}"
-        if denied:
+    for role in roles_of(patient):
+        name, missing = f"permissions of {role.whose}", denied(patient.account.iam, role.arn, role.needs)
+        if missing:
             yield Finding(
                 name,
                 Status.FAILED,
-                f"{role} may not {'; '.join(denied)}",
+                f"{role.arn} may not {'; '.join(missing)}",
                 "deploy the template again; look for a boundary or SCP",
             )
         else:
-            yield Finding(name, Status.OK, "the role may do all that the function calls")
+            yield Finding(name, Status.OK, "the role may do all that is needed")
 
 
-class _Arns:
-    """Of what the functions use."""
-
-    def __init__(self, patient: Patient) -> None:
-        deployment = patient.deployment
-        self.work, self.letters = deployment.work_queue_arn, deployment.dead_letter_queue_arn
-        self.secret = deployment.output("ApiKeySecretArn")
-        _, partition, _, region, account, _ = self.work.split(":", 5)
-
-        def arn(service: str, resource: str) -> str:
-            return f"arn:{partition}:{service}:{region}:{account}:{resource}"
-
-        self.switch = arn("ssm", f"parameter{deployment.output('StopSwitchParameterName')}")
-        self.table = arn("dynamodb", f"table/{deployment.output('AnnouncementsTableName')}")
-        self.bus = arn("events", "event-bus/default")
-
-
-def _denied(patient: Patient, role: str, actions: list[str], arn: str) -> list[str]:
-    answer = patient.account.iam.simulate_principal_policy(
-        PolicySourceArn=role, ActionNames=actions, ResourceArns=[arn]
-    )
-    return [
-        f"{result['EvalActionName']} on {arn}"
-        for result in answer["EvaluationResults"]
-        if result["EvalDecision"] != "allowed"
-    ]
+def _key(patient: Patient) -> Iterator[Finding]:
+    for key in filter(None, (patient.key_id, patient.deployment.parameters.get("ExistingApiKeySecretKmsKeyArn"))):
+        state = patient.account.kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+        if state == "Enabled":
+            yield Finding("key", Status.OK, f"the KMS key {key} is enabled")
+        else:
+            yield Finding(
+                "key",
+                Status.FAILED,
+                f"the KMS key {key} is {state}: what it encrypts can be neither read nor written",
+                "enable it, or cancel its deletion",
+            )
 
 
 def _mapping(patient: Patient) -> Iterator[Finding]:
@@ -417,20 +394,48 @@ def _schedules(patient: Patient) -> Iterator[Finding]:
             yield Finding("schedules", Status.WARNING, f"{one.name} is {one.state}", "enable it, or schedule cancel")
 
 
+def _alarm_topic(patient: Patient) -> Iterator[Finding]:
+    if patient.deployment.parameters.get("Observability") == "false":
+        yield Finding("alarm topic", Status.OK, "none: deployed with Observability=false")
+        return
+    topic = patient.deployment.output("AlarmTopicArn")
+    subscribed = [
+        subscription["SubscriptionArn"]
+        for page in patient.account.sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+        for subscription in page["Subscriptions"]
+    ]
+    if confirmed := sum(1 for one in subscribed if one.startswith("arn:")):
+        yield Finding("alarm topic", Status.OK, f"{count(confirmed, 'confirmed subscription')}")
+    else:
+        yield Finding(
+            "alarm topic",
+            Status.WARNING,
+            f"nobody is told of an alarm: no subscription is confirmed, {len(subscribed)} wait for it",
+            "confirm by the link in the e-mail; deploy AlarmEmail, or subscribe to the output AlarmTopicArn",
+        )
+
+
 CHECKS: Mapping[str, Check] = {
     "stack": _stack,
     "secret": _secret,
     "api": _api,
     "permissions": _permissions,
+    "key": _key,
     "event source mapping": _mapping,
     "queues": _queues,
     "stop switch": _switch,
     "dead letters": _letters,
     "schedules": _schedules,
+    "alarm topic": _alarm_topic,
     "clock": _aws_clock,
 }
 
 
 def worst(findings: Iterable[Finding]) -> Status:
     statuses = {finding.status for finding in findings}
-    return next((status for status in (Status.FAILED, Status.WARNING) if status in statuses), Status.OK)
+    return next((status for status in reversed(Status) if status in statuses), Status.OK)
+
+
+def is_blind(findings: Iterable[Finding]) -> bool:
+    """Whether nothing could be looked at, but for what CloudFormation says of the stack."""
+    return all(finding.status is Status.UNKNOWN for finding in findings if finding.check != "stack")

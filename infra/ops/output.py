@@ -19,7 +19,7 @@ from redaction import Redactor, one_line
 # A log has no width; 80 would break every row.
 _WIDTH_ELSEWHERE = 140
 _CELL = 300
-COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
 
 
 def is_interactive() -> bool:

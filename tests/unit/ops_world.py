@@ -48,6 +48,9 @@ class Operator:
             "StopSwitchParameterName": SWITCH,
             "AnnouncementsTableName": TABLE,
             "OneTimeScheduleRoleArn": "arn:aws:iam::123456789012:role/one-time",
+            "SweepFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:sweep",
+            "SweepScheduleRoleArn": "arn:aws:iam::123456789012:role/sweep-schedule",
+            "AlarmTopicArn": "arn:aws:sns:eu-west-1:123456789012:alarms",
         }
         self.parameters = {"SweepPolicy": '{"idle_for": "P3D", "dry_run": true}', "SweepEnabled": "false"}
         self.status = "UPDATE_COMPLETE"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
@@ -32,7 +32,10 @@ from tests.unit.world import (
     stale_v3,
 )
 
-ROLE = "arn:aws:iam::123456789012:role/terminate"
+ROLES = "arn:aws:iam::123456789012:role"
+KEY_ID = "11111111-2222-3333-4444-555555555555"
+KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
+SQS, SECRETS = "sqs.eu-west-1.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com"
 
 
 class Stack:
@@ -40,6 +43,7 @@ class Stack:
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
+        self.asked: Mapping[str, Any] = {}
         self.environment = operator.world.environment()
         self.mapping: dict[str, Any] = {
             "UUID": str(UUID(int=1)),
@@ -50,27 +54,31 @@ class Stack:
         }
         self.timeout = 60
         self.denied: set[str] = set()
+        self.simulated: set[tuple[str, str, str, str | None]] = set()
+        self.key_state = "Enabled"
+        self.subscriptions = ["arn:aws:sns:eu-west-1:123456789012:alarms:1", "PendingConfirmation"]
         self.periodic = "DISABLED"
         self.schedules: list[dict[str, Any]] = []
         faults = operator.world.aws.faults
         faults["lambda.GetFunctionConfiguration"] = lambda _: {
             "Timeout": self.timeout,
-            "Role": ROLE,
+            "Role": f"{ROLES}/{self.asked['FunctionName']}",
             "Environment": {"Variables": self.environment},
         }
         faults["lambda.ListEventSourceMappings"] = lambda _: {
             "EventSourceMappings": [self.mapping] if self.mapping else []
         }
         faults["cloudformation.DescribeStackResource"] = lambda _: {
-            "StackResourceDetail": {"PhysicalResourceId": "periodic"}
+            "StackResourceDetail": {"PhysicalResourceId": self.resources[self.asked["LogicalResourceId"]]}
+        }
+        self.resources = {"PeriodicSweep": "periodic", "Key": KEY_ID, "ScheduleRole": "recurring"}
+        faults["kms.DescribeKey"] = lambda _: {"KeyMetadata": {"KeyId": KEY_ID, "KeyState": self.key_state}}
+        faults["sns.ListSubscriptionsByTopic"] = lambda _: {
+            "Subscriptions": [{"SubscriptionArn": one} for one in self.subscriptions]
         }
         faults["scheduler.GetSchedule"] = lambda _: {"State": self.periodic, **(self.schedules or [{}])[0]}
         faults["scheduler.ListSchedules"] = lambda _: {"Schedules": self.schedules}
-        operator.world.aws.faults["iam.SimulatePrincipalPolicy"] = lambda _: {
-            "EvaluationResults": [
-                {"EvalActionName": action, "EvalDecision": "implicitDeny"} for action in sorted(self.denied)
-            ]
-        }
+        faults["iam.SimulatePrincipalPolicy"] = self._simulate
         self.set_queue(
             operator.world.work_queue,
             RedrivePolicy=json.dumps(
@@ -78,6 +86,22 @@ class Stack:
             ),
         )
         self.set_queue(operator.world.dead_letter_queue, MessageRetentionPeriod="1209600")
+
+    def hear(self, params: Mapping[str, Any], **_: object) -> None:
+        """What is asked of AWS now; not all of it travels as JSON, which is what faults are told."""
+        self.asked = params
+
+    def _simulate(self, _: object) -> dict[str, Any]:
+        (arn,) = self.asked["ResourceArns"]
+        (via,) = [one["ContextKeyValues"][0] for one in self.asked.get("ContextEntries", [])] or [None]
+        role = self.asked["PolicySourceArn"].removeprefix(f"{ROLES}/")
+        self.simulated |= {(role, action, arn, via) for action in self.asked["ActionNames"]}
+        return {
+            "EvaluationResults": [
+                {"EvalActionName": one, "EvalDecision": "implicitDeny" if one in self.denied else "allowed"}
+                for one in self.asked["ActionNames"]
+            ]
+        }
 
     def set_queue(self, url: str, **attributes: str) -> None:
         self.operator.world.sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
@@ -90,18 +114,22 @@ class Stack:
         ran = self.operator.run("doctor", "--json", *arguments)
         assert KEY not in ran.out + ran.err
         assert V3_KEY not in ran.out + ran.err
-        found: dict[str, set[str]] = {"ok": set(), "warning": set(), "failed": set()}
+        found: dict[str, set[str]] = {"ok": set(), "warning": set(), "unknown": set(), "failed": set()}
         for one in ran.data["findings"]:
             found[one["status"]].add(one["check"])
             assert bool(one["remedy"]) == (one["status"] != "ok")
-        assert ran.status == (1 if found["failed"] else 0)
+        assert ran.status == (1 if found["failed"] | found["unknown"] else 0)
         return found
 
 
 @pytest.fixture
-def stack(operator: Operator) -> Stack:
+def stack(operator: Operator) -> Iterator[Stack]:
     operator.world.api.have(stale())
-    return Stack(operator)
+    made = Stack(operator)
+    assert boto3.DEFAULT_SESSION is not None
+    boto3.DEFAULT_SESSION.events.register("provide-client-params", made.hear)
+    yield made
+    boto3.DEFAULT_SESSION.events.unregister("provide-client-params", made.hear)
 
 
 @pytest.fixture
@@ -169,6 +197,20 @@ def break_queue(name: str, value: str, *, letters: bool = False) -> Callable[[St
     return broken
 
 
+def deny(action: str, *, outcomes: bool = False, **parameters: str) -> Callable[[Stack], None]:
+    def broken(stack: Stack) -> None:
+        stack.denied.add(action)
+        stack.operator.parameters |= parameters
+        stack.environment["PUBLISH_OUTCOMES"] = str(outcomes)
+
+    return broken
+
+
+def delete_key(stack: Stack) -> None:
+    stack.operator.parameters["UseCustomerManagedKey"] = "true"
+    stack.key_state = "PendingDeletion"
+
+
 BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
     "rolled back": (lambda stack: setattr(stack.operator, "status", "ROLLBACK_COMPLETE"), "stack"),
     "no key yet": (lambda stack: stack.store('{"api_key": ""}'), "secret"),
@@ -199,6 +241,22 @@ BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
     "stopped": (lambda stack: stack.operator.world.switch("stop"), "stop switch"),
     "dead letters": (lambda stack: stack.operator.dead_letter("devin-1"), "dead letters"),
     "a permission is missing": (lambda stack: stack.denied.add("sqs:SendMessage"), "permissions of sweep"),
+    "schedules may not send": (deny("sqs:SendMessage"), "permissions of one-time schedules"),
+    "the schedule may not sweep": (deny("lambda:InvokeFunction"), "permissions of the sweep's schedule"),
+    "the recurring schedule may not invoke": (
+        deny("lambda:InvokeFunction", ScheduledSessionIds="devin-1"),
+        "permissions of the recurring schedule",
+    ),
+    "outcomes may not be published": (deny("events:PutEvents", outcomes=True), "permissions of terminate"),
+    "the key may not be used": (
+        deny("kms:GenerateDataKey", UseCustomerManagedKey="true"),
+        "permissions of terminate",
+    ),
+    "the key of the secret may not be used": (
+        deny("kms:Decrypt", ExistingApiKeySecretKmsKeyArn=KEY_ARN),
+        "permissions of sweep",
+    ),
+    "the key is to be deleted": (delete_key, "key"),
     "an output is missing": (lambda stack: stack.operator.outputs.pop("AnnouncementsTableName"), "permissions"),
 }
 
@@ -273,11 +331,71 @@ def test_a_one_time_schedule_that_is_disabled_is_a_warning(stack: Stack) -> None
     assert "schedules" in stack.findings()["warning"]
 
 
-def test_what_may_not_be_looked_at_is_a_warning_and_the_rest_is_checked(stack: Stack) -> None:
+def test_keys_are_asked_about_by_way_of_the_services_that_use_them(stack: Stack) -> None:
+    table = "dynamodb.eu-west-1.amazonaws.com"
+    stack.operator.parameters["UseCustomerManagedKey"] = "true"
+    assert "key" in stack.findings("--no-api")["ok"]
+    assert {one for one in stack.simulated if one[1].startswith("kms:")} == {
+        (role, action, KEY_ARN, via)
+        for role, action, via in (
+            ("terminate", "kms:Decrypt", SQS),
+            ("terminate", "kms:GenerateDataKey", SQS),
+            ("terminate", "kms:Decrypt", SECRETS),
+            ("sweep", "kms:Decrypt", SQS),
+            ("sweep", "kms:GenerateDataKey", SQS),
+            ("sweep", "kms:Decrypt", SECRETS),
+            ("sweep", "kms:Decrypt", table),
+            ("one-time", "kms:Decrypt", SQS),
+            ("one-time", "kms:GenerateDataKey", SQS),
+        )
+    }
+
+
+def test_what_the_stack_does_not_do_takes_no_permission(stack: Stack) -> None:
+    stack.denied |= {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert stack.findings("--no-api")["failed"] == set()
+    assert ("terminate", "events:PutEvents") not in {one[:2] for one in stack.simulated}
+    assert {one[0] for one in stack.simulated} == {"terminate", "sweep", "one-time", "sweep-schedule"}
+
+
+@pytest.mark.parametrize("subscriptions", [[], ["PendingConfirmation"]])
+def test_alarms_that_nobody_gets_are_a_warning(stack: Stack, subscriptions: list[str]) -> None:
+    stack.subscriptions = subscriptions
+    assert "alarm topic" in stack.findings("--no-api")["warning"]
+
+
+def test_a_stack_that_was_deployed_without_alarms_has_nobody_to_tell(stack: Stack) -> None:
+    stack.operator.parameters["Observability"] = "false"
+    del stack.operator.outputs["AlarmTopicArn"]
+    assert "alarm topic" in stack.findings("--no-api")["ok"]
+
+
+def test_a_deployment_that_is_under_way_is_a_warning(stack: Stack) -> None:
+    stack.operator.status = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+    assert "stack" in stack.findings("--no-api")["warning"]
+
+
+def test_what_may_not_be_looked_at_is_said_and_not_well_and_the_rest_is_checked(stack: Stack) -> None:
     stack.operator.world.aws.fail("iam.SimulatePrincipalPolicy")
     found = stack.findings()
-    assert "permissions" in found["warning"]
+    assert found["unknown"] == {"permissions"}
     assert {"stop switch", "retention"} <= found["ok"]
+
+
+def test_where_nothing_may_be_looked_at_aws_refused(stack: Stack) -> None:
+    for operation in (
+        "cloudformation.DescribeStackResource",
+        "iam.SimulatePrincipalPolicy",
+        "lambda.GetFunctionConfiguration",
+        "lambda.ListEventSourceMappings",
+        "secretsmanager.GetSecretValue",
+        "sns.ListSubscriptionsByTopic",
+        "sqs.GetQueueAttributes",
+        "ssm.GetParameter",
+    ):
+        stack.operator.world.aws.fail(operation)
+    ran = stack.operator.run("doctor", "--json")
+    assert (ran.status, ran.data["status"]) == (3, "unknown")
 
 
 def test_a_dry_stack_is_a_warning(stack: Stack) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.checkup import Patient, Status, examine, worst
+from infra.ops.checkup import Patient, Status, examine, is_blind, worst
 from infra.ops.desk import AsJson, command_of, desk_of, utc_now
 from infra.ops.output import Output, count
-from infra.ops.problems import FoundError
+from infra.ops.problems import AwsError, FoundError
 
 
 def doctor(
@@ -20,7 +20,10 @@ def doctor(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Check the deployed stack: ok, warning or failed, with what to do. Exit status 1 if anything failed."""
+    """Check the deployed stack: ok, warning, unknown or failed, with what to do.
+
+    Exit status 1 if anything failed or could not be looked at, 3 if nothing could be looked at.
+    """
     output, desk = Output(as_json=as_json), desk_of(context)
     if api:
         output.say(
@@ -32,5 +35,10 @@ def doctor(
     if not as_json:
         rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]
         output.table(f"Stack {desk.deployment.name}", ("", "check", "found", "what to do"), rows)
-    if failed := sum(1 for one in findings if one.status is Status.FAILED):
-        raise FoundError(f"{count(failed, 'check')} failed")
+    if is_blind(findings):
+        raise AwsError("nothing could be checked: use another --profile, or have it permitted")
+    failed, unknown = (sum(1 for one in findings if one.status is status) for status in (Status.FAILED, Status.UNKNOWN))
+    told = [f"{count(failed, 'check')} failed"] if failed else []
+    told += [f"{count(unknown, 'check')} could not be made"] if unknown else []
+    if told:
+        raise FoundError(", ".join(told))

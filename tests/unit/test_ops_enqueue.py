@@ -108,6 +108,20 @@ def test_an_invalid_id_keeps_all_from_being_sent_and_its_line_is_told(operator: 
     assert operator.sent() == []
 
 
+@pytest.mark.parametrize("told", [(), ("--delimiter", "tab"), ("--delimiter", r"\t"), ("--delimiter", "\t")])
+def test_a_column_is_sent(operator: Operator, told: tuple[str, ...]) -> None:
+    given = "who\tsession\r\nAnn, B\tdevin-1\r\n"
+    assert operator.run("enqueue", "--csv-column", "session", *told, given=given).status == 0
+    assert operator.sent() == ["devin-1"]
+
+
+@pytest.mark.parametrize("told", [("--delimiter", ";"), ("--csv-column", "1", "--delimiter", "ab")])
+def test_a_delimiter_that_makes_no_sense_is_refused(operator: Operator, told: tuple[str, ...]) -> None:
+    ran = operator.run("enqueue", *told, given="devin-1\n")
+    assert (ran.status, operator.sent()) == (2, [])
+    assert "--delimiter" in ran.err
+
+
 def test_invalid_ids_can_be_left_out(operator: Operator) -> None:
     ran = operator.run("enqueue", "--skip-invalid", "--json", given="devin-1\nnope\n")
     assert (ran.status, ran.data["invalid"], operator.sent()) == (0, [2], ["devin-1"])

@@ -24,10 +24,43 @@ def test_a_column_of_a_csv_is_found_by_name_or_number(column: str) -> None:
     assert found[0].line == (2 if column == "session id" else 1)
 
 
-@pytest.mark.parametrize(("column", "says"), [("id", "no column 'id'; its first row names a, b"), ("0", "from 1")])
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("id", "no column 'id'; its first row names a, b"),
+        ("0", "from 1"),
+        ("3", "no column 3; its first row has 2"),
+        ("²", "no column '²'"),
+        ("9" * 5000, "no column"),
+    ],
+)
 def test_a_column_that_is_not_there_is_refused(column: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         from_csv(["a,b\n", "devin-1,x\n"], column)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("column", ["session", "2"])
+def test_the_delimiter_of_a_csv_is_found_out(delimiter: str, column: str) -> None:
+    rows = [["who, or what", "session"], ["Ann; B|C, D", "devin-1"]]
+    # A text that holds a delimiter stands in quotes, as spreadsheets write it.
+    lines = [delimiter.join(f'"{text}"' if len(text) > 8 else text for text in row) + "\n" for row in rows]
+    assert [one.text for one in from_csv(lines if column == "session" else lines[1:], column)] == ["devin-1"]
+
+
+def test_the_delimiter_of_a_csv_may_be_told() -> None:
+    assert [one.text for one in from_csv(["a,b#c\n", "devin-1,x#y\n"], "a,b", "#")] == ["devin-1,x"]
+
+
+def test_a_column_may_be_called_by_digits() -> None:
+    assert [one.text for one in from_csv(["2025,2026\n", "x,devin-1\n"], "2026")] == ["devin-1"]
+    # A first row that holds an id is no row of names.
+    assert [one.text for one in from_csv(["2,devin-1\n", "3,devin-2\n"], "2")] == ["devin-1", "devin-2"]
+
+
+def test_a_quote_that_is_never_closed_swallows_nothing() -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        from_csv(["id,note\n", 'devin-1,"so\n', "devin-2,x\n"], "id")
 
 
 def test_ids_are_parsed_as_the_functions_do_and_kept_once_in_their_order() -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from infra.ops.commands.following import Watch, follow, judge, letters_now
-from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of
 from infra.ops.journal import Journal, open_journal
 from infra.ops.moments import parse_condition
@@ -27,6 +27,7 @@ def enqueue(
     session_ids: SessionIds = None,
     file: File = None,
     csv_column: Column = None,
+    delimiter: Delimiter = None,
     unless_updated_since: UnlessUpdatedSince = None,
     skip_invalid: SkipInvalid = False,
     resume: Annotated[
@@ -47,7 +48,7 @@ def enqueue(
     """
     output, desk = Output(as_json=as_json), desk_of(context)
     condition = parse_condition(unless_updated_since)
-    ids = read_ids(session_ids or [], file, csv_column)
+    ids = read_ids(session_ids or [], file, csv_column, delimiter)
     refuse_invalid(ids, output, skip=skip_invalid)
     told = {"ids": len(ids.ids), "repeats": ids.repeats, "invalid": [one.line for one in ids.invalid]}
     queue_url = desk.deployment.work_queue_url

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infra.ops import schedules
-from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
 from infra.ops.moments import parse_condition, parse_time
 from infra.ops.output import Output, count, period
@@ -22,6 +22,7 @@ def at(
     session_ids: SessionIds = None,
     file: File = None,
     csv_column: Column = None,
+    delimiter: Delimiter = None,
     unless_updated_since: UnlessUpdatedSince = None,
     skip_invalid: SkipInvalid = False,
     yes: Yes = False,
@@ -31,7 +32,7 @@ def at(
     output, desk = Output(as_json=as_json), desk_of(context)
     now = utc_now().replace(microsecond=0)
     moment, condition = parse_time(when, now), parse_condition(unless_updated_since)
-    ids = read_ids(session_ids or [], file, csv_column)
+    ids = read_ids(session_ids or [], file, csv_column, delimiter)
     refuse_invalid(ids, output, skip=skip_invalid)
     deployment = desk.deployment
     after = period(moment - now)

@@ -15,6 +15,7 @@ from infra.ops.output import Output, is_interactive
 from infra.ops.problems import UsageError
 
 _SHOWN = 20
+_TAB = {"tab": "\t", r"\t": "\t"}
 
 SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
 File = Annotated[
@@ -23,11 +24,23 @@ File = Annotated[
 Column = Annotated[
     str | None, typer.Option("--csv-column", metavar="NAME", help="The file is a CSV: its column, by name or number.")
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter", metavar="CHARACTER", help="Of the CSV: one character, or tab. Found out unless it is given."
+    ),
+]
 SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is no id, instead of refusing all.")]
 
 
-def read_ids(arguments: Sequence[str], file: Path | None, column: str | None) -> Ids:
+def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, delimiter: str | None) -> Ids:
     """The ids from wherever they are. Raises UsageError if there are none, or from two places."""
+    if delimiter is not None:
+        delimiter = _TAB.get(delimiter, delimiter)
+        if column is None:
+            raise UsageError("--delimiter is about a CSV: name its column with --csv-column")
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise UsageError("--delimiter takes one character, such as ';', or tab")
     if arguments and file is not None:
         raise UsageError("give ids as arguments or in a file, not both")
     if arguments:
@@ -36,7 +49,7 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None) ->
         given = [Given(number, text) for number, text in enumerate(arguments, 1)]
     elif file is not None or not is_interactive():
         text = _text(file)
-        given = from_lines(text) if column is None else from_csv(text, column)
+        given = from_lines(text) if column is None else from_csv(text, column, delimiter)
     else:
         raise UsageError("no ids: give them as arguments, with --file, or through a pipe")
     if not given:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import batched, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -107,15 +107,16 @@ def _send_batch(
                 ],
             )
         except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) < 500:
-                journal.refused(left)  # refused as a whole; after a 5xx nobody can know
+            if _is_certain(error):
+                journal.refused(left)
             raise aws_problem(error) from None
         except BotoCoreError as error:
             raise aws_problem(error) from None
         failed = {int(one["Id"]): one for one in answer.get("Failed", [])}
         taken = [one for number, one in enumerate(left) if number not in failed]
         journal.sent_now(taken)
-        journal.refused([left[number] for number in failed])
+        if not _was_repeated(answer):
+            journal.refused([left[number] for number in failed])
         sent += taken
         for number, one in failed.items():
             refused[left[number]] = one["Code"]
@@ -123,3 +124,14 @@ def _send_batch(
         if not left:
             break
     return sent, {one: code for one, code in refused.items() if one not in set(sent)}
+
+
+def _is_certain(error: ClientError) -> bool:
+    """Whether the call as a whole was refused. After a 5xx nobody can know."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return status < 500 and not _was_repeated(error.response)
+
+
+def _was_repeated(answer: Mapping[str, Any]) -> bool:
+    """Whether botocore had tried before: the answer to that may have been lost, and SQS may have taken it."""
+    return bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))

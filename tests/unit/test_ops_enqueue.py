@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 from collections.abc import Callable
 from itertools import count
@@ -9,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 from infra.ops.journal import Journal, open_journal
-from infra.ops.problems import AwsError, UsageError
+from infra.ops.problems import AwsError, FoundError, UsageError
 from infra.ops.sending import Sending, send_all
 from tests.unit.ops_world import Operator
 
@@ -148,6 +150,19 @@ def test_somebody_is_asked(operator: Operator, says: str, status: int, sent: int
     assert (ran.status, len(operator.sent())) == (status, sent)
 
 
+@pytest.mark.usefixtures("somebody")
+def test_a_no_leaves_no_journal_behind(operator: Operator, tmp_path: Path) -> None:
+    path = tmp_path / "ids"
+    ran = operator.run("enqueue", "-f", file_of(path, *ids(30)), given="n\n")
+    assert (ran.status, list(tmp_path.iterdir())) == (1, [path])
+    # What an earlier run knows stays.
+    journal = tmp_path / "journal"
+    operator.run("enqueue", "devin-x", "--resume", str(journal))
+    before = journal.read_bytes()
+    assert operator.run("enqueue", "-f", str(path), "--resume", str(journal), given="n\n").status == 1
+    assert journal.read_bytes() == before
+
+
 def test_what_sqs_fails_for_now_is_tried_again_and_alone(operator: Operator) -> None:
     operator.world.aws.faults[SEND] = failing(("ServiceUnavailable", False))
     waits: list[float] = []
@@ -178,6 +193,25 @@ def test_a_call_that_is_refused_leaves_nothing_in_doubt(operator: Operator) -> N
     with pytest.raises(AwsError, match="AccessDenied"):
         send(operator, ids(3), journal)
     assert (journal.sent, journal.in_doubt) == (set(), set())
+
+
+def test_a_call_that_is_refused_after_its_answer_was_lost_leaves_its_batch_in_doubt(operator: Operator) -> None:
+    # Botocore tried again by itself: the first time SQS may have taken it.
+    operator.world.aws.faults[SEND] = ClientError(
+        {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403, "RetryAttempts": 1}},  # type: ignore[typeddict-item]
+        "SendMessageBatch",
+    )
+    journal = Journal()
+    with pytest.raises(AwsError):
+        send(operator, ids(3), journal)
+    assert journal.in_doubt == set(ids(3))
+
+
+def test_how_many_are_in_doubt_is_told(operator: Operator) -> None:
+    operator.world.aws.faults[SEND] = ConnectionClosedError(endpoint_url="https://sqs")
+    ran = operator.run("enqueue", "devin-1", "devin-2")
+    assert ran.status == 3
+    assert "0 of 2 were sent, and 2 more may have been" in ran.err
 
 
 def test_a_connection_that_breaks_leaves_its_batch_in_doubt(operator: Operator) -> None:
@@ -244,13 +278,97 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["devin-1", "devin-1\n", '{"sent": ["devin-1"]}\n', "[]\n", '{"job": 1, "more": 2}\n'])
-def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+HEADER = json.dumps({"job": JOB}).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"devin-1",
+        b"devin-1\n",
+        b'{"sent": ["devin-1"]}\n',
+        b"[]\n",
+        b'{"job": 1, "more": 2}\n',
+        b"\x89PNG\xff\n",
+        b"\x89PNG\xff",
+        HEADER + b'\n{"sent": 5}\n',
+        HEADER + b'\n{"sent": [5]}\n',
+        HEADER + b'\n{"sent": {"devin-1": 1}}\n',
+        HEADER + b"\n\xff\n",
+        HEADER + b"\n\n",
+    ],
+)
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "precious"
-    path.write_text(text)
+    path.write_bytes(content)
     with pytest.raises(UsageError, match="no journal"), open_journal(path, JOB):
         pass
-    assert path.read_text() == text
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["", "nowhere/journal", "/dev/null"])
+def test_what_cannot_be_a_journal_is_refused(tmp_path: Path, place: str) -> None:
+    with pytest.raises(UsageError, match="name another with --resume"), open_journal(tmp_path / place, JOB):
+        pass
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, len(HEADER)])
+def test_a_run_that_was_killed_as_it_began_its_journal_is_begun_anew(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(HEADER[:cut])
+    with open_journal(path, JOB) as journal:
+        journal.sending(["devin-1"])
+    with open_journal(path, JOB) as journal:
+        assert journal.in_doubt == {"devin-1"}
+
+
+def test_a_line_that_was_cut_within_a_letter_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(HEADER + b'\n{"sending": ["devin-1"]}\n{"sent": ["devin-\xc3')
+    with open_journal(path, JOB) as journal:
+        assert (journal.sent, journal.in_doubt) == (set(), {"devin-1"})
+        journal.sent_now(["devin-1"])
+    assert path.read_bytes() == HEADER + b'\n{"sending": ["devin-1"]}\n{"sent": ["devin-1"]}\n'
+
+
+class FullDisk(io.BytesIO):
+    """Takes so many bytes more."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)[: self.room]
+        self.room -= len(taken)
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(taken)
+
+
+# A line about ten ids takes about 150 bytes.
+@pytest.mark.parametrize("room", [0, 10, 500, 900])
+def test_a_full_disk_ends_the_run_and_loses_nothing(operator: Operator, room: int) -> None:
+    disk = FullDisk(room)
+    journal = Journal(disk, Path("mine"))
+    with pytest.raises(FoundError, match=r"mine cannot be written \(No space left on device\)"):
+        send(operator, ids(200), journal)
+    told = [json.loads(line) for line in disk.getvalue().decode().splitlines()]
+    ours = {one for line in told for one in line.get("sending", [])}
+    assert set(operator.sent()) <= ours, "whatever may have been sent is in the journal"
+    assert journal.sent <= ours
+    assert disk.getvalue() == b"" or disk.getvalue().endswith(b"\n")
+
+
+def test_a_full_disk_is_told_in_a_sentence(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("infra.ops.journal.write_whole", full)
+    ran = operator.run("enqueue", "devin-1", "--resume", str(tmp_path / "journal"))
+    assert ran.status == 1
+    assert "0 of 1 were sent" in ran.err
+    assert operator.sent() == []
 
 
 def test_without_any_id_nothing_is_asked_of_aws(operator: Operator) -> None:

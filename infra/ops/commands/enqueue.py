@@ -71,8 +71,7 @@ def enqueue(
             output.confirm(f"End {count(len(left), 'session')}?", yes=yes)
         letters = letters_now(desk) if watch else 0
         sending = _send(context, output, left, queue_url, journal, condition_text=unless_updated_since, path=path)
-    if beside and path is not None and not sending.refused:
-        path.unlink(missing_ok=True)  # there is nothing left to resume
+        journal.forgotten = beside and not sending.refused  # there is nothing left to resume
     told |= {"sent": sending.sent, "already_sent": len(ids.ids) - len(left), "refused": sending.refused}
     output.say(f"{sending.sent} sent to the work queue{'' if watch else '; follow them with: watch'}", "bold")
     last = follow(output, desk, letters_before=letters) if watch else None
@@ -140,5 +139,7 @@ def _send(
                 progress=lambda number: bar.advance(task, number),
             )
     except (ProblemError, KeyboardInterrupt):
-        output.warn(f"{len(journal.sent) - before} of {len(left)} were sent{hint}")
+        doubtful = len(journal.in_doubt & set(left))
+        doubt = f", and {doubtful} more may have been: nobody can know" if doubtful else ""
+        output.warn(f"{len(journal.sent) - before} of {len(left)} were sent{doubt}{hint}")
         raise

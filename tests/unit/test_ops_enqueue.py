@@ -86,6 +86,7 @@ def test_watching_counts_dead_letters_from_before_the_first_message(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.ops.commands.following.EVERY_SECONDS", 0)
+    monkeypatch.setattr("infra.ops.commands.following.SETTLE_SECONDS", 0)
     operator.dead_letter("devin-before")
     world = operator.world
 
@@ -96,6 +97,7 @@ def test_watching_counts_dead_letters_from_before_the_first_message(
     world.aws.faults[SEND] = lose
     ran = operator.run("enqueue", "devin-1", "--watch", "--json")
     assert (ran.status, ran.data["watch"]["drained"], ran.data["watch"]["new_dead_letters"]) == (1, True, 1)
+    assert "of 1 sent" in ran.err
 
 
 def test_a_pipe_is_read(operator: Operator) -> None:

@@ -149,6 +149,7 @@ def test_what_is_sent_back_can_be_watched(
     letters: Operator, monkeypatch: pytest.MonkeyPatch, dies_again: bool, status: int
 ) -> None:
     monkeypatch.setattr("infra.ops.commands.following.EVERY_SECONDS", 0)
+    monkeypatch.setattr("infra.ops.commands.following.SETTLE_SECONDS", 0)
 
     def handle(_: dict[str, Any]) -> object:
         if dies_again:

@@ -14,6 +14,7 @@ import pytest
 from botocore.stub import Stubber
 
 from infra.environments import ROOT
+from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
 from infra.ops.drain import Moment, watch
 from infra.ops.mapping import mapping_of
@@ -335,7 +336,12 @@ def test_stopping_works_where_nothing_but_the_switch_may_be_touched(operator: Op
 
 
 def seen(
-    *totals: int, letters: tuple[int, ...] = (0,), timeout: float | None = None, before: int | None = None
+    *totals: int,
+    letters: tuple[int, ...] = (0,),
+    timeout: float | None = None,
+    before: int | None = None,
+    settle: float = 0,
+    sent: int = 0,
 ) -> list[Moment]:
     """What a watch sees if the queue holds so many messages, look by look a second apart."""
     ticks, looks, counts = count(), iter(totals), iter(letters)
@@ -347,11 +353,12 @@ def seen(
 
     return list(
         watch(
-            lambda: Depth(next(looks), 0, 0),
-            dead,
+            lambda: (Depth(next(looks), 0, 0), dead()),
             every=1,
+            settle=settle,
             timeout=timeout,
-            letters_before=before,
+            letters_before=dead() if before is None else before,
+            sent=sent,
             clock=lambda: float(next(ticks)),
             sleep=lambda _: None,
         )
@@ -362,6 +369,18 @@ def test_a_queue_is_drained_once_it_was_seen_empty_again_and_again() -> None:
     moments = seen(5, 0, 3, 0, 0, 0, 9)
     assert [one.work.total for one in moments] == [5, 0, 3, 0, 0, 0]
     assert [one.drained for one in moments] == [False] * 5 + [True]
+
+
+def test_where_numbers_settle_slowly_it_has_to_stay_empty_for_as_long() -> None:
+    # What was sent a moment ago is not counted yet.
+    moments = seen(*[0] * 10, 40, *[0] * 100, settle=60)
+    assert (len(moments), moments[-1].drained) == (11 + 61, True)
+    assert [one.to_settle for one in moments[-2:]] == [1, 0]
+
+
+def test_what_was_sent_counts_before_it_is_seen() -> None:
+    (_, second, *_) = seen(0, 30, 0, 0, 0, sent=40)
+    assert second.per_second == 10 / 2  # two seconds after the watch began
 
 
 def test_what_is_hidden_or_delayed_is_not_drained() -> None:
@@ -381,10 +400,28 @@ def test_a_watch_gives_up_in_time() -> None:
     assert (len(moments), moments[-1].drained) == (5, False)
 
 
-def test_watching_says_when_nothing_is_left(operator: Operator) -> None:
+def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert operator.world.sqs.meta.endpoint_url.startswith("https://"), "AWS, where numbers are late"
+    monkeypatch.setattr("infra.ops.commands.following.SETTLE_SECONDS", 1)
     ran = operator.run("watch", "--every", "0.2", "--json")
     assert (ran.status, ran.data["drained"], ran.data["new_dead_letters"]) == (0, True, 0)
     assert "0 waiting, 0 in flight, 0 delayed" in ran.err, "a line without a terminal"
+    assert "drained if that stays so for 1 s" in ran.err
+    assert ran.data["seconds"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("address", "seconds"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com", 60),
+        ("https://127.0.0.1:4566", 0),
+        ("http://localhost:4566", 0),
+        ("http://[::1]:4566", 0),
+        ("https://127.0.0.1.example.com", 60),
+    ],
+)
+def test_on_this_machine_numbers_need_no_time_to_settle(address: str, seconds: float) -> None:
+    assert settle_seconds(address) == seconds
 
 
 def test_watching_gives_up_with_1(operator: Operator) -> None:

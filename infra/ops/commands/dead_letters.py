@@ -167,10 +167,10 @@ def redrive(
     else:
         moved = len(chosen)
     output.say(f"{moved} sent back to the work queue{'' if watch else '; follow them with: watch'}", "bold")
-    last = follow(output, desk, letters_before=before - moved) if watch else None
+    last = follow(output, desk, letters_before=before - moved, sent=moved) if watch else None
     output.data(told | {"sent_back": moved} | ({"watch": last.as_dict()} if last else {}))
     if last is not None:
-        judge(output, last)
+        judge(output, last, moved)
 
 
 def _ready(output: Output, what: str, chosen: Sequence[Letter], *, dry_run: bool, yes: bool) -> None:

@@ -74,14 +74,14 @@ def enqueue(
         journal.forgotten = beside and not sending.refused  # there is nothing left to resume
     told |= {"sent": sending.sent, "already_sent": len(ids.ids) - len(left), "refused": sending.refused}
     output.say(f"{sending.sent} sent to the work queue{'' if watch else '; follow them with: watch'}", "bold")
-    last = follow(output, desk, letters_before=letters) if watch else None
+    last = follow(output, desk, letters_before=letters, sent=sending.sent) if watch else None
     output.data(told | ({"watch": last.as_dict()} if last else {}))
     if sending.refused:
         for one, code in list(sending.refused.items())[:_SHOWN]:
             output.warn(f"  {one}: {code}")
         raise FoundError(f"SQS refused {len(sending.refused)} of them; run the same command again")
     if last is not None:
-        judge(output, last)
+        judge(output, last, sending.sent)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,12 +15,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.ops.output import count
 from infra.ops.problems import FoundError
 from terminate.events import Request, read_body
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
+    from mypy_boto3_sqs.type_defs import (
+        ChangeMessageVisibilityBatchRequestEntryTypeDef,
+        MessageAttributeValueTypeDef,
+        MessageTypeDef,
+    )
 
 UNUSABLE = "invalid_message"
 # What the function writes says its reason. These are for what others put there.
@@ -95,6 +101,16 @@ class Letter:
             "body": self.body,
         }
 
+    def as_copy(self) -> dict[str, Any]:
+        """All there is of it, as JSON; what is no text in base64."""
+        texts = {name: value["StringValue"] for name, value in self.raw.items() if "StringValue" in value}
+        binary = {
+            name: b64encode(content).decode()
+            for name, value in self.raw.items()
+            if isinstance(content := value.get("BinaryValue"), bytes)
+        }
+        return self.as_dict() | {"attributes": texts} | ({"binary_attributes": binary} if binary else {})
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -119,9 +135,10 @@ class Look:
     """A look at the queue. While it lasts, what it has seen is hidden from others; what was not taken by its end is
     put back at once."""
 
-    def __init__(self, sqs: SQSClient, queue_url: str) -> None:
+    def __init__(self, sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
+        self._warn = warn
         self._seen: set[str] = set()
         self._borrowed: dict[str, str] = {}
         self.complete = False
@@ -133,22 +150,29 @@ class Look:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        left = len(self._borrowed)
         for some in batched(self._borrowed.values(), 10, strict=False):
-            entries = [
+            entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
                 for number, handle in enumerate(some)
             ]
             try:
-                self._sqs.change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+                answer = self._sqs.change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)
             except (ClientError, BotoCoreError):
-                return  # they come back by themselves, later
+                break
+            left -= len(some) - len(answer.get("Failed", []))
+        if left:
+            self._warn(
+                f"{count(left, 'dead letter')} could not be put back at once: hidden from everybody for up to "
+                f"{HIDDEN_SECONDS // 60} minutes, then back"
+            )
 
     def letters(self, most: int | None = None) -> Iterator[Letter]:
         """Up to so many; `complete` says afterwards whether these were all."""
         while most is None or len(self._seen) < most:
             messages = self._sqs.receive_message(
                 QueueUrl=self._queue_url,
-                MaxNumberOfMessages=10,
+                MaxNumberOfMessages=10 if most is None else min(10, most - len(self._seen)),
                 WaitTimeSeconds=WAIT_SECONDS,
                 VisibilityTimeout=HIDDEN_SECONDS,
                 MessageAttributeNames=["All"],
@@ -159,8 +183,8 @@ class Look:
             self._borrowed |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
             self._seen |= {letter.message_id for letter in fresh}
             if not fresh:
-                # Nothing, or what was hidden for so long that it is back.
-                self.complete = True
+                # Either there is nothing left, or what was hidden for so long that it is back stands before the rest.
+                self.complete = not messages
                 return
             yield from fresh
 

@@ -48,14 +48,16 @@ class Overview:
         return {**self.parts, "unread": self.unread, "wrong": list(self.wrong)}
 
 
-def overview(account: Account, deployment: Deployment, now: datetime, *, sample: int) -> Overview:
+def overview(
+    account: Account, deployment: Deployment, now: datetime, *, sample: int, warn: Callable[[str], object]
+) -> Overview:
     """Ask for everything; `sample` is how many dead letters are looked at for their reasons."""
     parts: dict[str, Any] = {}
     unread: dict[str, str] = {}
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
         "work_queue": lambda: depth_of(account.sqs, deployment.work_queue_url).as_dict(),
-        "dead_letters": lambda: _dead_letters(account, deployment, sample),
+        "dead_letters": lambda: _dead_letters(account, deployment, sample, warn),
         "event_source_mapping": lambda: _mapping(account, deployment),
         "alarms": lambda: _alarms(account, deployment),
         "sweeps": lambda: _sweeps(account, deployment, now),
@@ -94,11 +96,13 @@ def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | 
     return points[-1]["Maximum"] if points else None
 
 
-def _dead_letters(account: Account, deployment: Deployment, sample: int) -> dict[str, Any]:
+def _dead_letters(
+    account: Account, deployment: Deployment, sample: int, warn: Callable[[str], object]
+) -> dict[str, Any]:
     depth = depth_of(account.sqs, deployment.dead_letter_queue_url)
     if not depth.total:
         return {"number": 0, "reasons": {}, "sample": 0}
-    with Look(account.sqs, deployment.dead_letter_queue_url) as look:
+    with Look(account.sqs, deployment.dead_letter_queue_url, warn) as look:
         letters = list(look.letters(sample)) if depth.waiting and sample else []
     return {"number": depth.total, "reasons": tally(letters), "sample": len(letters)}
 

@@ -107,7 +107,7 @@ def _send_batch(
                 ],
             )
         except ClientError as error:
-            if _is_certain(error):
+            if is_certain(error):
                 journal.refused(left)
             raise aws_problem(error) from None
         except BotoCoreError as error:
@@ -126,7 +126,7 @@ def _send_batch(
     return sent, {one: code for one, code in refused.items() if one not in set(sent)}
 
 
-def _is_certain(error: ClientError) -> bool:
+def is_certain(error: ClientError) -> bool:
     """Whether the call as a whole was refused. After a 5xx nobody can know."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     return status < 500 and not _was_repeated(error.response)

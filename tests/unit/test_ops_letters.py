@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError
 from botocore.stub import Stubber
 
-from infra.ops.problems import FoundError
+from infra.ops.problems import AwsError, FoundError
 from infra.ops.redrive import Moved, NotOfferedError, move_all
 from tests.unit.ops_world import Operator
 from tests.unit.world import KEY
 
 REJECTED = {"reason": "rejected_422", "http_status": "422", "detail": "has exited", "attempts": "2"}
 SOURCE, DESTINATION = "arn:aws:sqs:eu-west-1:123456789012:dead", "arn:aws:sqs:eu-west-1:123456789012:work"
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "DeleteMessage")
 
 
 @pytest.fixture
@@ -34,7 +41,29 @@ def dead(operator: Operator) -> list[str]:
 
 
 def refuse_move(operator: Operator) -> None:
-    operator.world.aws.fail("sqs.StartMessageMoveTask", "InvalidAction")
+    for call in ("sqs.StartMessageMoveTask", "sqs.ListMessageMoveTasks"):
+        operator.world.aws.fail(call, "InvalidAction")
+
+
+def offer_move(operator: Operator, moved: int, started: Callable[[], object] = lambda: None) -> None:
+    """Have SQS end a move, of which it says afterwards that so many were moved."""
+    tasks: list[dict[str, Any]] = [
+        {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 9, "StartedTimestamp": 1}
+    ]
+    expected = {
+        "SourceArn": operator.outputs["DeadLetterQueueArn"],
+        "DestinationArn": operator.outputs["WorkQueueArn"],
+    }
+
+    def start(given: dict[str, Any]) -> object:
+        assert given == expected
+        started()
+        counts = {"ApproximateNumberOfMessagesMoved": moved, "ApproximateNumberOfMessagesToMove": moved}
+        tasks.insert(0, {"Status": "COMPLETED", "StartedTimestamp": 2, **counts})
+        return {"TaskHandle": "mine"}
+
+    operator.world.aws.faults["sqs.StartMessageMoveTask"] = start
+    operator.world.aws.faults["sqs.ListMessageMoveTasks"] = lambda _: {"Results": tasks}
 
 
 def test_looking_takes_nothing_away_and_hides_nothing(letters: Operator) -> None:
@@ -108,22 +137,37 @@ def test_those_that_say_nothing_usable_stay_unless_they_are_asked_for(letters: O
 def test_all_are_moved_by_sqs_once_the_look_at_them_is_over(operator: Operator) -> None:
     operator.dead_letter("devin-1", **REJECTED)
     hidden: list[str] = []
-
-    def start(given: dict[str, Any]) -> object:
-        hidden.append(depth(operator))
-        return {"TaskHandle": "mine"} if given == expected else None
-
-    expected = {
-        "SourceArn": operator.outputs["DeadLetterQueueArn"],
-        "DestinationArn": operator.outputs["WorkQueueArn"],
-    }
-    faults = operator.world.aws.faults
-    faults["sqs.StartMessageMoveTask"] = start
-    faults["sqs.ListMessageMoveTasks"] = lambda _: {
-        "Results": [{"TaskHandle": "mine", "Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 1}]
-    }
+    offer_move(operator, 1, lambda: hidden.append(depth(operator)))
     ran = operator.run("dead-letters", "redrive", "--yes", "--json")
     assert (ran.status, ran.data["sent_back"], hidden) == (0, 1, ["0"])
+
+
+def test_a_move_that_leaves_some_behind_is_no_success(operator: Operator) -> None:
+    for number in range(3):
+        operator.dead_letter(f"devin-{number}", **REJECTED)
+    offer_move(operator, 2)
+    ran = operator.run("dead-letters", "redrive", "--yes", "--json")
+    assert (ran.status, ran.data["sent_back"]) == (1, 2)
+    assert "SQS moved 2 of 3" in ran.err
+
+
+def test_a_move_goes_on_if_whoever_waits_for_it_leaves(operator: Operator) -> None:
+    operator.dead_letter("devin-1", **REJECTED)
+
+    def leave() -> None:
+        raise KeyboardInterrupt
+
+    offer_move(operator, 1)
+    start = operator.world.aws.faults["sqs.StartMessageMoveTask"]
+
+    def start_and_leave(given: dict[str, Any]) -> object:
+        operator.world.aws.faults["sqs.ListMessageMoveTasks"] = lambda _: leave()
+        return start(given)  # type: ignore[operator]
+
+    operator.world.aws.faults["sqs.StartMessageMoveTask"] = start_and_leave
+    ran = operator.run("dead-letters", "redrive", "--yes")
+    assert ran.status == 130
+    assert "SQS goes on" in ran.err
 
 
 def depth(operator: Operator) -> str:
@@ -172,8 +216,72 @@ def test_a_dead_letter_that_cannot_be_sent_stays(letters: Operator) -> None:
 
 def test_a_dead_letter_that_cannot_be_deleted_is_in_both_queues(letters: Operator) -> None:
     letters.world.aws.fail("sqs.DeleteMessage", "AccessDenied")
-    assert letters.run("dead-letters", "redrive", "--session", "devin-1", "--yes").status == 3
+    ran = letters.run("dead-letters", "redrive", "--session", "devin-1", "--yes")
+    assert ran.status == 3
+    assert "1 of 1 were sent back" in ran.err
+    assert "in both queues" in ran.err
+    assert "still dead letters" not in ran.err
     assert (len(letters.work_messages()), len(dead(letters))) == (1, 3)
+
+
+def test_a_dead_letter_of_which_nobody_knows_whether_it_was_sent_is_said_to_be(letters: Operator) -> None:
+    letters.world.aws.faults["sqs.SendMessage"] = ConnectionClosedError(endpoint_url="https://sqs")
+    ran = letters.run("dead-letters", "redrive", "--session", "devin-1", "--yes")
+    assert ran.status == 3
+    assert "0 of 1 were sent back" in ran.err
+    assert "may be in both queues" in ran.err
+
+
+@pytest.mark.parametrize("command", ["redrive", "discard"])
+@pytest.mark.parametrize("selection", [("--session", "devin-9"), ("--reason", "none"), ("--message", "x", "--dry-run")])
+def test_a_selection_that_finds_nothing_is_no_success(
+    letters: Operator, command: str, selection: tuple[str, ...]
+) -> None:
+    ran = letters.run("dead-letters", command, *selection, "--yes", "--json")
+    assert (ran.status, ran.data["chosen"]) == (1, 0)
+    assert "no dead letter" in ran.err
+
+
+def test_nothing_to_send_back_is_a_success(operator: Operator) -> None:
+    assert operator.run("dead-letters", "redrive", "--yes").status == 0
+
+
+@pytest.mark.parametrize(
+    "form", ["{0}", "https://app.devin.ai/sessions/{0}", "https://app.devin.ai/sessions/devin-{0}"]
+)
+def test_a_session_may_be_named_as_in_enqueue(operator: Operator, form: str) -> None:
+    name = form.format("0" * 32)
+    operator.dead_letter("devin-2")
+    operator.dead_letter(f"devin-{'0' * 32}")
+    assert len(operator.run("dead-letters", "list", "--session", name, "--json").data) == 1
+    assert len(operator.run("dead-letters", "show", name, "--json").data) == 1
+    refuse_move(operator)
+    assert operator.run("dead-letters", "redrive", "--session", name, "--yes", "--json").data["sent_back"] == 1
+
+
+def test_what_is_no_session_is_not_looked_for(letters: Operator) -> None:
+    ran = letters.run("dead-letters", "redrive", "--session", "devin/1", "--yes")
+    assert (ran.status, len(dead(letters))) == (2, 3)
+
+
+def test_what_cannot_be_put_back_is_told(letters: Operator) -> None:
+    letters.world.aws.faults["sqs.ChangeMessageVisibilityBatch"] = lambda given: {
+        "Successful": [],
+        "Failed": [{"Id": one["Id"], "Code": "InternalError", "SenderFault": False} for one in given["Entries"][:2]],
+    }
+    ran = letters.run("dead-letters", "list", "--json")
+    assert (ran.status, len(ran.data)) == (0, 3)
+    assert "2 dead letters could not be put back" in ran.err
+    letters.world.aws.fail("sqs.ChangeMessageVisibilityBatch")
+    operator = letters
+    operator.dead_letter("devin-3")
+    assert "1 dead letter could not be put back" in operator.run("dead-letters", "list").err
+
+
+def test_no_more_are_looked_at_than_asked_for(letters: Operator) -> None:
+    ran = letters.run("dead-letters", "list", "--most", "2", "--json")
+    assert len(ran.data) == 2
+    assert "may be more" in ran.err
 
 
 @pytest.mark.parametrize("command", [("redrive", "--session", "devin-1"), ("discard", "--session", "devin-1")])
@@ -205,6 +313,52 @@ def test_a_copy_of_what_is_discarded_is_kept(letters: Operator, tmp_path: Path) 
     assert dead(letters) == ["please end it"]
 
 
+def test_attributes_that_are_no_text_are_in_the_copy_too(operator: Operator, tmp_path: Path) -> None:
+    operator.world.sqs.send_message(
+        QueueUrl=operator.world.dead_letter_queue,
+        MessageBody="devin-1",
+        MessageAttributes={
+            "seal": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+            "n": {"DataType": "Number", "StringValue": "1"},
+        },
+    )
+    path = tmp_path / "copy"
+    assert operator.run("dead-letters", "discard", "--all", "--to", str(path), "--yes").status == 0
+    kept = json.loads(path.read_text())
+    assert (kept["attributes"], kept["binary_attributes"]) == ({"n": "1"}, {"seal": "AP8="})
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (refused("AccessDenied"), 3)])
+def test_discarding_that_is_cut_short_says_how_many_are_gone(
+    letters: Operator, tmp_path: Path, error: BaseException, status: int
+) -> None:
+    calls = count()
+
+    def delete(_: dict[str, Any]) -> object:
+        if next(calls) == 1:
+            raise error
+        return None
+
+    letters.world.aws.faults["sqs.DeleteMessage"] = delete
+    path = tmp_path / "copy"
+    ran = letters.run("dead-letters", "discard", "--all", "--to", str(path), "--yes")
+    assert ran.status == status
+    assert "1 of 3 are gone" in ran.err
+    assert str(path) in ran.err.replace("\n", "")
+    assert (len(path.read_text().splitlines()), len(dead(letters))) == (3, 2)
+
+
+def test_a_copy_that_was_not_finished_is_not_kept(
+    letters: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    ran = letters.run("dead-letters", "discard", "--all", "--to", str(tmp_path / "copy"), "--yes")
+    assert (ran.status, list(tmp_path.iterdir()), len(dead(letters))) == (2, [], 3)
+
+
 @pytest.mark.parametrize("place", ["taken", "nowhere/copy"])
 def test_nothing_is_discarded_without_a_copy(letters: Operator, tmp_path: Path, place: str) -> None:
     (tmp_path / "taken").write_text("mine")
@@ -229,12 +383,13 @@ def tasks(operator: Operator) -> Tasks:  # noqa: ARG001 - for its environment
 
     def follow(*states: dict[str, Any]) -> tuple[Moved, list[Moved]]:
         with Stubber(sqs) as stub:
-            asked = {"SourceArn": SOURCE, "DestinationArn": DESTINATION}
-            stub.add_response("start_message_move_task", {"TaskHandle": "mine"}, asked)
-            for state in states:
-                stub.add_response(
-                    "list_message_move_tasks", {"Results": [state]}, {"SourceArn": SOURCE, "MaxResults": 10}
-                )
+            asked = {"SourceArn": SOURCE, "MaxResults": 10}
+            old = state("COMPLETED", 3, StartedTimestamp=1)
+            stub.add_response("list_message_move_tasks", {"Results": [old]}, asked)
+            start = {"SourceArn": SOURCE, "DestinationArn": DESTINATION}
+            stub.add_response("start_message_move_task", {"TaskHandle": "mine"}, start)
+            for one in states:
+                stub.add_response("list_message_move_tasks", {"Results": [*([one] if one else []), old]}, asked)
             seen: list[Moved] = []
             moved = move_all(
                 sqs, source_arn=SOURCE, destination_arn=DESTINATION, progress=seen.append, sleep=lambda _: None
@@ -247,13 +402,23 @@ def tasks(operator: Operator) -> Tasks:  # noqa: ARG001 - for its environment
 
 def state(status: str, moved: int, **more: Any) -> dict[str, Any]:
     counts = {"ApproximateNumberOfMessagesMoved": moved, "ApproximateNumberOfMessagesToMove": 7}
-    return {"Status": status, **counts, **more}
+    return {"Status": status, "StartedTimestamp": 2, **counts, **more}
 
 
 def test_a_move_is_followed_to_its_end(tasks: Tasks) -> None:
     moved, seen = tasks(state("RUNNING", 3, TaskHandle="mine"), state("COMPLETED", 7))
     assert moved == Moved(7, 7)
     assert seen == [Moved(3, 7), Moved(7, 7)]
+
+
+def test_an_old_move_is_not_taken_for_the_new_one(tasks: Tasks) -> None:
+    moved, seen = tasks({}, state("RUNNING", 1, TaskHandle="mine"), state("COMPLETED", 7, StartedTimestamp=2))
+    assert (moved, len(seen)) == (Moved(7, 7), 2)
+
+
+def test_a_move_that_never_shows_up_is_not_waited_for_without_end(tasks: Tasks) -> None:
+    with pytest.raises(AwsError, match="does not know the move"):
+        tasks(*[{}] * 10)
 
 
 def test_a_move_that_fails_is_said_with_its_reason(tasks: Tasks) -> None:
@@ -263,7 +428,8 @@ def test_a_move_that_fails_is_said_with_its_reason(tasks: Tasks) -> None:
 
 @pytest.mark.parametrize(("code", "error"), [("InvalidAction", NotOfferedError), ("AccessDenied", Exception)])
 def test_only_a_call_that_does_not_exist_is_replaced(operator: Operator, code: str, error: type[Exception]) -> None:
-    operator.world.aws.fail("sqs.StartMessageMoveTask", code)
+    for call in ("sqs.StartMessageMoveTask", "sqs.ListMessageMoveTasks"):
+        operator.world.aws.fail(call, code)
     with pytest.raises(error) as raised:
         move_all(operator.world.sqs, source_arn=SOURCE, destination_arn=DESTINATION, progress=lambda _: None)
     assert isinstance(raised.value, NotOfferedError) == (code == "InvalidAction")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.depth import depth_of
 from infra.ops.desk import AsJson, Desk, Yes, desk_of, utc_now
 from infra.ops.letters import HIDDEN_SECONDS, UNUSABLE, Letter, Look, Wanted, tally
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
-from infra.ops.redrive import Moved, NotOfferedError, move_all, send_back
+from infra.ops.redrive import Moved, NotOfferedError, SendingBack, move_all
 
 # Before a question; `list` shows all.
 _SHOWN = 20
@@ -37,11 +39,16 @@ Most = Annotated[int, typer.Option("--most", metavar="N", min=1, max=100_000, he
 
 
 def _wanted(reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None) -> Wanted:
-    return Wanted(tuple(reasons or ()), tuple(sessions or ()), tuple(messages or ()))
+    """Raises UsageError for what is no session."""
+    try:
+        parsed = tuple(parse_session_id(one) for one in sessions or ())
+    except InvalidSessionIdError as error:
+        raise UsageError(f"--session: {error}") from None
+    return Wanted(tuple(reasons or ()), parsed, tuple(messages or ()))
 
 
-def _look(desk: Desk) -> Look:
-    return Look(desk.account.sqs, desk.deployment.dead_letter_queue_url)
+def _look(output: Output, desk: Desk) -> Look:
+    return Look(desk.account.sqs, desk.deployment.dead_letter_queue_url, output.warn)
 
 
 @application.command("list")
@@ -55,14 +62,18 @@ def show_all(
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, then put back."""
     output, desk = Output(as_json=as_json), desk_of(context)
     wanted = _wanted(reason, session, None)
-    with _look(desk) as look:
+    # Before the look: SQS goes on counting what it has hidden for a while.
+    hidden = depth_of(desk.account.sqs, desk.deployment.dead_letter_queue_url).in_flight
+    with _look(output, desk) as look:
         letters = [letter for letter in look.letters(most) if wanted.has(letter)]
     output.data([letter.as_dict() for letter in letters])
     if not as_json:
         _table(output, letters)
     if not look.complete:
-        output.warn(f"there may be more: --most is {most}")
-    _hidden(output, desk)
+        output.warn(f"there may be more (--most is {most})")
+    if hidden:
+        # They cannot be seen: another look holds them, or one that was killed.
+        output.warn(f"{hidden} more are hidden by another look; they are back within {HIDDEN_SECONDS // 60} minutes")
 
 
 def _table(output: Output, letters: Sequence[Letter], most: int | None = None) -> None:
@@ -84,12 +95,6 @@ def _table(output: Output, letters: Sequence[Letter], most: int | None = None) -
     output.say(f"{count(len(letters), 'dead letter')}{': ' + counts if counts else ''}", "bold")
 
 
-def _hidden(output: Output, desk: Desk) -> None:
-    """What another look, or one that was killed, holds at the moment cannot be seen."""
-    if hidden := depth_of(desk.account.sqs, desk.deployment.dead_letter_queue_url).in_flight:
-        output.warn(f"{hidden} more are hidden by another look; they are back within {HIDDEN_SECONDS // 60} minutes")
-
-
 @application.command("show")
 def show(
     context: typer.Context,
@@ -99,9 +104,12 @@ def show(
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
     output, desk = Output(as_json=as_json), desk_of(context)
-    with _look(desk) as look:
+    session = None
+    with suppress(InvalidSessionIdError):
+        session = parse_session_id(subject)
+    with _look(output, desk) as look:
         letters = [
-            one for one in look.letters(most) if subject in one.session_ids or one.message_id.startswith(subject)
+            one for one in look.letters(most) if session in one.session_ids or one.message_id.startswith(subject)
         ]
     output.data([letter.as_dict() for letter in letters])
     for letter in letters if not as_json else ():
@@ -138,7 +146,7 @@ def redrive(
     wanted = _wanted(reason, session, message)
     unusable = unusable or UNUSABLE in wanted.reasons
     before = letters_now(desk)
-    with _look(desk) as look:
+    with _look(output, desk) as look:
         letters = list(look.letters())
         usable = [letter for letter in letters if unusable or letter.reason != UNUSABLE]
         chosen = [letter for letter in usable if wanted.has(letter)]
@@ -149,6 +157,7 @@ def redrive(
         _ready(output, "Send back", chosen, dry_run=dry_run, yes=yes)
         if dry_run or not chosen:
             output.data(told | {"sent_back": 0})
+            _refuse_nothing(wanted, chosen)
             return
         # With a selection, never more than was selected: others may arrive meanwhile.
         whole = not wanted and len(chosen) == len(letters)
@@ -160,7 +169,7 @@ def redrive(
             moved = _by_sqs(output, desk)
         except NotOfferedError:
             output.say("SQS has no move task here; sending them one by one")
-            with _look(desk) as look:
+            with _look(output, desk) as look:
                 fresh = [letter for letter in look.letters() if unusable or letter.reason != UNUSABLE]
                 _one_by_one(output, desk, look, fresh)
                 moved = len(fresh)
@@ -169,6 +178,8 @@ def redrive(
     output.say(f"{moved} sent back to the work queue{'' if watch else '; follow them with: watch'}", "bold")
     last = follow(output, desk, letters_before=before - moved, sent=moved) if watch else None
     output.data(told | {"sent_back": moved} | ({"watch": last.as_dict()} if last else {}))
+    if moved < len(chosen):
+        raise FoundError(f"SQS moved {moved} of {len(chosen)}; see: dead-letters list, and run it again for the rest")
     if last is not None:
         judge(output, last, moved)
 
@@ -182,6 +193,12 @@ def _ready(output: Output, what: str, chosen: Sequence[Letter], *, dry_run: bool
         output.confirm(f"{what} {count(len(chosen), 'dead letter')}?", yes=yes)
 
 
+def _refuse_nothing(wanted: Wanted, chosen: Sequence[Letter]) -> None:
+    """Raises FoundError if something was asked for and is not there. That there are none at all is no problem."""
+    if wanted and not chosen:
+        raise FoundError("no dead letter is chosen by this selection; see: dead-letters list")
+
+
 def _by_sqs(output: Output, desk: Desk) -> int:
     told: list[Moved] = []
 
@@ -190,23 +207,30 @@ def _by_sqs(output: Output, desk: Desk) -> int:
             output.say(f"SQS has moved {moved.moved} of {moved.of}")
         told.append(moved)
 
-    return move_all(
-        desk.account.sqs,
-        source_arn=desk.deployment.dead_letter_queue_arn,
-        destination_arn=desk.deployment.work_queue_arn,
-        progress=progress,
-    ).moved
+    try:
+        return move_all(
+            desk.account.sqs,
+            source_arn=desk.deployment.dead_letter_queue_arn,
+            destination_arn=desk.deployment.work_queue_arn,
+            progress=progress,
+        ).moved
+    except KeyboardInterrupt:
+        output.warn("SQS goes on moving them without this command, if it has begun; see: watch")
+        raise
 
 
 def _one_by_one(output: Output, desk: Desk, look: Look, chosen: Sequence[Letter]) -> None:
-    done = 0
+    back = SendingBack(desk.account.sqs, look, desk.deployment.work_queue_url)
     try:
         for letter in chosen:
-            send_back(desk.account.sqs, look, letter, desk.deployment.work_queue_url)
-            done += 1
+            back.send(letter)
     finally:
-        if done < len(chosen):
-            output.warn(f"{done} of {len(chosen)} were sent back; the others are still dead letters")
+        if back.sent < len(chosen):
+            output.warn(f"{back.sent} of {len(chosen)} were sent back; the others are still dead letters")
+        elif back.in_both:
+            output.warn(f"{back.sent} of {len(chosen)} were sent back")
+        if back.in_both:
+            output.warn(back.in_both)
 
 
 @application.command("discard")
@@ -232,34 +256,49 @@ def discard(
     if bool(wanted) == everything:
         raise UsageError("say which: --reason, --session, --message, or --all")
     path = to or Path(f"dead-letters-{desk.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
-    with _look(desk) as look:
+    with _look(output, desk) as look:
         chosen = [letter for letter in look.letters() if wanted.has(letter)]
         _ready(output, "Discard", chosen, dry_run=dry_run, yes=yes)
         if dry_run or not chosen:
             output.data({"chosen": len(chosen), "discarded": 0, "reasons": tally(chosen)})
+            _refuse_nothing(wanted, chosen)
             return
         look.check()
-        _discard(look, chosen, path)
+        _copy(chosen, path)
+        _discard(output, look, chosen, path)
     output.data({"chosen": len(chosen), "discarded": len(chosen), "reasons": tally(chosen), "file": str(path)})
     output.say(f"{len(chosen)} discarded; a copy of each is in {path}", "bold")
 
 
-def _discard(look: Look, chosen: Sequence[Letter], path: Path) -> None:
-    """Every line is on the disk before its dead letter is deleted."""
+def _copy(chosen: Sequence[Letter], path: Path) -> None:
+    """Every line is on the disk in the end, or there is no file. Raises UsageError."""
+    refusal = f"{path} cannot be written ({{}}), so nothing was discarded; see --to"
     try:
         # Never over another file. For its owner alone: bodies are whatever somebody sent.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            for letter in chosen:
-                file.write(json.dumps(_copy(letter)) + "\n")
+        copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(refusal.format(error.strerror)) from None
+    try:
+        with os.fdopen(copy, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(letter.as_copy()) + "\n" for letter in chosen)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}), so nothing was discarded; see --to") from None
-    for letter in chosen:
-        look.take(letter)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(refusal.format(error.strerror)) from None
+        raise
 
 
-def _copy(letter: Letter) -> dict[str, Any]:
-    return letter.as_dict() | {
-        "attributes": {name: value.get("StringValue", "") for name, value in letter.raw.items()},
-    }
+def _discard(output: Output, look: Look, chosen: Sequence[Letter], path: Path) -> None:
+    gone = 0
+    try:
+        for letter in chosen:
+            look.take(letter)
+            gone += 1
+    finally:
+        if gone < len(chosen):
+            output.warn(
+                f"{gone} of {len(chosen)} are gone, and perhaps one more; the others are still dead letters. "
+                f"A copy of all is in {path}"
+            )

@@ -25,7 +25,7 @@ def status(
     """Show queues, dead letters, switch, alarms, sweeps and deployment. Exit status 1 if anything is wrong or could not
     be read, 3 if nothing could."""
     output, desk = Output(as_json=as_json), desk_of(context)
-    found = overview(desk.account, desk.deployment, utc_now(), sample=sample)
+    found = overview(desk.account, desk.deployment, utc_now(), sample=sample, warn=output.warn)
     output.data(found.as_dict())
     if not as_json:
         output.table(f"Stack {desk.deployment.name}", ("what", "how"), list(_rows(found)))

@@ -27,7 +27,10 @@ def parse_time(text: str, now: datetime) -> datetime:
         if moment.tzinfo is None:
             # Whoever writes 18:00 means a clock on a wall, and this cannot know which.
             raise UsageError(f"{text!r} has no zone; add one, such as Z or +01:00")
-    moment = moment.astimezone(UTC).replace(microsecond=0)
+    try:
+        moment = moment.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        raise UsageError(f"{text!r} lies outside the years 1 to 9999 in UTC") from None
     if moment <= now:
         raise UsageError(f"{text!r} is over; it is {now:%Y-%m-%dT%H:%M:%SZ}")
     return moment

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -19,19 +20,29 @@ from terminate.events import Request, read_body
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_scheduler.type_defs import ScheduleSummaryTypeDef
 
 # Well within what a schedule and a message may hold.
 _IDS = 100
+_DEFAULT = "default"
+
+
+# A time from now that is asked for again within so long is the same request, made again.
+_AGAIN = timedelta(minutes=10)
+_OURS = re.compile(r"end-.+-([0-9]{8}T[0-9]{6})-([0-9a-f]{12})")
+_LABEL = re.compile(r"(?:([0-9a-zA-Z-_.]{1,64})/)?([0-9a-zA-Z-_.]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A schedule and what it asks for."""
+    """A schedule and what it asks for. Its name says its group, unless that is the default one. `found`: it was there
+    before it was asked for."""
 
     name: str
     when: str
     state: str
     session_ids: tuple[str, ...]
+    found: bool = False
 
     def as_dict(self) -> dict[str, object]:
         return {"name": self.name, "when": self.when, "state": self.state, "session_ids": self.session_ids}
@@ -43,13 +54,24 @@ def plan(
     ids: Sequence[str],
     moment: datetime,
     unless_updated_since: datetime | None,
-) -> list[Planned]:
-    """Schedules that send the ids at this moment and then remove themselves. Asking for the same again makes no second
-    one. Raises what botocore raises."""
-    made = []
+    *,
+    from_now: bool,
+) -> Iterator[Planned]:
+    """Schedules that send the ids at this moment and then remove themselves, as they are made.
+
+    Asking for the same again makes no second one: at the same moment or, of one that is counted `from_now`, at nearly
+    the same. Raises what botocore raises.
+    """
+    made = _made_before(scheduler, deployment)
     for some in batched(ids, _IDS, strict=False):
         body = body_of(some, unless_updated_since)
-        name = _name(deployment.name, moment, body)
+        digest = hashlib.sha256(body.encode()).hexdigest()[:12]
+        leeway = _AGAIN if from_now else timedelta(0)
+        same = next((one for one in made if one.digest == digest and abs(one.moment - moment) <= leeway), None)
+        if same is not None:
+            yield Planned(same.label, _at(same.moment), same.state, some, found=True)
+            continue
+        name = f"{_prefix(deployment)}{moment:%Y%m%dT%H%M%S}-{digest}"
         try:
             scheduler.create_schedule(
                 Name=name,
@@ -68,53 +90,100 @@ def plan(
         except ClientError as error:
             if code_of(error) != "ConflictException":
                 raise
-        made.append(Planned(name, f"at({moment:%Y-%m-%dT%H:%M:%S}) UTC", "ENABLED", some))
-    return made
+        yield Planned(name, _at(moment), "ENABLED", some)
 
 
-def _name(stack: str, moment: datetime, body: str) -> str:
-    """The same for the same request; 64 characters at most."""
-    digest = hashlib.sha256(f"{moment.isoformat()} {body}".encode()).hexdigest()[:12]
-    return f"end-{stack[:28]}-{moment:%Y%m%dT%H%M%S}-{digest}"
+def _at(moment: datetime) -> str:
+    return f"at({moment:%Y-%m-%dT%H:%M:%S}) UTC"
+
+
+def _prefix(deployment: Deployment) -> str:
+    """Of names, which hold 64 characters at most."""
+    return f"end-{deployment.name[:28]}-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the name of a schedule says that this command made: its moment and what it sends."""
+
+    label: str
+    state: str
+    moment: datetime
+    digest: str
+
+
+def _made_before(scheduler: EventBridgeSchedulerClient, deployment: Deployment) -> list[_Made]:
+    """Nothing for those who may not list schedules: they are told of the same name by Scheduler itself."""
+    found = []
+    try:
+        for summary in _listed(scheduler, deployment, _prefix(deployment)):
+            if name := _OURS.fullmatch(summary["Name"]):
+                with suppress(ValueError):  # somebody else's name that looks like ours
+                    moment = datetime.strptime(name[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+                    found.append(_Made(_label(summary), summary["State"], moment, name[2]))
+    except ClientError:
+        return []
+    return found
+
+
+def _listed(
+    scheduler: EventBridgeSchedulerClient, deployment: Deployment, prefix: str | None = None
+) -> Iterator[ScheduleSummaryTypeDef]:
+    """Of all groups, those that send to the work queue: never another program's, however its name looks."""
+    paginator = scheduler.get_paginator("list_schedules")
+    for page in paginator.paginate(NamePrefix=prefix) if prefix else paginator.paginate():
+        for summary in page["Schedules"]:
+            if summary.get("Target", {}).get("Arn") == deployment.work_queue_arn:
+                yield summary
+
+
+def _label(summary: ScheduleSummaryTypeDef) -> str:
+    group = summary.get("GroupName", _DEFAULT)
+    return summary["Name"] if group == _DEFAULT else f"{group}/{summary['Name']}"
 
 
 def planned(scheduler: EventBridgeSchedulerClient, deployment: Deployment) -> list[Planned]:
-    """All schedules of the account that send to the work queue, however they were made, in the order of their names."""
+    """All schedules of the account that send to the work queue, however they were made, in the order of their times."""
     found = []
-    for page in scheduler.get_paginator("list_schedules").paginate():
-        for summary in page["Schedules"]:
-            if summary.get("Target", {}).get("Arn") != deployment.work_queue_arn:
-                continue
-            try:
-                schedule = scheduler.get_schedule(Name=summary["Name"], GroupName=summary.get("GroupName", "default"))
-            except ClientError as error:
-                if code_of(error) == "ResourceNotFoundException":
-                    continue  # its time has come since it was listed
-                raise
-            items = read_body(schedule["Target"].get("Input", "")).items
-            zone = schedule.get("ScheduleExpressionTimezone", "UTC")
-            found.append(
-                Planned(
-                    name=summary["Name"],
-                    when=f"{schedule['ScheduleExpression']} {zone}",
-                    state=schedule["State"],
-                    session_ids=tuple(item.session_id for item in items if isinstance(item, Request)),
-                )
+    for summary in _listed(scheduler, deployment):
+        try:
+            schedule = scheduler.get_schedule(Name=summary["Name"], GroupName=summary.get("GroupName", _DEFAULT))
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                continue  # its time has come since it was listed
+            raise
+        items = read_body(schedule["Target"].get("Input", "")).items
+        zone = schedule.get("ScheduleExpressionTimezone", "UTC")
+        found.append(
+            Planned(
+                name=_label(summary),
+                when=f"{schedule['ScheduleExpression']} {zone}",
+                state=schedule["State"],
+                session_ids=tuple(item.session_id for item in items if isinstance(item, Request)),
             )
+        )
     return sorted(found, key=lambda one: (one.when, one.name))
 
 
-def cancel(scheduler: EventBridgeSchedulerClient, deployment: Deployment, name: str) -> None:
-    """Raises FoundError if there is none of this name that sends to the work queue: it may have done so already."""
-    # Never another program's schedule, however much its name looks like ours.
-    if not re.fullmatch(r"[0-9a-zA-Z-_.]{1,64}", name):
-        raise FoundError(f"{name!r} is no name of a schedule; see schedule list")
-    gone = f"there is no schedule {name} that sends to the work queue; it may have done so already"
+def cancel(scheduler: EventBridgeSchedulerClient, deployment: Deployment, label: str) -> None:
+    """Raises FoundError if there is none of this name that sends to the work queue, or if there are several."""
+    parts = _LABEL.fullmatch(label)
+    if parts is None:
+        raise FoundError(f"{label!r} is no name of a schedule; see schedule list")
+    group, name = parts.groups()
+    found = [
+        summary
+        for summary in _listed(scheduler, deployment, name)
+        if summary["Name"] == name and group in {None, summary.get("GroupName", _DEFAULT)}
+    ]
+    gone = f"there is no schedule {label} that sends to the work queue; it may have done so already"
+    if not found:
+        raise FoundError(gone)
+    if len(found) > 1:
+        labels = ", ".join(f"{summary.get('GroupName', _DEFAULT)}/{name}" for summary in found)
+        raise FoundError(f"there are several schedules {label}: say which, {labels}")
     try:
-        schedule = scheduler.get_schedule(Name=name)
-        if schedule["Target"]["Arn"] != deployment.work_queue_arn:
-            raise FoundError(gone)
-        scheduler.delete_schedule(Name=name)
+        scheduler.delete_schedule(Name=name, GroupName=found[0].get("GroupName", _DEFAULT))
     except ClientError as error:
         if code_of(error) != "ResourceNotFoundException":
             raise

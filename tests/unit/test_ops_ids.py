@@ -90,6 +90,8 @@ def test_a_time_with_a_zone_becomes_utc() -> None:
         ("+0h", "is over"),
         ("+", "no time"),
         ("tonight", "no time"),
+        ("9999-12-31T23:59:59-01:00", "outside the years"),
+        ("0001-01-01T00:00:00+01:00", "outside the years"),
     ],
 )
 def test_a_time_that_will_not_do_is_refused(text: str, says: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -11,6 +13,8 @@ from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipI
 from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
 from infra.ops.moments import parse_condition, parse_time
 from infra.ops.output import Output, count, period
+from infra.ops.problems import FoundError
+from infra.ops.schedules import Planned
 
 application = typer.Typer(no_args_is_help=True, help="End sessions at a time, by one-time schedules.")
 
@@ -37,13 +41,32 @@ def at(
     deployment = desk.deployment
     after = period(moment - now)
     output.confirm(f"End {count(len(ids.ids), 'session')} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}?", yes=yes)
-    made = schedules.plan(desk.account.scheduler, deployment, ids.ids, moment, condition)
+    plan = schedules.plan(desk.account.scheduler, deployment, ids.ids, moment, condition, from_now=when.startswith("+"))
+    made: list[Planned] = []
+    try:
+        made.extend(plan)  # one by one: what was made before one fails is in it
+    except BaseException:
+        _tell_of_some(output, [one for one in made if not one.found], moment)
+        raise
     output.data([one.as_dict() for one in made])
     for one in made:
-        output.say(
-            f"{one.name}: {count(len(one.session_ids), 'session')} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}", "bold"
-        )
+        sessions = count(len(one.session_ids), "session")
+        if one.found:
+            output.say(f"{one.name}: {sessions}, is there already: {one.when}, {one.state}", "bold")
+        else:
+            output.say(f"{one.name}: {sessions} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}", "bold")
     output.say(f"called off by: schedule cancel {' '.join(one.name for one in made)}")
+    if off := [one.name for one in made if one.state != "ENABLED"]:
+        raise FoundError(f"{', '.join(off)}: DISABLED, so nothing will be ended; enable it, or cancel it and ask again")
+
+
+def _tell_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> None:
+    if made:
+        names, were = " ".join(one.name for one in made), "was" if len(made) == 1 else "were"
+        output.warn(
+            f"{count(len(made), 'schedule')} {were} made before this: {names}. Asked for again at "
+            f"{moment:%Y-%m-%dT%H:%M:%SZ}, only the others are made; called off by: schedule cancel"
+        )
 
 
 @application.command("list")
@@ -62,12 +85,23 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 @application.command("cancel")
 def cancel(
     context: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names, as in schedule list.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Names, as in schedule list, with their group if they have one."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Call schedules off. What they have sent already is not taken back."""
     output, desk = Output(as_json=as_json), desk_of(context)
+    cancelled, problems = [], []
     for name in names:
-        schedules.cancel(desk.account.scheduler, desk.deployment, name)
-        output.say(f"{name} is called off")
-    output.data({"cancelled": names})
+        try:
+            schedules.cancel(desk.account.scheduler, desk.deployment, name)
+        except FoundError as problem:
+            problems.append(str(problem))
+        else:
+            cancelled.append(name)
+            output.say(f"{name} is called off")
+    output.data({"cancelled": cancelled})
+    if problems:
+        raise FoundError("; ".join(problems))

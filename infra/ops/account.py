@@ -51,12 +51,16 @@ class Account:
         return self.session.client("iam", config=_CONFIG)
 
     @cached_property
+    def invoker(self) -> LambdaClient:
+        return self.session.client("lambda", config=_INVOKE)
+
+    @cached_property
     def kms(self) -> Any:  # without stubs, for one call
         return self.session.client("kms", config=_CONFIG)
 
     @cached_property
     def lambda_(self) -> LambdaClient:
-        return self.session.client("lambda", config=_INVOKE)
+        return self.session.client("lambda", config=_CONFIG)
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

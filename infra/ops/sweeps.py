@@ -60,18 +60,33 @@ def sweep(lambda_: LambdaClient, function_name: str, policy: Mapping[str, Any]) 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Sessions that one policy chooses and the other does not, with why it does. `complete` unless a report was cut."""
+    """Sessions that one policy chooses and the other does not, with why it does.
+
+    `undecided` are those that one report names, while the other is cut before them. `unnamed` is how many each chose
+    and did not name; `not_listed` says of each why its listing is not whole, if it is not.
+    """
 
     first_only: Mapping[str, str]
     second_only: Mapping[str, str]
+    undecided: Mapping[str, str]
     both: int
-    complete: bool
+    chosen: tuple[int, int]
+    unnamed: tuple[int, int]
+    not_listed: tuple[str | None, str | None]
+    exact_up_to: str | None
+
+    @property
+    def complete(self) -> bool:
+        return not any((*self.unnamed, *self.not_listed))
 
     def as_dict(self) -> dict[str, object]:
         return {
             "first_only": dict(self.first_only),
             "second_only": dict(self.second_only),
+            "undecided": dict(self.undecided),
             "both": self.both,
+            "unnamed": dict(zip(("first", "second"), self.unnamed, strict=True)),
+            "exact_up_to": self.exact_up_to,
             "complete": self.complete,
         }
 
@@ -82,16 +97,40 @@ def comparable(policy: Policy) -> Policy:
 
 
 def difference(first: Report, second: Report) -> Difference:
-    """What a report does not name, nobody can compare: it names the first hundred by id."""
+    """What a report does not name, nobody can compare: it names the first hundred, in the order of their ids."""
     ours, theirs = chosen(first), chosen(second)
+    alone: dict[str, str] = {}
+    other_alone: dict[str, str] = {}
+    undecided: dict[str, str] = {}
+    for one, why in ours.items():
+        if one not in theirs:
+            (alone if _leaves_out(second, one) else undecided)[one] = why
+    for one, why in theirs.items():
+        if one not in ours:
+            (other_alone if _leaves_out(first, one) else undecided)[one] = why
+    ends = [max(names) for report, names in ((first, ours), (second, theirs)) if names and _unnamed(report)]
+    listings = tuple(None if report["listing"] == "complete" else str(report["listing"]) for report in (first, second))
     return Difference(
-        first_only={one: why for one, why in ours.items() if one not in theirs},
-        second_only={one: why for one, why in theirs.items() if one not in ours},
+        first_only=alone,
+        second_only=other_alone,
+        undecided=undecided,
         both=len(ours.keys() & theirs.keys()),
-        complete=all(
-            len(chosen(report)) == report["chosen"] and report["listing"] == "complete" for report in (first, second)
-        ),
+        chosen=(first["chosen"], second["chosen"]),
+        unnamed=(_unnamed(first), _unnamed(second)),
+        not_listed=(listings[0], listings[1]),
+        exact_up_to=min(ends) if ends and not any(listings) else None,
     )
+
+
+def _leaves_out(report: Report, session_id: str) -> bool:
+    """Whether the sweep certainly did not choose a session that its report does not name."""
+    if report["listing"] != "complete":
+        return False
+    return not _unnamed(report) or session_id < max(chosen(report), default="")
+
+
+def _unnamed(report: Report) -> int:
+    return int(report["chosen"]) - len(chosen(report))
 
 
 def chosen(report: Report) -> dict[str, str]:

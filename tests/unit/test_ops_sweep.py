@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from infra.ops.account import Account
 from tests.unit.ops_world import Operator, report
@@ -80,7 +81,7 @@ def test_a_stack_that_is_dry_has_not_enforced_anything(operator: Operator) -> No
 @pytest.mark.usefixtures("operator")
 def test_a_sweep_is_waited_for_and_never_begun_twice() -> None:
     assert boto3.DEFAULT_SESSION is not None
-    config: Any = Account(boto3.DEFAULT_SESSION).lambda_.meta.config
+    config: Any = Account(boto3.DEFAULT_SESSION).invoker.meta.config
     assert config.retries["total_max_attempts"] == 1
     assert config.read_timeout > 300, "the function's own limit"
 
@@ -115,6 +116,43 @@ def test_a_comparison_that_is_not_whole_is_no_success(operator: Operator, cut: d
     operator.answer_sweeps(cut, report("devin-1"))
     ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
     assert (ran.status, ran.data["complete"]) == (1, False)
+
+
+def test_beyond_the_first_hundred_nothing_is_claimed(operator: Operator) -> None:
+    # A report names the first hundred in the order of their ids: here of 250, and of 4 that are all.
+    named = [f"devin-{number:03}" for number in range(100)]
+    operator.answer_sweeps(report(*named, chosen=250), report("devin-007", "devin-0075", "devin-150", "devin-400"))
+    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
+    assert (ran.status, ran.data["complete"], ran.data["both"]) == (1, False, 1)
+    assert list(ran.data["first_only"]) == [one for one in named if one != "devin-007"]
+    assert list(ran.data["second_only"]) == ["devin-0075"], "before the last that is named, so the other would name it"
+    assert list(ran.data["undecided"]) == ["devin-150", "devin-400"]
+    assert ran.data["unnamed"] == {"first": 150, "second": 0}
+    assert ran.data["exact_up_to"] == "devin-099"
+    assert "250 sessions and names 100" in ran.err
+    assert "exact up to devin-099" in ran.err
+
+
+def test_a_listing_that_was_cut_decides_about_what_it_names_alone(operator: Operator) -> None:
+    operator.answer_sweeps(report("devin-1", "devin-2", listing="out of time"), report("devin-2", "devin-3"))
+    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
+    assert (ran.status, ran.data["both"], ran.data["exact_up_to"]) == (1, 1, None)
+    assert (list(ran.data["first_only"]), list(ran.data["second_only"])) == (["devin-1"], [])
+    assert list(ran.data["undecided"]) == ["devin-3"]
+    assert "out of time" in ran.err
+    operator.answer_sweeps(report("devin-1", listing="out of time"), report("devin-3"))
+    assert "undecided" in operator.run("sweep", POLICY, "--diff", POLICY).out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="https://lambda")])
+def test_a_sweep_that_nobody_waits_for_goes_on_and_that_is_said(operator: Operator, error: BaseException) -> None:
+    def leave(_: dict[str, Any]) -> object:
+        raise error
+
+    operator.world.aws.faults[INVOKE] = leave
+    ran = operator.run("sweep", POLICY, "--enforce", "--yes")
+    assert ran.status == (130 if isinstance(error, KeyboardInterrupt) else 3)
+    assert "may go on" in ran.err
 
 
 def test_a_comparison_is_never_enforced(operator: Operator) -> None:

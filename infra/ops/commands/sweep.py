@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+from botocore.exceptions import HTTPClientError
 
 from infra.ops.desk import AsJson, Desk, Yes, desk_of
 from infra.ops.output import Output, count
@@ -38,10 +39,10 @@ def sweep(
             raise UsageError("--diff is dry; leave out --enforce")
         second = load_policy(other, desk.deployment)
         output.say(f"other  {json.dumps(second)}")
-        _compare(output, difference(_run(desk, comparable(first)), _run(desk, comparable(second))))
+        _compare(output, difference(_run(output, desk, comparable(first)), _run(output, desk, comparable(second))))
         return
     if not enforce or not yes:
-        report = _run(desk, first | {"dry_run": True})
+        report = _run(output, desk, first | {"dry_run": True})
         if not enforce:
             output.data(report)
             _show(output, report)
@@ -53,15 +54,20 @@ def sweep(
             return
         more = " or more" if report["chosen"] > due + notices + len(report["waiting"]) else ""
         output.confirm(f"End {count(due, 'session')}{more} and announce the end of {notices}{more}?", yes=yes)
-    report = _run(desk, first | {"dry_run": False})
+    report = _run(output, desk, first | {"dry_run": False})
     output.data(report)
     _show(output, report)
     if report["mode"] != "enforce":
         raise FoundError("nothing was ended: the stack was deployed with DryRun")
 
 
-def _run(desk: Desk, policy: Policy) -> Report:
-    return invoke(desk.account.lambda_, desk.deployment.output("SweepFunctionName"), policy)
+def _run(output: Output, desk: Desk, policy: Policy) -> Report:
+    function = desk.deployment.output("SweepFunctionName")
+    try:
+        return invoke(desk.account.invoker, function, policy)
+    except (KeyboardInterrupt, HTTPClientError):
+        output.warn("nobody waits for the sweep any more; if it has begun, it may go on to its end: see status")
+        raise
 
 
 def _show(output: Output, report: Report) -> None:
@@ -87,6 +93,7 @@ def _compare(output: Output, found: Difference) -> None:
     if not output.as_json:
         rows = [("this policy alone", one, why) for one, why in found.first_only.items()]
         rows += [("the other alone", one, why) for one, why in found.second_only.items()]
+        rows += [("undecided", one, why) for one, why in found.undecided.items()]
         if rows:
             output.table("", ("chosen by", "session", "why"), rows)
         output.say(
@@ -94,8 +101,16 @@ def _compare(output: Output, found: Difference) -> None:
             f"{found.both} by both; caps and notices were left aside",
             "bold",
         )
-    if not found.complete:
-        raise FoundError(
-            "the comparison is not whole: a report names the first hundred sessions alone, or the listing was cut; "
-            "compare narrower policies"
-        )
+    if found.complete:
+        return
+    told = []
+    for name, number, unnamed, why in zip(
+        ("this policy", "the other"), found.chosen, found.unnamed, found.not_listed, strict=True
+    ):
+        if why is not None:
+            told.append(f"the listing for {name} was cut ({why})")
+        if unnamed:
+            told.append(f"{name} chooses {number} sessions and names {number - unnamed}, the first by their ids")
+    exact = f"; it is exact up to {found.exact_up_to}" if found.exact_up_to else ""
+    undecided = f", {len(found.undecided)} are undecided" if found.undecided else ""
+    raise FoundError(f"the comparison is not whole: {', '.join(told)}{exact}{undecided}. Compare narrower policies")

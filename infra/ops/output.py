@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +44,19 @@ class Output:
     def data(self, value: Any) -> None:
         """The one JSON value on the standard output, with --json."""
         if self.as_json:
-            print(self._redact(json.dumps(value, indent=2, default=str)))
+            print(json.dumps(self._masked(value), indent=2, default=str))
+
+    def _masked(self, value: Any) -> Any:
+        """Text by text: in JSON, what stands before a key may be an escaped line break, and hides where it begins."""
+        match value:
+            case str():
+                return self._redact(value)
+            case Mapping():
+                return {self._redact(str(key)): self._masked(one) for key, one in value.items()}
+            case list() | tuple():
+                return [self._masked(one) for one in value]
+            case _:
+                return value
 
     def say(self, text: str, style: str = "") -> None:
         """For people; on the standard error with --json."""

@@ -114,6 +114,15 @@ def test_no_key_that_somebody_sent_is_shown(operator: Operator) -> None:
         assert KEY not in ran.out + ran.err
 
 
+@pytest.mark.parametrize("before", ["\n", "\t", " "])
+def test_no_key_is_shown_whatever_stands_before_it(operator: Operator, before: str) -> None:
+    # In JSON, a line break ends in a letter, so that no word seems to begin after it.
+    operator.dead_letter(f"mine:{before}{KEY}", reason="invalid_message")
+    ran = operator.run("dead-letters", "list", "--json")
+    assert KEY not in ran.out
+    assert "redacted" in ran.data[0]["body"]
+
+
 def test_what_nobody_has_is_not_shown(letters: Operator) -> None:
     assert letters.run("dead-letters", "show", "devin-3").status == 1
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from infra.ops.problems import UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -32,59 +34,38 @@ _CONFIG = Config(
 _INVOKE = _CONFIG.merge(Config(read_timeout=330, retries={"total_max_attempts": 1}))
 
 
-@dataclass(frozen=True)
+def _client(service: str, config: Config = _CONFIG) -> cached_property[Any]:
+    """A client that is made when it is first asked for."""
+
+    def make(account: Account) -> Any:
+        try:
+            return account.session.client(service, config=config)  # type: ignore[call-overload]
+        except BotoCoreError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"{error}; check AWS_ENDPOINT_URL") from None
+
+    return cached_property(make)
+
+
 class Account:
-    """Clients made when first asked for, from a session as the AWS CLI would make it."""
+    """Clients from a session as the AWS CLI would make it."""
 
-    session: boto3.Session
+    def __init__(self, session: boto3.Session) -> None:
+        self.session = session
 
-    @cached_property
-    def cloudformation(self) -> CloudFormationClient:
-        return self.session.client("cloudformation", config=_CONFIG)
-
-    @cached_property
-    def cloudwatch(self) -> CloudWatchClient:
-        return self.session.client("cloudwatch", config=_CONFIG)
-
-    @cached_property
-    def iam(self) -> IAMClient:
-        return self.session.client("iam", config=_CONFIG)
-
-    @cached_property
-    def invoker(self) -> LambdaClient:
-        return self.session.client("lambda", config=_INVOKE)
-
-    @cached_property
-    def kms(self) -> Any:  # without stubs, for one call
-        return self.session.client("kms", config=_CONFIG)
-
-    @cached_property
-    def lambda_(self) -> LambdaClient:
-        return self.session.client("lambda", config=_CONFIG)
-
-    @cached_property
-    def logs(self) -> CloudWatchLogsClient:
-        return self.session.client("logs", config=_CONFIG)
-
-    @cached_property
-    def scheduler(self) -> EventBridgeSchedulerClient:
-        return self.session.client("scheduler", config=_CONFIG)
-
-    @cached_property
-    def secretsmanager(self) -> SecretsManagerClient:
-        return self.session.client("secretsmanager", config=_CONFIG)
-
-    @cached_property
-    def sns(self) -> SNSClient:
-        return self.session.client("sns", config=_CONFIG)
-
-    @cached_property
-    def sqs(self) -> SQSClient:
-        return self.session.client("sqs", config=_CONFIG)
-
-    @cached_property
-    def ssm(self) -> SSMClient:
-        return self.session.client("ssm", config=_CONFIG)
+    cloudformation: cached_property[CloudFormationClient] = _client("cloudformation")
+    cloudwatch: cached_property[CloudWatchClient] = _client("cloudwatch")
+    iam: cached_property[IAMClient] = _client("iam")
+    invoker: cached_property[LambdaClient] = _client("lambda", _INVOKE)
+    kms: cached_property[Any] = _client("kms")  # there are no stubs here for its one call
+    lambda_: cached_property[LambdaClient] = _client("lambda")
+    logs: cached_property[CloudWatchLogsClient] = _client("logs")
+    scheduler: cached_property[EventBridgeSchedulerClient] = _client("scheduler")
+    secretsmanager: cached_property[SecretsManagerClient] = _client("secretsmanager")
+    sns: cached_property[SNSClient] = _client("sns")
+    sqs: cached_property[SQSClient] = _client("sqs")
+    ssm: cached_property[SSMClient] = _client("ssm")
 
 
 def open_session(profile: str | None, region: str | None) -> boto3.Session:

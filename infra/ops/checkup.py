@@ -40,6 +40,16 @@ _PROBE_SECONDS = 10.0
 _PROBE_BYTES = 64 * 1024
 
 
+# Somebody deleted what the stack had made.
+_GONE = {
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NoSuchEntity",
+    "NotFound",
+    "QueueDoesNotExist",
+    "ResourceNotFoundException",
+}
+
+
 class Status(StrEnum):
     """From what is best to what is worst."""
 
@@ -124,6 +134,9 @@ def examine(patient: Patient, *, call_api: bool) -> Iterator[Finding]:
         try:
             yield from check(patient)
         except (ClientError, BotoCoreError) as error:
+            if isinstance(error, ClientError) and code_of(error) in _GONE:
+                yield Finding(name, Status.FAILED, f"is gone: {said(error)}", "deploy the template again")
+                continue
             yield Finding(name, Status.UNKNOWN, f"could not be checked: {said(error)}", "ask with other credentials")
         except SettingsError as error:
             yield Finding(name, Status.FAILED, f"the function refuses its environment: {error}", "deploy it again")

@@ -55,6 +55,13 @@ def test_what_aws_refuses_is_told_in_a_sentence(
     assert "Traceback" not in ran.err
 
 
+def test_an_address_that_is_none_is_told_in_a_sentence(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:4566")
+    ran = operator.run("status")
+    assert (ran.status, ran.out) == (2, "")
+    assert "AWS_ENDPOINT_URL" in ran.err
+
+
 def test_another_stack_of_that_name_is_no_reason_to_guess(operator: Operator) -> None:
     operator.outputs.clear()
     ran = operator.run("enqueue", "devin-1")

@@ -382,6 +382,24 @@ def test_what_may_not_be_looked_at_is_said_and_not_well_and_the_rest_is_checked(
     assert {"stop switch", "retention"} <= found["ok"]
 
 
+@pytest.mark.parametrize(
+    ("operation", "code", "check"),
+    [
+        ("sqs.GetQueueAttributes", "QueueDoesNotExist", "queues"),
+        ("sqs.GetQueueAttributes", "AWS.SimpleQueueService.NonExistentQueue", "queues"),
+        ("lambda.GetFunctionConfiguration", "ResourceNotFoundException", "permissions"),
+        ("scheduler.GetSchedule", "ResourceNotFoundException", "schedules"),
+        ("sns.ListSubscriptionsByTopic", "NotFound", "alarm topic"),
+        ("iam.SimulatePrincipalPolicy", "NoSuchEntity", "permissions"),
+    ],
+)
+def test_what_somebody_deleted_is_a_failure(stack: Stack, operation: str, code: str, check: str) -> None:
+    stack.operator.world.aws.fail(operation, code)
+    found = stack.findings("--no-api")
+    assert check in found["failed"]
+    assert found["unknown"] == set()
+
+
 def test_where_nothing_may_be_looked_at_aws_refused(stack: Stack) -> None:
     for operation in (
         "cloudformation.DescribeStackResource",

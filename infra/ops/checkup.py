@@ -420,10 +420,11 @@ def _alarm_topic(patient: Patient) -> Iterator[Finding]:
     if confirmed := sum(1 for one in subscribed if one.startswith("arn:")):
         yield Finding("alarm topic", Status.OK, f"{count(confirmed, 'confirmed subscription')}")
     else:
+        waiting = f", {count(len(subscribed), 'subscription')} not confirmed yet" if subscribed else ""
         yield Finding(
             "alarm topic",
             Status.WARNING,
-            f"nobody is told of an alarm: no subscription is confirmed, {len(subscribed)} wait for it",
+            f"nobody is told of an alarm{waiting}",
             "confirm by the link in the e-mail; deploy AlarmEmail, or subscribe to the output AlarmTopicArn",
         )
 

@@ -57,7 +57,7 @@ def overview(
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
         "work_queue": lambda: depth_of(account.sqs, deployment.work_queue_url).as_dict(),
-        "dead_letters": lambda: _dead_letters(account, deployment, sample, warn),
+        "dead_letters": lambda: {"number": depth_of(account.sqs, deployment.dead_letter_queue_url).total},
         "event_source_mapping": lambda: _mapping(account, deployment),
         "alarms": lambda: _alarms(account, deployment),
         "sweeps": lambda: _sweeps(account, deployment, now),
@@ -73,11 +73,18 @@ def overview(
         except (ClientError, BotoCoreError) as error:
             parts[name], unread[name] = None, said(error)
     blind = len(unread) == len(readers)
+    # Of what may be counted, more may be known.
     if (work := parts["work_queue"]) is not None:
         try:
             work["oldest_seconds"] = _oldest(account, deployment, now) if any(work.values()) else 0
         except (ClientError, BotoCoreError) as error:
             work["oldest_seconds"], unread["oldest_message"] = None, said(error)
+    if (letters := parts["dead_letters"]) is not None:
+        try:
+            letters |= _sample(account, deployment, sample if letters["number"] else 0, warn)
+        except (ClientError, BotoCoreError) as error:
+            unread["reasons"] = said(error)
+            letters |= {"reasons": {}, "sample": 0}
     return Overview(parts, unread, tuple(_wrong(parts)), blind)
 
 
@@ -96,15 +103,13 @@ def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | 
     return points[-1]["Maximum"] if points else None
 
 
-def _dead_letters(
-    account: Account, deployment: Deployment, sample: int, warn: Callable[[str], object]
-) -> dict[str, Any]:
-    depth = depth_of(account.sqs, deployment.dead_letter_queue_url)
-    if not depth.total:
-        return {"number": 0, "reasons": {}, "sample": 0}
+def _sample(account: Account, deployment: Deployment, most: int, warn: Callable[[str], object]) -> dict[str, Any]:
+    """Why so many of the dead letters are there."""
+    if not most:
+        return {"reasons": {}, "sample": 0}
     with Look(account.sqs, deployment.dead_letter_queue_url, warn) as look:
-        letters = list(look.letters(sample)) if depth.waiting and sample else []
-    return {"number": depth.total, "reasons": tally(letters), "sample": len(letters)}
+        letters = list(look.letters(most))
+    return {"reasons": tally(letters), "sample": len(letters)}
 
 
 def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:

@@ -230,6 +230,14 @@ def test_a_queue_whose_age_may_not_be_read_is_shown_all_the_same(healthy: Operat
     assert (ran.status, ran.data["work_queue"]["waiting"], list(ran.data["unread"])) == (1, 1, ["oldest_message"])
 
 
+def test_dead_letters_that_may_be_counted_and_not_looked_at_are_counted(healthy: Operator) -> None:
+    healthy.dead_letter("devin-1")
+    healthy.world.aws.fail("sqs.ReceiveMessage", "AccessDenied")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["dead_letters"]["number"], list(ran.data["unread"])) == (1, 1, ["reasons"])
+    assert "1 dead letter" in ran.err
+
+
 def test_where_nothing_may_be_read_aws_refused(healthy: Operator) -> None:
     for operation in (
         "ssm.GetParameter",

@@ -31,15 +31,16 @@ def stop(
 ) -> None:
     """Stop everything: no session is ended until `go`. Does not ask."""
     output, desk = Output(as_json=as_json), desk_of(context)
-    guessed = False
+    guessed = None
     try:
         name = desk.deployment.output("StopSwitchParameterName")
     except (ClientError, BotoCoreError) as error:
         # Whoever may write the switch need not be allowed to look at the stack.
-        name, guessed = name_for(desk.stack_name), True
-        output.warn(f"the stack could not be looked at ({said(error)}); this is how the template calls its switch")
-    # Nothing is read before: in a hurry, what may fail comes afterwards.
+        name, guessed = name_for(desk.stack_name), said(error)
+    # Nothing else is read or told before: in a hurry, what may fail comes afterwards.
     written = throw(desk.account.ssm, name, reason)
+    if guessed:
+        output.warn(f"the stack could not be looked at ({guessed}); this is how the template calls its switch")
     before = value_before(desk.account.ssm, name, written)
     output.data({"switch": name, "before": before, "now": written.value})
     output.say(f"{name}: {before or 'unknown'} -> {written.value}", "bold red")

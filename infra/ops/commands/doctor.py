@@ -22,7 +22,7 @@ def doctor(
 ) -> None:
     """Check the deployed stack: ok, warning, unknown or failed, with what to do.
 
-    Exit status 1 if anything failed or could not be looked at, 3 if nothing could be looked at.
+    Exit status 1 if anything failed, 3 if nothing could be looked at. What could not be looked at is told.
     """
     output, desk = Output(as_json=as_json), desk_of(context)
     if api:
@@ -38,7 +38,8 @@ def doctor(
     if is_blind(findings):
         raise AwsError("nothing could be checked: use another --profile, or have it permitted")
     failed, unknown = (sum(1 for one in findings if one.status is status) for status in (Status.FAILED, Status.UNKNOWN))
-    told = [f"{count(failed, 'check')} failed"] if failed else []
-    told += [f"{count(unknown, 'check')} could not be made"] if unknown else []
-    if told:
-        raise FoundError(", ".join(told))
+    if unknown:
+        # No failure: few may look at everything, and a deployment must not look into the secret.
+        output.warn(f"{count(unknown, 'check')} could not be made")
+    if failed:
+        raise FoundError(f"{count(failed, 'check')} failed")

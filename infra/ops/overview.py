@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 _SWEEPS = 3
 _LOOK_BACK = timedelta(days=2)
-# The log is read from its end, in pieces that double: CloudWatch tells the oldest of a piece first, so that a busy log
-# read from its beginning would hardly come to its end.
+# The log is read from its end, in pieces that grow: CloudWatch tells the oldest of a piece first, so that a busy log
+# read from its beginning would hardly come to its end. Few pieces, because each takes three calls, and CloudWatch
+# answers some five a second.
 _FIRST_PIECE = timedelta(minutes=15)
 # Lines of one sweep lie no farther apart: it has 300 s.
 _SWEEP_LASTS = timedelta(minutes=6)
-_LOG_PAGES = 50
+_GROWS = 4
+_LOG_PAGES = 100
 # Dimensions whose values belong to one stack alone.
 _OWNED = ("QueueName", "FunctionName", "function_name", "RuleName")
 
@@ -165,7 +167,7 @@ def _sweeps(account: Account, deployment: Deployment, now: datetime) -> list[dic
         # Some lines of those that ended within this piece lie before it. Those that ended before it come with the next.
         piece = _sweeps_between(account, deployment, start - _SWEEP_LASTS, end)
         found = {name: one for name, one in piece.items() if one.at >= _milliseconds(start)} | found
-        end, length = start, 2 * length
+        end, length = start, _GROWS * length
     return [one.told for one in sorted(found.values(), key=lambda one: one.at, reverse=True)[:_SWEEPS]]
 
 

@@ -72,7 +72,10 @@ def rows(properties: Mapping[str, Any]) -> Iterator[tuple[list[str], dict[str, A
 
 
 def calculate(expression: str, values: Mapping[str, float]) -> float:
-    """An expression of the four operations, numbers, names, and FILL(name, 0), which is the name or 0."""
+    """An expression of CloudWatch's metric math, as far as dashboard and alarms use it.
+
+    The four operations, numbers, names, FILL(name, 0), which is the name or 0, and IF(a >= b, c, d).
+    """
 
     def value(node: ast.expr) -> float:
         match node:
@@ -82,6 +85,11 @@ def calculate(expression: str, values: Mapping[str, float]) -> float:
                 return values[name]
             case ast.Call(func=ast.Name(id="FILL"), args=[ast.Name(id=name), ast.Constant(value=int() as otherwise)]):
                 return values.get(name, float(otherwise))
+            case ast.Call(
+                func=ast.Name(id="IF"),
+                args=[ast.Compare(left=left, ops=[ast.GtE()], comparators=[right]), chosen, otherwise_chosen],
+            ):
+                return value(chosen if value(left) >= value(right) else otherwise_chosen)
             case ast.BinOp(left=left, op=op, right=right):
                 return _OPERATORS[type(op)](value(left), value(right))
             case _:

@@ -13,10 +13,13 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from infra.local.pictures_dashboard import calculate, rows
 from sweep.handler import Metric
 from terminate.report import METRICS
+from tests.runbook.page import anchors
+from tests.runbook.page import text as runbook
 from tests.template.rendered import PSEUDO_PARAMETERS, REGION, ROOT, Json, Stack, _Renderer, render, source
 
 TEMPLATE = ROOT / "infra" / "observability.yaml"
-RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+RUNBOOK = runbook()
+README = (ROOT / "README.md").read_text()
 # What the functions emit, by service: taken from their own lists.
 EMITTED: dict[str, set[str]] = {"terminate": {str(name) for name in METRICS}, "sweep": {str(name) for name in Metric}}
 # What AWS documents: namespace, metrics, the dimension that each of them has.
@@ -43,6 +46,11 @@ DOCUMENTED: dict[str, tuple[set[str], str]] = {
     # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html
     # The default bus: rules of others have EventBusName as well.
     "AWS/Events": ({"FailedInvocations", "InvocationsFailedToBeSentToDlq"}, "RuleName"),
+    # https://docs.aws.amazon.com/scheduler/latest/UserGuide/monitoring-cloudwatch.html
+    "AWS/Scheduler": (
+        {"InvocationDroppedCount", "InvocationsFailedToBeSentToDeadLetterCount", "TargetErrorCount"},
+        "ScheduleGroup",
+    ),
 }
 # What template.yaml hands over, as CloudFormation names it once it is there.
 NAMES = {
@@ -63,6 +71,7 @@ TARGETS = {
     "FunctionName": set(FUNCTIONS.values()),
     "QueueName": {NAMES["WorkQueueName"], NAMES["DeadLetterQueueName"]},
     "RuleName": {NAMES["RequestRuleName"]},
+    "ScheduleGroup": {"default"},  # where schedules are that name none
 }
 NESTED: Json = yaml_parse(TEMPLATE.read_text())
 # What has no default is handed over by template.yaml; what has one is somebody's choice.
@@ -146,12 +155,6 @@ def test_alarm_is_heard_and_leads_to_the_runbook(name: str) -> None:
     assert anchor in anchors(RUNBOOK)
 
 
-def anchors(markdown: str) -> set[str]:
-    """Of all headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", markdown, flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_runbook_can_be_somewhere_else() -> None:
     alarms = rendered(RunbookUrl="https://wiki.example.com/x/runbook.md").of_type("AWS::CloudWatch::Alarm")
     assert all("https://wiki.example.com/x/runbook.md#" in one["AlarmDescription"] for one in alarms.values())
@@ -206,7 +209,64 @@ def test_threshold_has_a_reason_and_reaches_an_alarm(name: str) -> None:
     moved = [one for one in after if after[one] != before[one]]
     assert moved
     for one in moved:
-        assert changed in (after[one]["Threshold"], after[one]["EvaluationPeriods"])
+        expressions = [part.get("Expression", "") for part in after[one].get("Metrics", [])]
+        assert changed in (after[one]["Threshold"], after[one]["EvaluationPeriods"]) or any(
+            f">= {changed}," in expression for expression in expressions
+        )
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_number_that_is_no_parameter_says_why_not(name: str) -> None:
+    written = NESTED["Resources"][name]["Properties"]["Threshold"]
+    if not isinstance(written, dict):
+        (line,) = re.findall(rf"^  {name}:.*?Threshold: (.*?)\n", TEMPLATE.read_text(), re.MULTILINE | re.DOTALL)
+        assert "  # " in line
+
+
+def test_every_choice_can_be_made_at_deployment() -> None:
+    assert CHOICES.keys() <= source()["Parameters"].keys()
+    assert CHOICES.keys() <= render().resources["ObservabilityStack"]["Properties"]["Parameters"].keys()
+
+
+def metric_math(name: str, /, **values: float) -> float:
+    """What an alarm on several metrics makes of these values. DIFF(x), the growth of x, is given as `diff_x`."""
+    (expression,) = (part["Expression"] for part in ALARMS[name]["Metrics"] if "Expression" in part)
+    return calculate(re.sub(r"DIFF\((\w+)\)", r"diff_\1", expression), values)
+
+
+@pytest.mark.parametrize("name", [name for name, one in ALARMS.items() if "Metrics" in one])
+def test_expression_of_an_alarm_names_what_it_measures(name: str) -> None:
+    first, *others = ALARMS[name]["Metrics"]
+    assert {one["Id"] for one in others} == set(re.findall(r"\b[a-z_]+\b", first["Expression"]))
+    assert "ReturnData" not in first
+    assert not any(one["ReturnData"] for one in others)
+
+
+@pytest.mark.parametrize(
+    ("errors", "invocations", "off"), [(0, 10, False), (1, 10, False), (2, 10, True), (2, 40, True), (2, 41, False)]
+)
+def test_share_of_failed_invocations_needs_more_than_one(errors: int, invocations: int, off: bool) -> None:
+    threshold = float(ALARMS["ErrorsAlarm"]["Threshold"])
+    assert (metric_math("ErrorsAlarm", errors=errors, invocations=invocations) >= threshold) is off
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "off"),
+    [(0, 1, False), (0, 5, False), (1, 1, False), (1, 2, True), (5, 4, False), (5, 0, False), (3, 9, True)],
+)
+def test_new_dead_letters_are_told_while_others_are_there(before: int, now: int, off: bool) -> None:
+    """The first are what the alarm before tells."""
+    threshold = float(ALARMS["NewDeadLettersAlarm"]["Threshold"])
+    assert (metric_math("NewDeadLettersAlarm", letters=now, diff_letters=now - before) >= threshold) is off
+    assert list(metrics_of_alarm(ALARMS["NewDeadLettersAlarm"])) == list(metrics_of_alarm(ALARMS["DeadLettersAlarm"]))
+
+
+@pytest.mark.parametrize(
+    ("measured", "off"), [({}, False), ({"dropped": 1.0}, True), ({"dropped": 1.0, "errors": 1.0}, False)]
+)
+def test_sweep_that_failed_is_not_told_again_as_dropped(measured: dict[str, float], off: bool) -> None:
+    threshold = float(ALARMS["SweepDroppedAlarm"]["Threshold"])
+    assert (metric_math("SweepDroppedAlarm", **measured) >= threshold) is off
 
 
 def test_oldest_message_is_older_than_five_tries_take() -> None:
@@ -307,12 +367,50 @@ def test_expressions_name_what_the_widget_measures() -> None:
 
 def test_only_an_emulator_lacks_saved_queries_and_metric_math() -> None:
     missing = WHOLE.resources.keys() - rendered(AccountId="000000000000", AlarmEmail="a@b.c").resources.keys()
-    assert missing == {"ErrorsAlarm", *WHOLE.of_type("AWS::Logs::QueryDefinition")}
+    assert missing == {
+        *(name for name, one in ALARMS.items() if "Metrics" in one),
+        *WHOLE.of_type("AWS::Logs::QueryDefinition"),
+    }
+
+
+def test_schedules_of_others_need_not_be_watched() -> None:
+    without = rendered(WatchedScheduleGroup="", AlarmEmail="on-call@example.com")
+    assert WHOLE.resources.keys() - without.resources.keys() == {"SchedulesDroppedAlarm"}
+    body = without.only("AWS::CloudWatch::Dashboard")["DashboardBody"]
+    assert json.loads(body)
+    assert "AWS/Scheduler" not in body
+    assert "schedules-dropped" not in body
 
 
 def test_readme_shows_pictures_that_are_there() -> None:
-    shown = re.findall(r"\((docs/pictures/[a-z]+\.svg)\)", (ROOT / "README.md").read_text())
+    shown = re.findall(r"\((docs/pictures/[a-z]+\.svg)\)", README)
     assert sorted(shown) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "pictures").iterdir())
+
+
+def test_readme_counts_alarms_and_queries() -> None:
+    by_default = rendered(SweepsExpected="false").of_type("AWS::CloudWatch::Alarm")
+    numbers = re.search(r"\b(\d+) alarms, or (\d+) with a\nschedule of sweeps, and (\w+) saved queries", README)
+    assert numbers is not None
+    assert [int(one) for one in numbers.groups()[:2]] == [len(by_default), len(ALARMS)]
+    assert ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"].index(
+        numbers[3]
+    ) == len(QUERIES)
+
+
+def test_readme_says_what_alarms_cost() -> None:
+    # A tenth of a dollar for each metric that an alarm looks at; https://aws.amazon.com/cloudwatch/pricing/
+    metrics = sum(len(list(metrics_of_alarm(one))) for one in ALARMS.values())
+    said = re.search(r"about (\d) USD a month for\nalarms", README)
+    assert said is not None
+    assert int(said[1]) == round(0.1 * metrics)
+
+
+@pytest.mark.parametrize("name", source()["Parameters"])
+def test_readme_has_every_parameter_with_its_default(name: str) -> None:
+    section = README.partition("### Parameters")[2].partition("\n## ")[0]
+    (row,) = re.findall(rf"^\| `{name}` \| (.+?) \|", section, re.MULTILINE)
+    default = str(source()["Parameters"][name]["Default"])
+    assert row.strip("`") == (default or "empty")
 
 
 @pytest.mark.parametrize("name", QUERIES)

@@ -27,9 +27,9 @@ up: ## start the stack on this machine and leave it running
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
 
-pictures: ## draw docs/pictures anew, from a run of the demo
+pictures: ## draw docs/pictures anew, from the template and a run of the demo; PARTS=architecture needs no run
 	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.pictures
+	@$(PYTHON) -m infra.local.pictures $(PARTS)
 
 test: ## all tests
 	@infra/setup

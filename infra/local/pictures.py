@@ -1,12 +1,14 @@
-"""`make pictures`: docs/pictures, from a run of the demo on the stack on this machine.
+"""`make pictures`: docs/pictures, from the template and from a run of the demo on the stack on this machine.
 
-The dashboard is drawn from its deployed definition and the metrics of the run; the terminal is what the demo printed.
+The architecture is drawn from the template; the dashboard from its deployed definition and the metrics of the run; the
+terminal is what the demo printed. PARTS=architecture draws only what needs no run.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -15,7 +17,9 @@ from rich.terminal_theme import MONOKAI
 from infra.environments import ROOT
 from infra.local.demo import Demo
 from infra.local.metrics import Forwarder
+from infra.local.pictures_architecture import picture as architecture
 from infra.local.pictures_dashboard import Picture
+from infra.local.pictures_graph import graph
 from infra.local.processes import ProcessFailedError
 from infra.local.stack import running_stack
 
@@ -46,8 +50,13 @@ line-height: {line_height}px; font-variant-east-asian: full-width; }}
 """
 
 
-def draw() -> bool:
-    """Draws all pictures; says whether the demo went well."""
+def draw_architecture() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    (PICTURES / "architecture.svg").write_text(architecture(graph()))
+
+
+def draw_run() -> bool:
+    """Draws dashboard and terminal; says whether the demo went well."""
     console = Console(record=True, width=130, highlight=False, force_terminal=True, file=io.StringIO())
     with running_stack(progress=print) as stack:
         begin = datetime.now(UTC)
@@ -56,22 +65,29 @@ def draw() -> bool:
             print("running the demo")
             went_well = Demo(stack, console).run()
         picture = Picture(stack, begin, datetime.now(UTC)).svg()
-    PICTURES.mkdir(parents=True, exist_ok=True)
     (PICTURES / "dashboard.svg").write_text(picture)
     terminal = console.export_svg(title="make demo", theme=MONOKAI, code_format=TERMINAL, unique_id="demo")
     # Blanks at the ends of lines are no part of the picture.
     (PICTURES / "demo.svg").write_text("\n".join(line.rstrip() for line in terminal.splitlines()) + "\n")
-    print(f"drawn in {PICTURES.relative_to(ROOT)}")
     return went_well
 
 
-def main() -> int:
+def main(parts: Sequence[str]) -> int:
+    if unknown := set(parts) - {"architecture", "run"}:
+        print(f"no such pictures: {', '.join(sorted(unknown))} (there are architecture, run)", file=sys.stderr)
+        return 2
     try:
-        return 0 if draw() else 1
+        went_well = True
+        if not parts or "architecture" in parts:
+            draw_architecture()
+        if not parts or "run" in parts:
+            went_well = draw_run()
+        print(f"drawn in {PICTURES.relative_to(ROOT)}")
+        return 0 if went_well else 1
     except ProcessFailedError as error:
         print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -74,6 +74,7 @@ TARGETS = {
     "ScheduleGroup": {"default"},  # where schedules are that name none
 }
 NESTED: Json = yaml_parse(TEMPLATE.read_text())
+OURS: Json = source()["Parameters"]
 # What has no default is handed over by template.yaml; what has one is somebody's choice.
 CHOICES = {name: one for name, one in NESTED["Parameters"].items() if "Default" in one}
 THRESHOLDS = [name for name, one in CHOICES.items() if one["Type"] == "Number"]
@@ -224,7 +225,7 @@ def test_number_that_is_no_parameter_says_why_not(name: str) -> None:
 
 
 def test_every_choice_can_be_made_at_deployment() -> None:
-    assert CHOICES.keys() <= source()["Parameters"].keys()
+    assert CHOICES.keys() <= OURS.keys()
     assert CHOICES.keys() <= render().resources["ObservabilityStack"]["Properties"]["Parameters"].keys()
 
 
@@ -270,7 +271,7 @@ def test_sweep_that_failed_is_not_told_again_as_dropped(measured: dict[str, floa
 
 
 def test_oldest_message_is_older_than_five_tries_take() -> None:
-    slowest = source()["Parameters"]["RetryBaseSeconds"]["MaxValue"]
+    slowest = OURS["RetryBaseSeconds"]["MaxValue"]
     four_waits = sum(min(slowest * 2**step, 900) for step in range(4))
     assert CHOICES["OldestMessageSeconds"]["Default"] > four_waits
 
@@ -294,9 +295,9 @@ def test_template_hands_over_what_is_asked_for_and_nothing_else() -> None:
         assert resources[value]["Type"] == kind
 
 
-@pytest.mark.parametrize("name", sorted(CHOICES.keys() & source()["Parameters"].keys()))
+@pytest.mark.parametrize("name", sorted(CHOICES.keys() & OURS.keys()))
 def test_choice_that_is_handed_on_is_the_same_in_both_templates(name: str) -> None:
-    ours, theirs = source()["Parameters"][name], CHOICES[name]
+    ours, theirs = OURS[name], CHOICES[name]
     for key in ("Type", "Default", "MinValue", "MaxValue", "MaxLength", "AllowedPattern"):
         assert ours.get(key) == theirs.get(key)
     assert render(**{name: str(ours["Default"])}).resources["ObservabilityStack"]["Properties"]["Parameters"][
@@ -405,11 +406,11 @@ def test_readme_says_what_alarms_cost() -> None:
     assert int(said[1]) == round(0.1 * metrics)
 
 
-@pytest.mark.parametrize("name", source()["Parameters"])
+@pytest.mark.parametrize("name", OURS)
 def test_readme_has_every_parameter_with_its_default(name: str) -> None:
     section = README.partition("### Parameters")[2].partition("\n## ")[0]
     (row,) = re.findall(rf"^\| `{name}` \| (.+?) \|", section, re.MULTILINE)
-    default = str(source()["Parameters"][name]["Default"])
+    default = str(OURS[name]["Default"])
     assert row.strip("`") == (default or "empty")
 
 

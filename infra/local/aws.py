@@ -36,6 +36,7 @@ class Aws:
 
     endpoint_url: str
     ca_bundle: Path
+    region: str = REGION
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -46,7 +47,7 @@ class Aws:
             botocore_session=botocore.session.Session(session_vars=variables),
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=REGION,
+            region_name=self.region,
         )
 
     @cached_property

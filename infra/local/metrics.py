@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infra.local.stack import Stack
 
@@ -36,11 +36,19 @@ _MOST_METRICS = 500  # half of what is allowed
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
-class Forwarder:
-    """Reads what is new in a stack's logs, measures its queues, and puts both as metrics."""
+class Metrics(Protocol):
+    """What takes metrics, as a client of CloudWatch does."""
 
-    def __init__(self, stack: Stack) -> None:
+    def put_metric_data(self, *, Namespace: str, MetricData: list[MetricDatumTypeDef]) -> object: ...  # noqa: N803
+
+
+class Forwarder:
+    """Reads what is new in a stack's logs, measures its queues, and puts both as metrics, the stack's own CloudWatch
+    unless said."""
+
+    def __init__(self, stack: Stack, metrics: Metrics | None = None) -> None:
         self._stack = stack
+        self._metrics: Metrics = metrics or stack.aws.cloudwatch
         self._seen: dict[str, int] = {}
         self._waiting: dict[str, list[MetricDatumTypeDef]] = {}
 
@@ -55,9 +63,7 @@ class Forwarder:
             self._measure(url)
         for namespace, data in self._waiting.items():
             for first in range(0, len(data), _MOST_METRICS):
-                self._stack.aws.cloudwatch.put_metric_data(
-                    Namespace=namespace, MetricData=data[first : first + _MOST_METRICS]
-                )
+                self._metrics.put_metric_data(Namespace=namespace, MetricData=data[first : first + _MOST_METRICS])
         self._waiting.clear()
 
     @contextmanager

@@ -82,9 +82,11 @@ def test_the_stack_has_a_dashboard_and_alarms_for_its_own_parts(world: World) ->
     alarms = [one for page in pages for one in page["MetricAlarms"]]
     listed = {arn for widget in body["widgets"] for arn in widget["properties"].get("alarms", [])}
     # Those on metric math are for AWS alone.
-    assert {one["AlarmArn"] for one in alarms} == {arn for arn in listed if not arn.endswith("-errors")} | {
-        alarm(world, "sweep-errors")["AlarmArn"]
-    }
+    missing = listed - {one["AlarmArn"] for one in alarms}
+    assert {arn.rpartition(f":{world.stack.name}-")[2] for arn in missing} == {
+        "errors", "new-dead-letters", "sweep-dropped"
+    }  # fmt: skip
+    assert {one["AlarmArn"] for one in alarms} <= listed
     for one in alarms:
         assert one["AlarmActions"] == one["OKActions"] == [outputs["AlarmTopicArn"]]
 

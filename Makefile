@@ -6,12 +6,12 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 PYTHON := .venv/bin/python
 # Without the layer for gradual deployments, which is no template: tests look at what becomes of it.
 TEMPLATES := template.yaml $(filter-out infra/gradual.yaml,$(wildcard infra/*.yaml))
-LOCKED := audit bench emulator sam checkov fuzz uv
+LOCKED := audit awscli bench emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
+.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ down: ## end what `make up` started
 pictures: ## draw docs/pictures anew, from the template and a run of the demo; PARTS=architecture needs no run
 	@infra/setup dev emulator sam
 	@$(PYTHON) -m infra.local.pictures $(PARTS)
+
+runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
+	@infra/setup dev emulator sam awscli
+	@$(PYTHON) -m tests.runbook
 
 test: ## all tests
 	@infra/setup

@@ -62,6 +62,7 @@ ENVIRONMENTS = {
         Environment("sam", TOOLS / "sam"),
         Environment("checkov", TOOLS / "checkov"),
         Environment("audit", TOOLS / "audit", optional=True),
+        Environment("awscli", TOOLS / "awscli", optional=True),
         Environment("bench", TOOLS / "bench", optional=True),
         Environment("fuzz", TOOLS / "fuzz", optional=True),
     )

@@ -426,7 +426,7 @@ def test_saved_queries_read_the_functions_logs() -> None:
 
 
 def test_topic_is_encrypted_with_a_key_that_alarms_may_use() -> None:
-    assert WHOLE.only("AWS::SNS::Topic")["KmsMasterKeyId"] == "AlarmKey.Arn"
+    assert WHOLE.only("AWS::SNS::Topic")["KmsMasterKeyId"] == "AlarmKey"
     key = WHOLE.only("AWS::KMS::Key")
     assert key["EnableKeyRotation"] is True
     (grant,) = (one for one in key["KeyPolicy"]["Statement"] if "Service" in one["Principal"])

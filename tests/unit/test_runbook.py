@@ -17,6 +17,7 @@ from infra.environments import ROOT
 from infra.ops import letters
 from infra.ops.app import app
 from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then
+from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
 from tests.runbook.page import Block, anchors, blocks, headings, text
 
 TEXT = text()
@@ -138,6 +139,14 @@ def test_block_calls_what_the_tools_have(block: Block, tmp_path: Path) -> None:
             assert_aws_has(*arguments)
         elif program == "ops":
             assert_ops_has(*arguments)
+
+
+def test_what_is_expected_of_a_block_is_expected_of_one_that_is_there() -> None:
+    by_name = {block.name: block.text for block in (FIRST, *OTHERS)}
+    assert SHOWS.keys() <= by_name.keys()
+    for block, command in FAILS:
+        assert command in by_name[block] or command in FIRST.text
+    assert all(any(one in text for text in by_name.values()) for one in PLACEHOLDERS)
 
 
 @pytest.mark.parametrize(

@@ -191,8 +191,8 @@ CAUSES: dict[Cause, tuple[str, ...]] = {
     a_key_that_is_refused: ("unauthorized",),
     sessions_of_somebody_else: ("forbidden",),
     an_organisation_that_is_wrong: ("rejected",),
-    a_stop_switch_that_was_thrown: ("stopped", "sweep-stopped"),
     a_policy_that_is_wrong: ("sweep-refused", "sweep-errors"),
+    a_stop_switch_that_was_thrown: ("stopped", "sweep-stopped"),
     # The last one, because its letter has to be there when the queues are measured.
     an_unusable_message: ("dead-letters",),
 }

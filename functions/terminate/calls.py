@@ -144,7 +144,7 @@ class Calls:
         if reply.status == 429:
             self._pace.slow_down(begun, parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC)))
         else:
-            self._pace.went_well()
+            self._pace.went_well(begun)
         self._statuses.append(reply.status)
         self._bad_key_is_403 = bad_key_is_403(key)
         return reply

@@ -33,7 +33,8 @@ class Pace:
         self._lock = Lock()
         self._rate = _FASTEST
         self._next = 0.0
-        self._cut_at = 0.0
+        # Calls that began earlier were under way when the rate was cut, and say nothing about what it is now.
+        self._cut_until = 0.0
         self._begun: deque[float] = deque(maxlen=int(_FASTEST))
 
     def turn(self, patience: float) -> tuple[float, float] | None:
@@ -54,10 +55,10 @@ class Pace:
         with self._lock:
             return max(self._next - self._clock(), 0.0)
 
-    def went_well(self) -> None:
-        """A call was answered, and not by a 429."""
+    def went_well(self, begun: float) -> None:
+        """The call that began at `begun` was answered, and not by a 429."""
         with self._lock:
-            if self._rate < _FASTEST:
+            if self._rate < _FASTEST and begun >= self._cut_until:
                 # One call's share of what a second adds.
                 self._rate = min(self._rate + _MORE_EACH_SECOND / self._rate + _SHARE_EACH_SECOND, _FASTEST)
 
@@ -66,11 +67,9 @@ class Pace:
         with self._lock:
             now = self._clock()
             rest = _REST_SECONDS if retry_after is None else min(retry_after, MAX_DELAY_SECONDS)
-            if begun >= self._cut_at:
-                # Calls that were under way when the pace was cut say nothing about the new one.
+            if begun >= self._cut_until:
                 self._rate = max(min(self._rate, self._recent(now)) * _LEFT_AFTER_429, _SLOWEST)
-                self._cut_at = now
-                self._next = now + max(rest, 1 / self._rate)
+                self._next = self._cut_until = now + max(rest, 1 / self._rate)
             else:
                 self._next = max(self._next, now + rest)
 

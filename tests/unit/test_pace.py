@@ -117,6 +117,17 @@ def test_calls_that_were_under_way_may_ask_for_a_longer_rest() -> None:
     assert pace.rest() == pytest.approx(60)
 
 
+def test_calls_that_were_under_way_do_not_undo_a_cut() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    begun = [call(pace, clock) for _ in range(10)]
+    clock.now += 0.9
+    pace.slow_down(begun[0], 0)
+    for one in begun[1:]:
+        pace.went_well(one)
+    assert spacing(pace, clock) == pytest.approx(2 * 0.9 / 10), "ten in nine tenths of a second, halved"
+
+
 def test_calls_that_go_well_come_closer_together_until_nothing_is_spaced() -> None:
     clock = Clock()
     pace = Pace(clock)
@@ -124,12 +135,11 @@ def test_calls_that_go_well_come_closer_together_until_nothing_is_spaced() -> No
     slow = spacing(pace, clock)
     begun = clock.now
     while clock.now < begun + 10:
-        call(pace, clock)
-        pace.went_well()
+        pace.went_well(call(pace, clock))
     # One and a twentieth more in every second, from five a second.
     assert 1 / 24 < spacing(pace, clock) < 1 / 18 < slow
     for _ in range(600_000):
-        pace.went_well()
+        pace.went_well(clock.now)
     assert spacing(pace, clock) == 0
 
 
@@ -140,7 +150,7 @@ def test_no_rest_is_longer_than_sqs_can_wait_and_every_pace_gets_on(answers: lis
     for said in answers:
         begun = call(pace, clock)
         if said == "well":
-            pace.went_well()
+            pace.went_well(begun)
         else:
             pace.slow_down(begun, said)
         assert 0 <= pace.rest() <= MAX_DELAY_SECONDS + 0.001
@@ -202,7 +212,7 @@ class Environments:
     def _answer(self, number: int, pace: Pace, begun: float, *, granted: bool) -> None:
         if granted:
             self.answered[number] += 1
-            pace.went_well()
+            pace.went_well(begun)
         else:
             self.refused += 1
             self._halts[number] += 1

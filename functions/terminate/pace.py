@@ -68,14 +68,17 @@ class Pace:
             now = self._clock()
             rest = _REST_SECONDS if retry_after is None else min(retry_after, MAX_DELAY_SECONDS)
             if begun >= self._cut_until:
-                self._rate = max(min(self._rate, self._recent(now)) * _LEFT_AFTER_429, _SLOWEST)
+                self._rate = max(min(self._rate, self._recent(begun, now)) * _LEFT_AFTER_429, _SLOWEST)
                 self._next = self._cut_until = now + max(rest, 1 / self._rate)
+                # Those who wait for a turn are told to give it up: they make no calls. And a rest is no slow use.
+                self._begun.clear()
             else:
                 self._next = max(self._next, now + rest)
 
-    def _recent(self, now: float) -> float:
-        """Calls a second, as they went in the last second or since it began to be used: what the pace was worth,
-        however it was set."""
-        lately = [begun for begun in self._begun if now - 1.0 < begun <= now]
+    def _recent(self, begun: float, now: float) -> float:
+        """Calls a second, as they went from a second before that call until now, or since the last but one if it was
+        alone: what the pace was worth, however it was set. Those who wait for their turns count: they would go on."""
+        lately = [call for call in self._begun if call > begun - 1.0]
+        since = min(lately + list(self._begun)[-2:], default=now)
         # A burst is a rate too; one of a few milliseconds says little.
-        return max(len(lately) / max(now - min(lately, default=now), 0.1), 1.0)
+        return max(len(lately), 1) / max(now - since, 0.1)

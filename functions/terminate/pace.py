@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,8 @@ _SHARE_EACH_SECOND = 0.05
 _SLOWEST, _FASTEST = 0.1, 1000.0
 # An API that says 429 and not for how long is left alone for so many seconds.
 _REST_SECONDS = 1.0
+# A rest is up to so many times as long as it has to be: told the same, all environments would come back at once.
+_LONGEST_STRETCH = 1.25
 
 
 class Pace:
@@ -28,13 +31,19 @@ class Pace:
     `clock` tells monotonic seconds. Safe to share between threads.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
         self._clock = clock
+        self._uniform = uniform
         self._lock = Lock()
         self._rate = _FASTEST
         self._next = 0.0
         # Calls that began earlier were under way when the rate was cut, and say nothing about what it is now.
         self._cut_until = 0.0
+        self._stretch = 1.0
         self._begun: deque[float] = deque(maxlen=int(_FASTEST))
 
     def turn(self, patience: float) -> tuple[float, float] | None:
@@ -66,14 +75,18 @@ class Pace:
         """The call that began at `begun` was answered by a 429, which asked for so many seconds of rest."""
         with self._lock:
             now = self._clock()
-            rest = _REST_SECONDS if retry_after is None else min(retry_after, MAX_DELAY_SECONDS)
-            if begun >= self._cut_until:
-                self._rate = max(min(self._rate, self._recent(begun, now)) * _LEFT_AFTER_429, _SLOWEST)
-                self._next = self._cut_until = now + max(rest, 1 / self._rate)
-                # Those who wait for a turn are told to give it up: they make no calls. And a rest is no slow use.
-                self._begun.clear()
-            else:
-                self._next = max(self._next, now + rest)
+            rest = _REST_SECONDS if retry_after is None else retry_after
+            if begun < self._cut_until:
+                self._next = max(self._next, self._after(rest, now))
+                return
+            self._rate = max(min(self._rate, self._recent(begun, now)) * _LEFT_AFTER_429, _SLOWEST)
+            self._stretch = self._uniform(1.0, _LONGEST_STRETCH)
+            self._next = self._cut_until = self._after(max(rest, 1 / self._rate), now)
+            # Those who wait for a turn are told to give it up: they make no calls. And a rest is no slow use.
+            self._begun.clear()
+
+    def _after(self, rest: float, now: float) -> float:
+        return now + min(rest * self._stretch, MAX_DELAY_SECONDS)
 
     def _recent(self, begun: float, now: float) -> float:
         """Calls a second, as they went from a second before that call until now, or since the last but one if it was

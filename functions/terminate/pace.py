@@ -10,13 +10,19 @@ from threading import Lock
 
 from retry import MAX_DELAY_SECONDS
 
-# What is left of the rate after a 429, and what a second of calls that go well adds to it: so many calls a second, and
-# such a share of what it is, or a fast API would take minutes to be found.
-_LEFT_AFTER_429 = 0.5
-_MORE_EACH_SECOND = 1.0
-_SHARE_EACH_SECOND = 0.05
-# Slower than one call in ten seconds is no pace; faster than a thousand a second is none either.
-_SLOWEST, _FASTEST = 0.1, 1000.0
+# Multiplicative decrease: what a 429 leaves of the rate. TCP leaves half, to drain a queue; here the rest drains it.
+_LEFT_AFTER_429 = 0.8
+# Additive increase: what a second of calls that go well adds. So many calls a second whatever the rate, by which the
+# slow catch up with the fast, and such a share of the distance to the last congestion. So it is soon back up there,
+# feels its way past it, and hurries once it is well past: then the API allows something else than it did.
+_MORE_EACH_SECOND = 0.1
+_SHARE_OF_THE_DISTANCE = 0.1
+# Hardly slower than a rest is long. While an environment that keeps the API busy rests, there is room for others; who
+# has no turn in that time is refused whenever he calls, and never gets faster. An API that wants fewer calls has
+# Retry-After to say so.
+_SLOWEST = 0.75
+# Faster than this is no pace.
+_FASTEST = 1000.0
 # An API that says 429 and not for how long is left alone for so many seconds.
 _REST_SECONDS = 1.0
 # A rest is up to so many times as long as it has to be: told the same, all environments would come back at once.
@@ -27,8 +33,9 @@ class Pace:
     """Spaces calls after a 429, and brings them closer together again while they go well.
 
     Additive increase and multiplicative decrease, as TCP shares a line: execution environments that know nothing of
-    each other come to share what the API allows, without a store between them. Until the first 429 nothing is spaced.
-    `clock` tells monotonic seconds. Safe to share between threads.
+    each other come to share what the API allows, without a store between them. The rate that met congestion last is
+    remembered, as CUBIC does (https://www.rfc-editor.org/rfc/rfc9438). Until the first 429 nothing is spaced. `clock`
+    tells monotonic seconds. Safe to share between threads.
     """
 
     def __init__(
@@ -40,6 +47,8 @@ class Pace:
         self._uniform = uniform
         self._lock = Lock()
         self._rate = _FASTEST
+        # The rate at which there was congestion.
+        self._congested = _FASTEST
         self._next = 0.0
         # Calls that began earlier were under way when the rate was cut, and say nothing about what it is now.
         self._cut_until = 0.0
@@ -68,8 +77,9 @@ class Pace:
         """The call that began at `begun` was answered, and not by a 429."""
         with self._lock:
             if self._rate < _FASTEST and begun >= self._cut_until:
-                # One call's share of what a second adds.
-                self._rate = min(self._rate + _MORE_EACH_SECOND / self._rate + _SHARE_EACH_SECOND, _FASTEST)
+                each_second = _MORE_EACH_SECOND + _SHARE_OF_THE_DISTANCE * abs(self._congested - self._rate)
+                # One call's share of that; far less than what the rate is, so no call can make it jump.
+                self._rate = min(self._rate + each_second / self._rate, _FASTEST)
 
     def slow_down(self, begun: float, retry_after: float | None) -> None:
         """The call that began at `begun` was answered by a 429, which asked for so many seconds of rest."""
@@ -79,7 +89,8 @@ class Pace:
             if begun < self._cut_until:
                 self._next = max(self._next, self._after(rest, now))
                 return
-            self._rate = max(min(self._rate, self._recent(begun, now)) * _LEFT_AFTER_429, _SLOWEST)
+            self._congested = min(self._rate, self._recent(begun, now))
+            self._rate = max(self._congested * _LEFT_AFTER_429, _SLOWEST)
             self._stretch = self._uniform(1.0, _LONGEST_STRETCH)
             self._next = self._cut_until = self._after(max(rest, 1 / self._rate), now)
             # Those who wait for a turn are told to give it up: they make no calls. And a rest is no slow use.

@@ -62,9 +62,14 @@ class Calls:
         self._bad_key_is_403 = False
         self.latencies: list[float] = []
 
-    def terminate(self, session_id: str) -> Reply:
-        """An answer of the API that is a 2xx, a 3xx or a plain rejection; raises UnsettledError otherwise."""
-        return self._authorised(lambda key, seconds: self._client.terminate(session_id, key=key, seconds=seconds))
+    def terminate(self, session_id: str, *, at_once: bool = False) -> Reply:
+        """An answer of the API that is a 2xx, a 3xx or a plain rejection; raises UnsettledError otherwise.
+
+        `at_once`: without waiting for a turn. What was read of the session would be the older, and it may wake up.
+        """
+        return self._authorised(
+            lambda key, seconds: self._client.terminate(session_id, key=key, seconds=seconds), at_once=at_once
+        )
 
     def session(self, session_id: str) -> tuple[Reply, Session | None]:
         """The session, or None and an answer that says why not; raises UnsettledError as `terminate` does."""
@@ -109,10 +114,10 @@ class Calls:
             return f"the API refuses the key, and whether there is a new one is not known: {self._keys.unreadable}"
         return "the API refuses the key; store a valid one in the secret"
 
-    def _authorised(self, send: Callable[[str, float], Reply]) -> Reply:
+    def _authorised(self, send: Callable[[str, float], Reply], *, at_once: bool = False) -> Reply:
         self.ensure_going()
         try:
-            reply = self._keys.call(lambda key: self._send(send, key))
+            reply = self._keys.call(lambda key: self._send(send, key, at_once=at_once))
         except ApiKeyError as error:
             detail = self._redact(f"no API key: {error}")
             raise UnsettledError(Verdict(Outcome.RETRY, detail=detail, uncalled=True)) from None
@@ -132,8 +137,9 @@ class Calls:
         self._halt = verdict
         self._halted.set()
 
-    def _send(self, send: Callable[[str, float], Reply], key: str) -> Reply:
-        begun = self._await_turn()
+    def _send(self, send: Callable[[str, float], Reply], key: str, *, at_once: bool) -> Reply:
+        self._ensure_time()
+        begun = self._pace.follow() if at_once else self._await_turn()
         seconds = min(self._seconds_left(), CALL_SECONDS)
         started = time.monotonic()
         try:
@@ -149,19 +155,20 @@ class Calls:
         self._bad_key_is_403 = bad_key_is_403(key)
         return reply
 
+    def _ensure_time(self) -> None:
+        self.ensure_going()
+        if self._seconds_left() < _SHORTEST_CALL_SECONDS:
+            raise UnsettledError(
+                Verdict(Outcome.RETRY, detail="not enough time left in this invocation", uncalled=True)
+            )
+
     def _await_turn(self) -> float:
-        """Wait until a call may begin, and tell when that was; raises UnsettledError if there is no time for one.
+        """Wait until a call may begin, and tell when that was; raises UnsettledError if that is too late.
 
         Waiting costs a little compute, and holds back what is in the queue: the event source mapping delivers no more
         than these invocations take. Failing instead would use up a receive of every message.
         """
-        self.ensure_going()
-        patience = self._seconds_left() - _SHORTEST_CALL_SECONDS
-        if patience < 0:
-            raise UnsettledError(
-                Verdict(Outcome.RETRY, detail="not enough time left in this invocation", uncalled=True)
-            )
-        turn = self._pace.turn(patience)
+        turn = self._pace.turn(self._seconds_left() - _SHORTEST_CALL_SECONDS)
         if turn is None:
             rest = self._pace.rest()
             raise UnsettledError(Verdict(Outcome.RETRY, detail=_SLOWED_DOWN, retry_after=rest, uncalled=True))

@@ -68,6 +68,16 @@ class Pace:
             self._begun.append(begins)
             return begins, begins - now
 
+    def follow(self) -> float:
+        """When a call begins that must not wait because the one before it would grow stale: now. The next turn comes
+        the later for it."""
+        with self._lock:
+            now = self._clock()
+            if self._rate < _FASTEST:
+                self._next = max(self._next, now) + 1 / self._rate
+            self._begun.append(now)
+            return now
+
     def rest(self) -> float:
         """Seconds until a call may begin."""
         with self._lock:

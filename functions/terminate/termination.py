@@ -62,7 +62,7 @@ def _terminate(session_id: str, calls: Calls, seen: Session | None, *, redeliver
     if dry_run:
         calls.ensure_going()
         return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
-    reply = calls.terminate(session_id)
+    reply = calls.terminate(session_id, at_once=seen is not None)
     verdict = replace(calls.verdict(reply), session_status=status)
     if verdict.outcome is not Outcome.REJECTED:
         return verdict

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retry import MAX_DELAY_SECONDS
 from terminate import handler
 from terminate.pace import Pace
-from tests.unit.world import World, answer
+from tests.unit.world import World, answer, session
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -214,6 +214,15 @@ def slowest(clock: Clock) -> Pace:
     for _ in range(50):
         pace.slow_down(call(pace, clock), 0)
     return pace
+
+
+def test_a_call_that_follows_another_does_not_wait_and_the_next_turn_comes_the_later_for_it() -> None:
+    clock = Clock()
+    pace = slowest(clock)
+    apart = spacing(pace, clock)
+    begun = call(pace, clock)
+    assert pace.follow() == begun
+    assert call(pace, clock) - begun == pytest.approx(2 * apart)
 
 
 @given(st.lists(st.one_of(st.floats(0, 100), st.integers(1, 20)), max_size=10))
@@ -516,6 +525,16 @@ def test_who_waits_for_a_turn_hears_of_the_brake(world: World, monkeypatch: pyte
     # Would take five minutes if they did not.
     assert len(world.deliver()) == 3
     assert len(world.api.calls) == 1
+
+
+def test_nobody_waits_between_the_look_at_a_session_and_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might wake up meanwhile."""
+    monkeypatch.setattr(handler, "pace", _Waiting())
+    world.api.on("GET", "devin-1", session())
+    world.send('{"session_id": "devin-1", "unless_updated_since": "2999-01-01T00:00:00Z"}')
+    # Would take five minutes if somebody did.
+    assert world.deliver() == []
+    assert world.api.deleted() == ["devin-1"]
 
 
 def received(world: World, times: int) -> dict[str, Any]:

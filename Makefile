@@ -39,9 +39,9 @@ test: ## all tests
 	@infra/setup
 	$(PYTHON) -m pytest --numprocesses auto
 
-unit: ## the tests that need neither emulator nor build: seconds
+unit: ## the tests that need neither emulator nor build, but for the thorough ones: seconds
 	@infra/setup dev
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest --numprocesses auto -m "not thorough" tests/unit
 
 fuzz: ## a million random inputs; N=, SEED=, TARGET= choose; GUIDED=<target> runs Atheris until Ctrl-C
 ifdef GUIDED

@@ -18,6 +18,8 @@ from terminate import handler
 from tests.unit.bare import BareSqs, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
 
+pytestmark = pytest.mark.thorough
+
 KIB, MIB = 1024, 1024 * 1024
 # For what does not grow with the input.
 BASE_BYTES = MIB // 2

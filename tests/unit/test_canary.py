@@ -42,6 +42,8 @@ from tests.unit.world import (
     stale_v3,
 )
 
+pytestmark = pytest.mark.thorough
+
 # In every key, and in nothing else.
 CANARY = "c4n4ry"
 V1, ROTATED, V3 = f"apk_user_{CANARY}-0123456789", f"apk_user_{CANARY}-9876543210", f"cog_{CANARY}-0123456789"

@@ -28,6 +28,8 @@ from tests.chaos.accountant import (
 )
 from tests.chaos.plan import KINDS, Kind
 
+pytestmark = pytest.mark.thorough
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DECOY = "devin-chaos-1-decoy-99999"
 Cook = Callable[[Books], Books]

@@ -18,6 +18,8 @@ from tests.fuzz.sources import BytesAsChoices
 from tests.fuzz.targets import TARGETS
 from tests.unit.world import World
 
+pytestmark = pytest.mark.thorough
+
 SEED = 1
 # The whole handler takes a hundred times as long as most readers.
 SHARES = {"batch": 120, "direct": 120, "redaction": 200}

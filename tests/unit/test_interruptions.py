@@ -23,6 +23,8 @@ from terminate.pace import Pace
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
 
+pytestmark = pytest.mark.thorough
+
 # What becomes of an id, by the name that it has: see `_Api.delete`.
 FATES = ("ends", "rejected", "busy", "lost", "slow", "forbidden", "invalid")
 ALIVE = {"ends", "busy", "lost", "slow", "forbidden"}

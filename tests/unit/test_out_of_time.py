@@ -19,6 +19,8 @@ from devin.transport import Reply
 from terminate import handler
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 
+pytestmark = pytest.mark.thorough
+
 LIMIT_SECONDS = 60.0
 WORKERS = 10
 # Of one worker; what is done side by side costs a tenth of it.

@@ -82,8 +82,8 @@ def vulnerable(locked: Iterable[Pin], snapshot: Snapshot) -> list[tuple[Pin, Adv
 
 def main() -> int:
     snapshot, today = advisories.load(), datetime.now(UTC).date()
-    locked = pins.read(pins.lock_files())
-    found = list(problems(locked, snapshot, accepted(), today))
+    locked, lived_with = pins.read(pins.lock_files()), accepted()
+    found = list(problems(locked, snapshot, lived_with, today))
     age = (today - snapshot.taken).days
     if age > _FRESH_DAYS:
         print(
@@ -91,7 +91,8 @@ def main() -> int:
             "with a network, `make advisories` renews it and `make audit` asks PyPI",
             file=sys.stderr,
         )
-    print("\n".join(found) or f"{len(locked)} pins, none with a known vulnerability as of {snapshot.taken}")
+    but = f" but {len(lived_with)} accepted" if lived_with else ""
+    print("\n".join(found) or f"{len(locked)} pins, none with a known vulnerability{but} as of {snapshot.taken}")
     return 1 if found else 0
 
 

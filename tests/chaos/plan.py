@@ -189,6 +189,10 @@ class Plan:
         """How many messages ask for each id."""
         return Counter(one for message in self.messages for one in set(message.ids))
 
+    def by_event(self) -> set[str]:
+        """The ids that an asynchronous event asks for."""
+        return {one for message in self.messages if message.trigger in {"bus", "invoke later"} for one in message.ids}
+
     def of_kind(self, *kinds: Kind) -> list[str]:
         """The ids of these kinds."""
         return [one for one, kind in self.subjects.items() if kind in kinds]

@@ -88,7 +88,9 @@ class ChaosRun:
         self._first_call = len(world.stack.api.calls())
         self._schedules = 0
         self._sent: dict[str, datetime] = {}
+        self._messages_sent = 0
         self._visibility = timedelta.max
+        self._limit = timedelta(0)
         self._patience = PATIENCE_SECONDS
 
     def run(self, *, visibility_seconds: int, patience_seconds: float = PATIENCE_SECONDS) -> Result:
@@ -99,8 +101,9 @@ class ChaosRun:
         self._populate()
         begun = time.monotonic()
         # An invocation ends well before its messages come back, as the template sees to.
-        limit = self._world.time_limit(visibility_seconds // 2)
-        with self._world.visibility_timeout(visibility_seconds), limit:
+        limit = visibility_seconds // 2
+        self._limit = timedelta(seconds=limit)
+        with self._world.visibility_timeout(visibility_seconds), self._world.time_limit(limit):
             with self._disturbances.faults(self._plan.rules):
                 self._walk()
                 sent = time.monotonic()
@@ -266,11 +269,13 @@ class ChaosRun:
                 one.session_id for one in self._world.stack.api.sessions() if one.exited and one.session_id in mine
             },
             letters=self._letters(),
+            events=self._plan.by_event(),
             queued=queued,
             hidden=hidden,
             kills=self._disturbances.kills,
             sent=self._sent,
             visibility=self._visibility,
+            limit=self._limit,
         )
 
     def _read_work_queue(self) -> tuple[list[str], int]:

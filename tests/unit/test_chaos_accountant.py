@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.standin import Call
+from tests.chaos import accountant
 from tests.chaos.accountant import (
     DEAD,
     ENDED,
     EXITED,
-    IN_FLIGHT,
     KILLED,
     OVERTAKEN,
     QUEUED,
@@ -60,8 +61,19 @@ def call(session_id: str, method: str = "DELETE", status: int | None = 200, numb
     )
 
 
-def letter(session_id: str, reason: str | None = None, at: datetime = NOON, attempts: int = 1) -> Letter:
-    written = {"reason": reason or "", "failed_at": at.isoformat(timespec="seconds"), "attempts": str(attempts)}
+_invocations = count(1)
+
+
+def letter(
+    session_id: str, reason: str | None = None, at: datetime = NOON, attempts: int = 1, invocation: str | None = None
+) -> Letter:
+    """A dead letter of this invocation, of one of its own if none is given; without a reason, one that SQS moved."""
+    written = {
+        "reason": reason or "",
+        "failed_at": at.isoformat(timespec="seconds"),
+        "attempts": str(attempts),
+        "request_id": invocation or f"request-{next(_invocations)}",
+    }
     attributes = {} if reason is None else written
     return Letter(f'{{"session_ids":["{session_id}"]}}', attributes)
 
@@ -280,16 +292,170 @@ def test_an_end_whose_answer_was_lost_may_be_moved_by_sqs(lost: dict[str, Any]) 
     assert not audit(replace(found, letters=by_function)).balanced
 
 
+# A message comes back half a minute after it was received; an invocation lasts for ten seconds at most.
+HIDDEN, LIMIT = timedelta(seconds=30), timedelta(seconds=10)
+AWAY = HIDDEN - LIMIT
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def killed(found: Books, *after: float, event: bool = False) -> Books:
+    """With kills so many seconds after noon."""
+    kills = [NOON + seconds(number) for number in after]
+    events = found.kinds.keys() if event else ()
+    return many(replace(found, kills=kills, visibility=HIDDEN, limit=LIMIT, events=events))
+
+
+def refused_twice(
+    again: float, attempts: tuple[int, int] = (1, 2), invocations: tuple[str, str] = ("a", "b"), first: float = 0
+) -> Books:
+    """A rejection that is two dead letters, so many seconds after noon."""
+    moments, who = (first, again), name("refused")
+    return cooked(
+        without(who),
+        with_calls(*(replace(call(who, status=422, number=7), at=NOON + seconds(one)) for one in moments)),
+        with_letters(
+            *(
+                letter(who, "rejected_422", NOON + seconds(moment), number, invocation)
+                for moment, number, invocation in zip(moments, attempts, invocations, strict=True)
+            )
+        ),
+    )
+
+
 @pytest.mark.parametrize(
-    ("after", "excused"),
-    [(timedelta(seconds=1), True), (IN_FLIGHT, True), (IN_FLIGHT * 2, False), (timedelta(seconds=-1), False)],
+    ("kill", "again", "excused"),
+    [
+        pytest.param(1, 1 + AWAY.seconds, True, id="killed, and back when it can be"),
+        pytest.param(LIMIT.seconds, 60, True, id="killed at the last moment, and back later"),
+        pytest.param(LIMIT.seconds + 0.5, 60, False, id="killed when the invocation was over"),
+        pytest.param(-1, 60, False, id="killed before"),
+        pytest.param(1, AWAY.seconds - 1, False, id="back while it was hidden"),
+        pytest.param(1, 0, False, id="written twice at once"),
+        pytest.param(1, 1, False, id="written again a second later"),
+    ],
 )
-def test_a_kill_excuses_what_was_worked_on_and_nothing_else(after: timedelta, excused: bool) -> None:
-    found = many(cooked(with_letters(letter(name("refused"), "rejected_422"))))
-    found = replace(found, kills=[NOON + after])
+def test_a_kill_excuses_what_came_back_after_it_and_nothing_else(kill: float, again: float, excused: bool) -> None:
+    found = audit(killed(refused_twice(again), kill))
+    assert found.balanced is excused
+    assert found.places.get(name("refused")) == (KILLED if excused else None)
+
+
+def test_the_dead_letters_of_one_invocation_are_never_excused() -> None:
+    found = killed(refused_twice(60, invocations=("a", "a")), 1)
+    assert problems(found) == [(name("refused"), "more than one dead letter of the same invocation: a")]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "kill", "excused"),
+    [
+        pytest.param((1, 2), 1, True, id="redelivered"),
+        pytest.param((2, 5), 1, True, id="redelivered, and tried in vain meanwhile"),
+        pytest.param((1, 1), 1, False, id="the same delivery twice"),
+        pytest.param((2, 1), 1, False, id="an earlier delivery later"),
+        # What was sent back, and the message that it was sent back from, are of the same number, or of any.
+        pytest.param((2, 2), -1, True, id="two halves after a kill"),
+        pytest.param((3, 2), -1, True, id="two halves after a kill, one of them tried more often"),
+    ],
+)
+def test_dead_letters_are_numbered_like_deliveries(attempts: tuple[int, int], kill: float, excused: bool) -> None:
+    found = refused_twice(60, attempts=attempts)
+    tried_before = replace(call(name("refused"), status=500), at=NOON - seconds(2))
+    found = killed(replace(found, calls=[*found.calls, tried_before]), kill)
     assert audit(found).balanced is excused
-    if excused:
-        assert audit(found).places[name("refused")] == KILLED
+
+
+def test_an_event_that_is_tried_again_is_numbered_anew_and_comes_sooner() -> None:
+    found = refused_twice(3, attempts=(1, 1))
+    assert audit(killed(found, 1, event=True)).places[name("refused")] == KILLED
+    assert not audit(killed(found, 1)).balanced
+    assert not audit(killed(refused_twice(1, attempts=(1, 1)), 1.5, event=True)).balanced
+
+
+def test_each_kill_doubles_an_id_once() -> None:
+    """Four of one by two kills, five by three."""
+    who = name("refused")
+    times = [0, 30, 60, 90, 120]
+    letters = [letter(who, "rejected_422", NOON + seconds(at), number) for number, at in enumerate(times, 1)]
+    calls = [replace(call(who, status=422), at=NOON + seconds(at)) for at in times]
+    found = cooked(without(who), with_calls(*calls), with_letters(*letters))
+    assert not audit(killed(found, 1, 31)).balanced
+    assert audit(killed(found, 1, 31, 61)).balanced
+
+
+def test_what_sqs_moved_has_no_date_but_needs_a_kill_while_it_was_worked_on() -> None:
+    found = cooked(with_letters(letter(name("runs"))))
+    assert audit(killed(found, 1)).places[name("runs")] == KILLED
+    assert not audit(killed(found, -1)).balanced
+    assert not audit(killed(found, LIMIT.seconds + 1)).balanced
+
+
+def test_what_was_spared_and_moved_by_sqs_needs_a_kill_too() -> None:
+    found = cooked(with_letters(letter(name("awake"))))
+    assert audit(killed(found, 1)).places[name("awake")] == KILLED
+    assert not audit(killed(found)).balanced
+
+
+def exited_and_dead(attempts: int, looked_after: float) -> Books:
+    """A session that had exited: a dead letter of the first delivery, and seen to have exited so much later."""
+    who = name("exited")
+    rejected = [replace(call(who, status=422), at=NOON + seconds(at)) for at in (0, looked_after)]
+    seen = replace(call(who, "GET"), at=NOON + seconds(looked_after))
+    found = cooked(
+        without(who), with_calls(*rejected, seen), with_letters(letter(who, "rejected_422", attempts=attempts))
+    )
+    return replace(found, exited={*found.exited, who})
+
+
+def test_a_session_that_had_exited_is_a_dead_letter_of_the_first_delivery_alone() -> None:
+    assert audit(killed(exited_and_dead(1, 40), 1)).places[name("exited")] == KILLED
+    assert not audit(killed(exited_and_dead(1, 5), 1)).balanced, "looked at before it could come back"
+    said = problems(killed(exited_and_dead(2, 40), 1))
+    assert (name("exited"), "has exited, and delivery 2 made a dead letter of it without looking") in said
+
+
+def ended_and_rejected(attempts: int, again: float = 40) -> Books:
+    """Ended at noon, and a dead letter of a rejection so much later."""
+    who = name("runs")
+    rejected = replace(call(who, status=422, number=7), at=NOON + seconds(again))
+    return cooked(with_calls(rejected), with_letters(letter(who, "rejected_422", NOON + seconds(again), attempts)))
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_no_kill_excuses_a_dead_letter_of_what_an_earlier_delivery_ended(attempts: int) -> None:
+    """It is looked at when it is redelivered."""
+    said = problems(killed(ended_and_rejected(attempts), 1))
+    assert said == [(name("runs"), f"a dead letter with the reason rejected_422, of delivery {attempts}")]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_another_message_may_be_rejected_if_it_was_never_redelivered(attempts: int) -> None:
+    found = ended_and_rejected(attempts)
+    found = replace(found, asks={**found.asks, name("runs"): 2})
+    assert audit(found).balanced is (attempts == 1)
+
+
+@pytest.mark.parametrize(("looks", "excused"), [(False, True), (True, False)])
+def test_an_event_that_is_tried_again_makes_a_dead_letter_of_what_it_ended_unless_it_looks_first(
+    monkeypatch: pytest.MonkeyPatch, looks: bool, excused: bool
+) -> None:
+    monkeypatch.setattr(accountant, "EVENTS_LOOK_FIRST", looks)
+    assert audit(killed(ended_and_rejected(1, again=3), 1, event=True)).balanced is excused
+    assert not audit(killed(ended_and_rejected(2, again=3), 1, event=True)).balanced
+    assert not audit(killed(ended_and_rejected(1, again=3), event=True)).balanced
+    assert not audit(killed(ended_and_rejected(1, again=3), 1)).balanced
+
+
+@pytest.mark.parametrize("lost", ["failed_at", "attempts", "request_id"])
+def test_a_dead_letter_says_who_wrote_it_when_and_at_which_delivery(lost: str) -> None:
+    honest = letter(name("refused"), "rejected_422")
+    cut = Letter(honest.body, {name: value for name, value in honest.attributes.items() if name != lost})
+    found = cooked(without(name("refused")), with_calls(call(name("refused"), status=422)), with_letters(cut))
+    ((about, what),) = problems(found)
+    assert about == name("refused")
+    assert lost in what
 
 
 def test_a_lost_answer_excuses_nothing_that_the_function_wrote() -> None:
@@ -301,12 +467,11 @@ def test_a_lost_answer_excuses_nothing_that_the_function_wrote() -> None:
         without(name("runs")), with_calls(lost, rejected), with_letters(letter(name("runs"), "rejected_422"))
     )
     found = many(replace(found, exited={*found.exited, name("runs")}))
-    assert [about for about, _ in problems(found)] == [name("runs")]
+    assert {about for about, _ in problems(found)} == {name("runs")}
 
 
 # Sent a minute before noon, and hidden for half a minute at each delivery.
 SENT = {name("refused"): NOON - timedelta(minutes=1), name("runs"): NOON - timedelta(minutes=1)}
-HIDDEN = timedelta(seconds=30)
 
 
 @pytest.mark.parametrize(
@@ -347,12 +512,12 @@ def test_a_first_delivery_that_is_rejected_after_the_end_was_overtaken(
 
 
 def test_a_kill_does_not_excuse_an_id_that_is_lost() -> None:
-    found = many(cooked(without(name("unknown")), with_calls(call(name("unknown"), status=404))))
-    assert not audit(replace(found, kills=[NOON + timedelta(seconds=1)])).balanced
+    found = cooked(without(name("unknown")), with_calls(call(name("unknown"), status=404)))
+    assert not audit(killed(found, 1)).balanced
 
 
 def test_excuses_that_are_no_exception_are_none() -> None:
-    found = replace(cooked(with_letters(letter(name("refused"), "rejected_422"))), kills=[NOON + timedelta(seconds=1)])
+    found = replace(refused_twice(60), kills=[NOON + seconds(1)], visibility=HIDDEN, limit=LIMIT)
     assert audit(found).places[name("refused")] == KILLED
     assert "no exception any more" in problems(found)[0][1]
 

@@ -52,9 +52,10 @@ else
 	$(PYTHON) -m tests.fuzz $(if $(N),--inputs $(N)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
 endif
 
-chaos: ## thousands of ids while everything fails, then the books: minutes; SEED= replays, IDS=, SECONDS=
+chaos: ## thousands of ids while everything fails, then the books: minutes; IDS=, SECONDS=; it says how to replay it
 	@infra/setup dev emulator sam
-	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(KILL_EVERY),--kill-every $(KILL_EVERY))
 
 check: lint test ## the gate: format, lint, types, template, pins, all tests
 

@@ -34,6 +34,11 @@ NAME = re.compile(r"devin-chaos-[0-9]+-[a-z]+-[0-9]{5}")
 EARLY, MIDDLE, LATE = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
 DETAIL_TYPE = "Devin Session Termination Requested"
 
+# What `make chaos` does unless told otherwise. Several ids share a message: so many make well over a thousand messages,
+# whatever the seed.
+IDS, SECONDS, KILL_EVERY = 4500, 150.0, 6.0
+LEAST_MESSAGES = 1000
+
 _MOST_SCHEDULES = 20
 _CONDITIONAL = 0.35
 _REPEATED = 0.04
@@ -173,12 +178,21 @@ class Plan:
     """
 
     seed: int
+    seconds: float
+    kill_every: float
     subjects: Mapping[str, Kind]
     decoys: Mapping[str, Decoy]
     messages: Sequence[Message]
     timeline: Sequence[Timed]
     rules: Sequence[Rule]
     calm: Sequence[tuple[float, float]]
+
+    @property
+    def replay(self) -> str:
+        """The command that makes this plan: the seed alone does not, everything else is drawn for a size."""
+        return (
+            f"make chaos SEED={self.seed} IDS={len(self.subjects)} SECONDS={self.seconds} KILL_EVERY={self.kill_every}"
+        )
 
     @property
     def tag(self) -> str:
@@ -229,7 +243,7 @@ def make_plan(seed: int, *, ids: int, seconds: float, kill_every: float) -> Plan
         for number, (probability, operation, fault) in enumerate(_FAULTS)
     ]
     timeline.sort(key=lambda timed: timed.at)
-    return Plan(seed, subjects, decoys, messages, timeline, rules, calm)
+    return Plan(seed, seconds, kill_every, subjects, decoys, messages, timeline, rules, calm)
 
 
 def _messages(draw: random.Random, subjects: Mapping[str, Kind]) -> Iterator[Message]:

@@ -35,10 +35,11 @@ def show(console: Console, plan: Plan, result: Result) -> None:
     title = f"After {result.letters_redriven} dead letters were sent back in {result.rounds} rounds"
     console.print(_places(title, plan, result.redriven))
     console.print(_disturbances(result))
-    ids, calls = len(plan.subjects), len(result.books.calls)
+    ids, calls, failed = len(plan.subjects), len(result.books.calls), _failed(plan, result)
     console.print(
-        f"{ids} ids in {len(plan.messages)} messages, {calls} calls: sent in {result.seconds_to_send:.0f} s, "
-        f"all settled after {result.seconds_to_drain:.0f} s ({ids / result.seconds_to_drain:.1f} ids/s)"
+        f"{ids} ids in {result.messages_sent} messages, {failed / len(plan.messages):.0%} of which the API failed at "
+        f"least once, {calls} calls: sent in {result.seconds_to_send:.0f} s, all settled after "
+        f"{result.seconds_to_drain:.0f} s ({ids / result.seconds_to_drain:.1f} ids/s)"
     )
     excused = Counter(place for place in result.first.places.values() if place in EXCUSED)
     for place, number in excused.items():
@@ -51,7 +52,13 @@ def show(console: Console, plan: Plan, result: Result) -> None:
         if len(audit.problems) > _MOST_STORIES:
             console.print(f"[red]… and {len(audit.problems) - _MOST_STORIES} more[/red]")
     balance = "[green]The books balance[/green]" if result.balanced else "[red]The books do not balance[/red]"
-    console.print(f"[bold]{balance}; seed {plan.seed}[/bold]")
+    console.print(f"[bold]{balance}[/bold]; once more: {plan.replay}")
+
+
+def _failed(plan: Plan, result: Result) -> int:
+    """Messages for one of whose ids a call went wrong."""
+    failed = {call.session_id for call in result.books.calls if call.fault is not None}
+    return sum(not failed.isdisjoint(message.ids) for message in plan.messages)
 
 
 def _places(title: str, plan: Plan, audit: Audit) -> Table:

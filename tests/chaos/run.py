@@ -51,6 +51,7 @@ class Result:
     redriven: Audit
     letters_redriven: int
     rounds: int
+    messages_sent: int
     disturbances: Counter[str]
     seconds_to_send: float
     seconds_to_drain: float
@@ -113,7 +114,15 @@ class ChaosRun:
             self._progress(f"drained; {len(books.letters)} dead letters: what caused them is mended, and they go back")
             letters_redriven, rounds, redriven = self._redrive_all()
         return Result(
-            books, first, redriven, letters_redriven, rounds, self._disturbances.counts, sent - begun, drained - begun
+            books=books,
+            first=first,
+            redriven=redriven,
+            letters_redriven=letters_redriven,
+            rounds=rounds,
+            messages_sent=self._messages_sent,
+            disturbances=self._disturbances.counts,
+            seconds_to_send=sent - begun,
+            seconds_to_drain=drained - begun,
         )
 
     # What there is, and what is sent.
@@ -142,6 +151,7 @@ class ChaosRun:
                 threading.Event().wait(max(0.0, early))
                 begun += max(0.0, -early)
                 if isinstance(timed.act, Send):
+                    self._messages_sent += 1
                     for one in timed.act.message.ids:
                         self._sent.setdefault(one, datetime.now(UTC))
                 match timed.act:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from terminate.events import Request, Unusable, read_body, read_event
+from tests.chaos.__main__ import arguments
 from tests.chaos.accountant import named
 from tests.chaos.plan import (
     KINDS,
+    LEAST_MESSAGES,
     TRIGGERS,
     Accept,
     AwaitCalls,
@@ -25,6 +29,8 @@ from tests.chaos.plan import (
     Sweep,
     make_plan,
 )
+
+ROOT = Path(__file__).parents[2]
 
 plans = st.builds(
     make_plan,
@@ -113,6 +119,35 @@ def test_the_same_seed_makes_the_same_plan_and_another_seed_another(seed: int) -
     first, again, other = (make_plan(one, ids=50, seconds=30, kill_every=5) for one in (seed, seed, seed + 1))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("seconds", [10, 12.5])
+def test_the_command_that_is_told_makes_the_same_plan(seconds: float) -> None:
+    plan = make_plan(77, ids=60, seconds=seconds, kill_every=2.3)
+    command = plan.replay.split()
+    # What make would run, which is to say without what it needs first.
+    said = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    _, _, given = said.replace("\\\n", " ").partition("-m tests.chaos ")
+    wanted = arguments(given.split())
+    assert make_plan(wanted.seed, ids=wanted.ids, seconds=wanted.seconds, kill_every=wanted.kill_every) == plan
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_unless_told_otherwise_there_are_more_than_a_thousand_messages(seed: int) -> None:
+    wanted = arguments([])
+    plan = make_plan(seed, ids=wanted.ids, seconds=wanted.seconds, kill_every=wanted.kill_every)
+    assert sum(isinstance(timed.act, Send) for timed in plan.timeline) > LEAST_MESSAGES == 1000
+
+
+def test_an_event_is_what_is_delivered_and_waited_for_by_nobody() -> None:
+    plan = make_plan(3, ids=300, seconds=30, kill_every=5)
+    events = [message for message in plan.messages if message.trigger in {"bus", "invoke later"}]
+    assert {message.trigger for message in events} == {"bus", "invoke later"}
+    assert plan.by_event() == {one for message in events for one in message.ids}
+    # A schedule puts a message into the queue.
+    assert not plan.by_event() & {
+        one for message in plan.messages if message.trigger == "schedule" for one in message.ids
+    }
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,14 +13,16 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import schemathesis
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_core import OpenAPI
 from openapi_core.testing import MockRequest
+from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeyError
-from devin.client import DevinClient, Session, error_detail
+from devin.client import DevinClient, Page, Session, error_detail
 from devin.transport import Reply, Transport
 from infra.local.standin import Fault, StandIn
 from infra.local.standin.sessions import ORG_ID
@@ -31,12 +33,14 @@ CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.ya
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The client's operations: what the contract calls them, method and path included.
-OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+EVERY_OPERATION: dict[str, tuple[str, str, dict[str, Any]]] = {
     operation["operationId"]: (method.upper(), path, operation)
     for path, item in CONTRACT["paths"].items()
     for method, operation in item.items()
-    if not operation["operationId"].startswith("list_")
 }
+# Those on one session, and those that list them.
+OPERATIONS = {name: one for name, one in EVERY_OPERATION.items() if not name.startswith("list_")}
+LISTS = {name: one for name, one in EVERY_OPERATION.items() if name.startswith("list_")}
 session_ids = st.from_regex(r"devin-[A-Za-z0-9_-]{1,122}", fullmatch=True)
 few_examples = settings(
     max_examples=30, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -93,43 +97,75 @@ def recorder() -> Iterator[Recorder]:
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def contract(recorder: Recorder) -> OpenAPI:
+    return OpenAPI.from_dict({**CONTRACT, "servers": [{"url": recorder.url}]})
+
+
+def assert_in_the_contract(
+    contract: OpenAPI, recorder: Recorder, operation: str, path: str, expected: dict[str, str]
+) -> None:
+    """The last request is this operation, on this path, with this query, and with the headers that all of them have."""
+    method, _, description = EVERY_OPERATION[operation]
+    sent_method, target, headers = recorder.requests[-1]
+    sent = urlsplit(target)
+
+    assert (sent_method, sent.path) == (method, path)
+    query = parse_qs(sent.query, keep_blank_values=True, strict_parsing=bool(sent.query))
+    # openapi-core does not look at parameters that the contract does not know.
+    assert query.keys() <= {known["name"] for known in description["parameters"] if known["in"] == "query"}
+    assert query == {name: [value] for name, value in expected.items()}
+    contract.validate_request(MockRequest(recorder.url, method, sent.path, args=expected, headers=headers))
+    assert headers == {
+        "Host": urlsplit(recorder.url).netloc,
+        "Authorization": f"Bearer {KEYS[operation[-2:]]}",
+        "User-Agent": "devin-session-cleanup",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Connection": "keep-alive",
+    } | ({"Content-Length": "0"} if method == "DELETE" else {})
+
+
 @pytest.mark.parametrize("archive", [False, True])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_request_is_one_of_the_contract(recorder: Recorder, operation: str, archive: bool) -> None:
-    method, path, description = OPERATIONS[operation]
-    contract = OpenAPI.from_dict({**CONTRACT, "servers": [{"url": recorder.url}]})
+def test_every_request_is_one_of_the_contract(
+    contract: OpenAPI, recorder: Recorder, operation: str, archive: bool
+) -> None:
+    _, path, _ = OPERATIONS[operation]
     caller = client(recorder.url, archive=archive)
+    query = {"archive": "true"} if archive and operation == "terminate_session_v3" else {}
 
     @few_examples
     @given(session_id=session_ids)
     def send(session_id: str) -> None:
         perform(caller, operation, session_id)
-        sent_method, target, headers = recorder.requests[-1]
-        sent = urlsplit(target)
+        whole = path.format(org_id=ORG_ID, session_id=session_id, devin_id=session_id)
+        assert_in_the_contract(contract, recorder, operation, whole, query)
 
-        assert sent_method == method
-        assert sent.path == path.format(org_id=ORG_ID, session_id=session_id, devin_id=session_id)
-        query = parse_qs(sent.query, strict_parsing=bool(sent.query))
-        # openapi-core does not look at parameters that the contract does not know.
-        assert query.keys() <= {known["name"] for known in description["parameters"] if known["in"] == "query"}
-        assert query == ({"archive": ["true"]} if archive and operation == "terminate_session_v3" else {})
-        contract.validate_request(
-            MockRequest(
-                recorder.url,
-                method,
-                sent.path,
-                args={name: value for name, (value,) in query.items()},
-                headers=headers,
-            )
-        )
-        assert headers == {
-            "Host": urlsplit(recorder.url).netloc,
-            "Authorization": f"Bearer {KEYS[operation[-2:]]}",
-            "User-Agent": "devin-session-cleanup",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Connection": "keep-alive",
-        } | ({"Content-Length": "0"} if method == "DELETE" else {})
+    send()
+
+
+# What the client gives back for the next page: an offset that it has counted, a cursor that the API has given.
+FOLLOWING: dict[str, st.SearchStrategy[str]] = {
+    "list_sessions_v1": st.integers(1, 200_000).map(str),
+    "list_sessions_v3": st.text(min_size=1) | st.just("&first=1#/../?after=%00\r\nX: y"),
+}
+
+
+@pytest.mark.parametrize("operation", LISTS)
+def test_every_page_is_asked_for_as_the_contract_has_it(contract: OpenAPI, recorder: Recorder, operation: str) -> None:
+    _, path, _ = LISTS[operation]
+    caller, version = client(recorder.url), operation[-2:]
+
+    @few_examples
+    @given(following=st.none() | FOLLOWING[operation])
+    def send(following: str | None) -> None:
+        caller.page(following, key=KEYS[version], seconds=5)
+        if version == "v1":
+            query = {"limit": "100", "offset": following or "0"}
+        else:
+            query = {"first": "200"} | ({} if following is None else {"after": following})
+        assert_in_the_contract(contract, recorder, operation, path.format(org_id=ORG_ID), query)
 
     send()
 
@@ -373,11 +409,11 @@ def test_a_v3_key_without_an_organisation_calls_nothing(api: StandIn) -> None:
     assert api.calls() == []
 
 
-def judged(url: str, version: str) -> tuple[World, list[str], str]:
+def judged(url: str, version: str, body: str = "devin-a") -> tuple[World, list[str], str]:
     """The whole handler, asked to end one session by a queue message: its books, what it keeps, and the outcome."""
     world = World({"records": [], "secrets": [KEYS[version], KEYS[version]]}, threads=False)
     world.runtime = replace(world.runtime, client=client(url))
-    answer = world.invoke(sqs_event([{"body": "devin-a"}]))
+    answer = world.invoke(sqs_event([{"body": body}]))
     (outcome,) = [
         line["outcome"] for line in map(json.loads, world.log.getvalue().splitlines()) if "message_id" in line
     ]
@@ -446,6 +482,135 @@ def test_answers_outside_of_the_contract_lead_to_the_outcome_of_the_table_too(pu
     judge()
 
 
+def as_schemathesis_makes_it(schema: dict[str, Any], mode: GenerationMode) -> st.SearchStrategy[bytes]:
+    """Bodies of answers from their schema, right or wrong ones, by another reading of the contract than `values` is.
+
+    Schemathesis makes requests alone: so it is told of an API that asks for what this one answers.
+    """
+    turned = {
+        "openapi": CONTRACT["openapi"],
+        "info": CONTRACT["info"],
+        "components": CONTRACT["components"],
+        "paths": {
+            "/": {
+                "post": {
+                    "operationId": "answer",
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+                    "responses": {"200": {"description": "OK"}},
+                }
+            }
+        },
+    }
+    operation = schemathesis.openapi.from_dict(turned).find_operation_by_id("answer")
+    return operation.as_strategy(generation_mode=mode).map(
+        lambda case: case.body if isinstance(case.body, bytes) else json.dumps(case.body).encode()
+    )
+
+
+@dataclass(frozen=True)
+class Documented:
+    """An answer that the contract lists, with bodies that keep to its schema, or that do not."""
+
+    operation: str
+    status: int
+    content_type: str
+    schema: dict[str, Any]
+    mode: GenerationMode
+
+    @property
+    def version(self) -> str:
+        return self.operation[-2:]
+
+    @property
+    def bodies(self) -> st.SearchStrategy[bytes]:
+        return as_schemathesis_makes_it(self.schema, self.mode)
+
+    def with_body(self, body: bytes) -> Fault:
+        return Fault(status=self.status, headers={"Content-Type": self.content_type}, body=body)
+
+
+def documented(kind: str) -> list[Any]:
+    """Every answer that has a schema, of one kind of operation in both versions."""
+    return [
+        pytest.param(
+            Documented(name, int(status), content_type, media["schema"], mode),
+            id=f"{name}-{status}-{content_type}-{mode.value}",
+        )
+        for name, (_, _, operation) in EVERY_OPERATION.items()
+        for status, answer in operation["responses"].items()
+        for content_type, media in answer.get("content", {}).items()
+        for mode in GenerationMode
+        if name.startswith(kind)
+    ]
+
+
+@pytest.mark.parametrize("answer", documented("terminate_"))
+def test_whatever_schemathesis_answers_leads_to_the_outcome_of_the_table(puppet: StandIn, answer: Documented) -> None:
+    @few_examples
+    @given(body=answer.bodies)
+    def judge(body: bytes) -> None:
+        assert_judged_by_the_table(puppet, answer.version, answer.with_body(body))
+
+    judge()
+
+
+# Among the dates that schemathesis likes to choose.
+SINCE = datetime(2500, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("answer", documented("get_"))
+def test_whatever_schemathesis_tells_of_a_session_it_lives_if_it_was_updated_since(
+    puppet: StandIn, answer: Documented
+) -> None:
+    order = json.dumps({"session_id": "devin-a", "unless_updated_since": SINCE.isoformat()})
+
+    @few_examples
+    @given(body=answer.bodies)
+    def judge(body: bytes) -> None:
+        puppet.clear_faults()
+        puppet.script(answer.with_body(body), operation="get")
+        puppet.script(Fault(status=200, body="{}"), operation="terminate")
+        _, session = perform(client(puppet.url), answer.operation)
+        puppet.clear_calls()
+
+        world, kept, outcome = judged(puppet.url, answer.version, order)
+
+        if answer.status == 200 and answer.mode is GenerationMode.POSITIVE:
+            assert essence(session) == meaning(json.loads(body))
+        if answer.status != 200:
+            assert (outcome, session) == ("rejected", None)
+        elif session is None or session.updated_at is None:
+            assert outcome == "retry"
+        else:
+            assert outcome == ("spared" if session.updated_at > SINCE else "terminated")
+        assert [call.method for call in puppet.calls()] == ["GET", *["DELETE"] * (outcome == "terminated")]
+        assert kept == ["m-0"] * (outcome == "retry")
+        assert len(world.sqs.writes) == (outcome == "rejected")
+
+    judge()
+
+
+@pytest.mark.parametrize("answer", documented("list_"))
+def test_whatever_schemathesis_lists_is_a_page_or_none(puppet: StandIn, answer: Documented) -> None:
+    @few_examples
+    @given(body=answer.bodies)
+    def read(body: bytes) -> None:
+        puppet.clear_faults()
+        puppet.script(answer.with_body(body))
+
+        reply, page = client(puppet.url).page(None, key=KEYS[answer.version], seconds=5)
+
+        assert reply.status == answer.status
+        if answer.status != 200:
+            assert page is None
+        elif answer.mode is GenerationMode.POSITIVE:
+            assert_page(page, json.loads(body), answer.version)
+        elif page is not None:
+            assert len(page.sessions) == len(json.loads(body)["sessions" if answer.version == "v1" else "items"])
+
+    read()
+
+
 PAGES = {
     operation["operationId"]: operation["responses"]["200"]["content"]["application/json"]["schema"]
     for path in CONTRACT["paths"].values()
@@ -457,7 +622,6 @@ PAGES = {
 @pytest.mark.parametrize("operation", PAGES)
 def test_every_page_of_the_contract_is_understood(puppet: StandIn, operation: str) -> None:
     version = operation[-2:]
-    held = "sessions" if version == "v1" else "items"
 
     @few_examples
     @given(fields=values(PAGES[operation]))
@@ -468,13 +632,20 @@ def test_every_page_of_the_contract_is_understood(puppet: StandIn, operation: st
         reply, page = client(puppet.url).page(None, key=KEYS[version], seconds=5)
 
         assert reply.status == 200
-        if fields.get("has_next_page") and not fields.get("end_cursor"):
-            # More to come and no way to it: no page, rather than a listing that ends too soon.
-            assert page is None
-            return
-        assert page is not None
-        assert [essence(one) for one in page.sessions] == [meaning(one) for one in fields[held]]
-        following = str(len(fields[held])) if version == "v1" and fields[held] else None
-        assert page.following == (fields["end_cursor"] if fields.get("has_next_page") else following)
+        assert_page(page, fields, version)
 
     read()
+
+
+def assert_page(page: Page | None, fields: dict[str, Any], version: str) -> None:
+    """The page says what the answer does, read by the contract's words."""
+    listed = fields["sessions" if version == "v1" else "items"]
+    if version == "v3" and fields.get("has_next_page") and not fields.get("end_cursor"):
+        # More to come and no way to it: no page, rather than a listing that ends too soon.
+        assert page is None
+        return
+    assert page is not None
+    assert [essence(one) for one in page.sessions] == [meaning(one) for one in listed]
+    following = str(len(listed)) if version == "v1" and listed else None
+    more = version == "v3" and fields.get("has_next_page")
+    assert page.following == (fields["end_cursor"] if more else following)

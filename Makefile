@@ -43,7 +43,7 @@ unit: ## the tests that need neither emulator nor build, but for the thorough on
 	@infra/setup dev
 	$(PYTHON) -m pytest --numprocesses auto -m "not thorough" tests/unit
 
-fuzz: ## a million random inputs; N=, SEED=, TARGET= choose; GUIDED=<target> runs Atheris until Ctrl-C
+fuzz: ## a million random inputs for each parser, and for the rest; N=, SEED=, TARGET= choose; GUIDED=<target> runs Atheris until Ctrl-C
 ifdef GUIDED
 	@infra/setup fuzz
 	.tools/fuzz/bin/python tests/fuzz/guided.py $(GUIDED) $(OPTIONS)

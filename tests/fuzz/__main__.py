@@ -21,7 +21,12 @@ def main() -> int:
     from tests.fuzz.targets import TARGETS  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="in all, divided among the targets")
+    parser.add_argument(
+        "--inputs",
+        type=int,
+        default=1_000_000,
+        help="for each of the parsers `body` and `event`, and as many for all others together (default: a million)",
+    )
     parser.add_argument("--target", choices=["all", *TARGETS], action="append", help="may be repeated; default: all")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="default: another one every time")
     parser.add_argument("--jobs", type=int, help="processes; default: one for each core")

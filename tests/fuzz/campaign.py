@@ -76,18 +76,23 @@ def _share(name: str, seed: int, first: int, number: int) -> Tally:
     return tally(target, _watched(inputs_of(target, seed, first, number)))
 
 
-def run(names: Iterable[str], inputs: int, seed: int, jobs: int | None = None) -> Iterator[tuple[str, Tally]]:
-    """So many inputs in all, divided among the targets by their weights; each target's tally when it is whole."""
+def divided(names: Iterable[str], inputs: int) -> dict[str, int]:
+    """How many inputs each target gets: so many for each that is `whole`, and so many more for all others together, by
+    their weights."""
     chosen = [TARGETS[name] for name in names]
-    weights = sum(target.weight for target in chosen)
+    weights = sum(target.weight for target in chosen if not target.whole)
+    return {target.name: inputs if target.whole else max(1, inputs * target.weight // weights) for target in chosen}
+
+
+def run(names: Iterable[str], inputs: int, seed: int, jobs: int | None = None) -> Iterator[tuple[str, Tally]]:
+    """Inputs as `divided` says; each target's tally when it is whole."""
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("forkserver")) as pool:
-        for target in chosen:
-            number = max(1, inputs * target.weight // weights)
+        for name, number in divided(names, inputs).items():
             shares = [
-                pool.submit(_share, target.name, seed, first, min(_TOGETHER, number - first))
+                pool.submit(_share, name, seed, first, min(_TOGETHER, number - first))
                 for first in range(0, number, _TOGETHER)
             ]
             whole = Tally()
             for share in shares:
                 whole.add(share.result())
-            yield target.name, whole
+            yield name, whole

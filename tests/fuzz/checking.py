@@ -12,12 +12,14 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Target:
     """Something to be fuzzed. `generate` makes an input, a value that `repr` can write down; `check` raises whatever
-    it likes if the input shows a mistake. `weight`: its part of the inputs of a campaign."""
+    it likes if the input shows a mistake. `weight`: its part of the inputs that targets share in a campaign; one that
+    is `whole` shares with nobody."""
 
     name: str
     generate: Callable[[Random], Any]
     check: Callable[[Any], None]
     weight: int = 1
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,8 +224,9 @@ def record(rng: Random) -> dict[str, Any]:
 
 
 TARGETS = (
-    Target("body", sources.body, check_body, weight=8),
-    Target("event", sources.event, check_event, weight=3),
+    # What anybody may send meets these two first.
+    Target("body", sources.body, check_body, weight=8, whole=True),
+    Target("event", sources.event, check_event, weight=3, whole=True),
     Target("record", record, check_record, weight=2),
     Target(
         "session_id",

@@ -42,10 +42,6 @@ MOST_EXCUSED = 0.02
 _A_SECOND = timedelta(seconds=1)
 # After which an event whose invocation died is invoked again: the emulator waits so long, Lambda for a minute.
 EVENT_RETRY = timedelta(seconds=1)
-# Whether an invocation of an event looks at a session that was rejected before it makes a dead letter of it. While it
-# does not, one that is tried again after a kill takes what the first try ended for a plain rejection. Lambda does not
-# say that it is another try. To be True as soon as `terminate` looks.
-EVENTS_LOOK_FIRST = False
 # The reason that the function may give for a dead letter; what it did not write itself may be of any kind.
 _REASONS: Mapping[Kind, frozenset[str]] = {
     "runs": frozenset(),
@@ -194,12 +190,20 @@ def _intrusions(books: Books, written: Iterable[str]) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Written:
-    """What the function says of a dead letter that it wrote: when, to the second, at which delivery, who and why."""
+    """What the function says of a dead letter that it wrote: when, to the second, at which delivery, who and why, and
+    what asked for it."""
 
     at: datetime
     attempts: int
     invocation: str
     reason: str
+    source: str
+
+    @property
+    def looked(self) -> bool:
+        """Whether the session was read before this was written. What was delivered before may have been ended then; of
+        an event nobody tells how often it was."""
+        return self.attempts > 1 or self.source != "sqs"
 
     @classmethod
     def read(cls, letter: Letter) -> _Written | None:
@@ -210,7 +214,7 @@ class _Written:
         if not told["request_id"]:
             raise ValueError("no invocation")
         at = datetime.fromisoformat(told["failed_at"])
-        return cls(at, int(told["attempts"]), told["request_id"], told["reason"])
+        return cls(at, int(told["attempts"]), told["request_id"], told["reason"], told["source"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,8 +253,8 @@ class _Case:
         for one in written:
             if one.reason not in _REASONS[self.kind] and not self._repeat_rejected(one):
                 yield f"a dead letter with the reason {one.reason}, of delivery {one.attempts}"
-            elif self.kind == "exited" and one.attempts > 1:
-                yield f"has exited, and delivery {one.attempts} made a dead letter of it without looking"
+            elif self.kind == "exited" and one.looked:
+                yield f"a dead letter, of delivery {one.attempts}, of a session that was seen to have exited"
 
     def _untold(self) -> Iterator[str]:
         for letter in self.letters:
@@ -260,20 +264,12 @@ class _Case:
                 yield f"a dead letter does not tell who wrote it, when and at which delivery: {error!r}"
 
     def _repeat_rejected(self, letter: _Written) -> bool:
-        """Whether the API rejected a call for what an earlier one had ended, in a delivery that could not know.
-
-        The first delivery of another message than the one that ended it, or of the same one, overtaken: later
-        deliveries look at the session first.
-        """
-        if letter.reason != "rejected_422" or letter.attempts != 1:
+        """Whether the API rejected a call for what an earlier one had ended, in a delivery that did not have to look:
+        the first one of another message than the one that ended it, or of the same one, overtaken."""
+        if letter.reason != "rejected_422" or letter.looked:
             return False
-        if not any(call.number > end.number and call.status == 422 for end in self.ends() for call in self.calls):
-            return False
-        return self.asks > 1 or self._was_overtaken() or (not EVENTS_LOOK_FIRST and self._was_tried_again(letter))
-
-    def _was_tried_again(self, letter: _Written) -> bool:
-        """Whether a kill may have kept the event's first try from saying that it had ended the session."""
-        return self.event and any(end.at <= kill <= letter.at for end in self.ends() for kill in self._doubling())
+        rejected = any(call.number > end.number and call.status == 422 for end in self.ends() for call in self.calls)
+        return rejected and (self.asks > 1 or self._was_overtaken())
 
     def places(self) -> int:
         return len(self.ends()) + len(self.letters) + self.queued

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.standin import Call
-from tests.chaos import accountant
 from tests.chaos.accountant import (
     DEAD,
     ENDED,
@@ -65,7 +64,13 @@ _invocations = count(1)
 
 
 def letter(
-    session_id: str, reason: str | None = None, at: datetime = NOON, attempts: int = 1, invocation: str | None = None
+    session_id: str,
+    reason: str | None = None,
+    at: datetime = NOON,
+    attempts: int = 1,
+    *,
+    invocation: str | None = None,
+    source: str = "sqs",
 ) -> Letter:
     """A dead letter of this invocation, of one of its own if none is given; without a reason, one that SQS moved."""
     written = {
@@ -73,6 +78,7 @@ def letter(
         "failed_at": at.isoformat(timespec="seconds"),
         "attempts": str(attempts),
         "request_id": invocation or f"request-{next(_invocations)}",
+        "source": source,
     }
     attributes = {} if reason is None else written
     return Letter(f'{{"session_ids":["{session_id}"]}}', attributes)
@@ -318,7 +324,7 @@ def refused_twice(
         with_calls(*(replace(call(who, status=422, number=7), at=NOON + seconds(one)) for one in moments)),
         with_letters(
             *(
-                letter(who, "rejected_422", NOON + seconds(moment), number, invocation)
+                letter(who, "rejected_422", NOON + seconds(moment), number, invocation=invocation)
                 for moment, number, invocation in zip(moments, attempts, invocations, strict=True)
             )
         ),
@@ -398,13 +404,15 @@ def test_what_was_spared_and_moved_by_sqs_needs_a_kill_too() -> None:
     assert not audit(killed(found)).balanced
 
 
-def exited_and_dead(attempts: int, looked_after: float) -> Books:
+def exited_and_dead(attempts: int, looked_after: float, source: str = "sqs") -> Books:
     """A session that had exited: a dead letter of the first delivery, and seen to have exited so much later."""
     who = name("exited")
     rejected = [replace(call(who, status=422), at=NOON + seconds(at)) for at in (0, looked_after)]
     seen = replace(call(who, "GET"), at=NOON + seconds(looked_after))
     found = cooked(
-        without(who), with_calls(*rejected, seen), with_letters(letter(who, "rejected_422", attempts=attempts))
+        without(who),
+        with_calls(*rejected, seen),
+        with_letters(letter(who, "rejected_422", attempts=attempts, source=source)),
     )
     return replace(found, exited={*found.exited, who})
 
@@ -412,43 +420,44 @@ def exited_and_dead(attempts: int, looked_after: float) -> Books:
 def test_a_session_that_had_exited_is_a_dead_letter_of_the_first_delivery_alone() -> None:
     assert audit(killed(exited_and_dead(1, 40), 1)).places[name("exited")] == KILLED
     assert not audit(killed(exited_and_dead(1, 5), 1)).balanced, "looked at before it could come back"
-    said = problems(killed(exited_and_dead(2, 40), 1))
-    assert (name("exited"), "has exited, and delivery 2 made a dead letter of it without looking") in said
+    for attempts, source in ((2, "sqs"), (1, "eventbridge"), (1, "direct")):
+        said = problems(killed(exited_and_dead(attempts, 40, source), 1))
+        what = f"a dead letter, of delivery {attempts}, of a session that was seen to have exited"
+        assert said == [(name("exited"), what)]
 
 
-def ended_and_rejected(attempts: int, again: float = 40) -> Books:
+def ended_and_rejected(attempts: int, source: str = "sqs", again: float = 40) -> Books:
     """Ended at noon, and a dead letter of a rejection so much later."""
     who = name("runs")
     rejected = replace(call(who, status=422, number=7), at=NOON + seconds(again))
-    return cooked(with_calls(rejected), with_letters(letter(who, "rejected_422", NOON + seconds(again), attempts)))
+    dead = letter(who, "rejected_422", NOON + seconds(again), attempts, source=source)
+    return cooked(with_calls(rejected), with_letters(dead))
 
 
+@pytest.mark.parametrize("source", ["sqs", "eventbridge", "direct"])
 @pytest.mark.parametrize("attempts", [1, 2, 5])
-def test_no_kill_excuses_a_dead_letter_of_what_an_earlier_delivery_ended(attempts: int) -> None:
-    """It is looked at when it is redelivered."""
-    said = problems(killed(ended_and_rejected(attempts), 1))
-    assert said == [(name("runs"), f"a dead letter with the reason rejected_422, of delivery {attempts}")]
-
-
-@pytest.mark.parametrize("attempts", [1, 2])
-def test_another_message_may_be_rejected_if_it_was_never_redelivered(attempts: int) -> None:
-    found = ended_and_rejected(attempts)
-    found = replace(found, asks={**found.asks, name("runs"): 2})
-    assert audit(found).balanced is (attempts == 1)
-
-
-@pytest.mark.parametrize(("looks", "excused"), [(False, True), (True, False)])
-def test_an_event_that_is_tried_again_makes_a_dead_letter_of_what_it_ended_unless_it_looks_first(
-    monkeypatch: pytest.MonkeyPatch, looks: bool, excused: bool
+@pytest.mark.parametrize("again", [3, 40])
+def test_no_kill_excuses_a_dead_letter_of_what_an_earlier_delivery_ended(
+    attempts: int, source: str, again: float
 ) -> None:
-    monkeypatch.setattr(accountant, "EVENTS_LOOK_FIRST", looks)
-    assert audit(killed(ended_and_rejected(1, again=3), 1, event=True)).balanced is excused
-    assert not audit(killed(ended_and_rejected(2, again=3), 1, event=True)).balanced
-    assert not audit(killed(ended_and_rejected(1, again=3), event=True)).balanced
-    assert not audit(killed(ended_and_rejected(1, again=3), 1)).balanced
+    """It is looked at when it is redelivered, and an event always."""
+    said = problems(killed(ended_and_rejected(attempts, source, again), 1, event=source != "sqs"))
+    assert (name("runs"), f"a dead letter with the reason rejected_422, of delivery {attempts}") in said
 
 
-@pytest.mark.parametrize("lost", ["failed_at", "attempts", "request_id"])
+@pytest.mark.parametrize(
+    ("attempts", "source", "may_be"),
+    [(1, "sqs", True), (2, "sqs", False), (1, "direct", False), (1, "eventbridge", False)],
+)
+def test_another_message_may_be_rejected_if_it_was_never_redelivered_and_is_no_event(
+    attempts: int, source: str, may_be: bool
+) -> None:
+    found = ended_and_rejected(attempts, source)
+    found = replace(found, asks={**found.asks, name("runs"): 2})
+    assert audit(found).balanced is may_be
+
+
+@pytest.mark.parametrize("lost", ["failed_at", "attempts", "request_id", "source"])
 def test_a_dead_letter_says_who_wrote_it_when_and_at_which_delivery(lost: str) -> None:
     honest = letter(name("refused"), "rejected_422")
     cut = Letter(honest.body, {name: value for name, value in honest.attributes.items() if name != lost})

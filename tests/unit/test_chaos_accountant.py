@@ -23,6 +23,7 @@ from tests.chaos.accountant import (
     REPEATED,
     SPARED,
     UNANSWERED,
+    Audit,
     Books,
     audit,
 )
@@ -529,6 +530,43 @@ def test_excuses_that_are_no_exception_are_none() -> None:
     found = replace(refused_twice(60), kills=[NOON + seconds(1)], visibility=HIDDEN, limit=LIMIT)
     assert audit(found).places[name("refused")] == KILLED
     assert "no exception any more" in problems(found)[0][1]
+
+
+@pytest.mark.parametrize(
+    ("place", "most", "first", "second"),
+    [(KILLED, 2, (0, 1), (60, 2)), (OVERTAKEN, 5, (0, 2), (9, 1))],
+    ids=[KILLED, OVERTAKEN],
+)
+def test_few_may_be_excused_and_fewer_by_a_kill(
+    place: str, most: int, first: tuple[float, int], second: tuple[float, int]
+) -> None:
+    ids = [name("refused", number) for number in range(1, 101)]
+
+    def excused(number: int) -> Audit:
+        letters = [
+            letter(one, "rejected_422", NOON + seconds(moment), attempts)
+            for index, one in enumerate(ids)
+            for moment, attempts in ((first, second) if index < number else (first,))
+        ]
+        calls = [replace(call(one, status=422), at=NOON + seconds(moment)) for one in ids for moment in (0, second[0])]
+        return audit(
+            Books(
+                kinds=dict.fromkeys(ids, "refused"),
+                asks=dict.fromkeys(ids, 1),
+                decoys=(),
+                calls=calls,
+                exited=(),
+                letters=letters,
+                kills=[NOON + seconds(1)],
+                sent=dict.fromkeys(ids, NOON - HIDDEN),
+                visibility=HIDDEN,
+                limit=LIMIT,
+            )
+        )
+
+    assert excused(most).balanced
+    assert [*excused(most).places.values()].count(place) == most
+    assert not excused(most + 1).balanced
 
 
 @given(st.lists(st.sampled_from([*KINDS]), min_size=1, max_size=40), st.data())

@@ -230,6 +230,11 @@ def test_the_snapshot_in_the_repository_is_as_it_was_made() -> None:
     assert advisories.load().advisories
 
 
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md"])
+def test_a_page_says_of_which_day_the_snapshot_is(page: str) -> None:
+    assert f" of {advisories.load().taken}" in " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
 def test_the_snapshot_knows_a_vulnerability_that_we_know_of(tmp_path: Path) -> None:
     # CVE-2023-32681: requests sent proxy credentials to the wrong host.
     (said,) = [

@@ -138,9 +138,13 @@ class Calls:
         self._halted.set()
 
     def _send(self, send: Callable[[str, float], Reply], key: str, *, at_once: bool) -> Reply:
-        self._ensure_time()
+        self.ensure_going()
         begun = self._pace.follow() if at_once else self._await_turn()
         seconds = min(self._seconds_left(), CALL_SECONDS)
+        if seconds < _SHORTEST_CALL_SECONDS:
+            raise UnsettledError(
+                Verdict(Outcome.RETRY, detail="not enough time left in this invocation", uncalled=True)
+            )
         started = time.monotonic()
         try:
             reply = send(key, seconds)
@@ -155,20 +159,13 @@ class Calls:
         self._bad_key_is_403 = bad_key_is_403(key)
         return reply
 
-    def _ensure_time(self) -> None:
-        self.ensure_going()
-        if self._seconds_left() < _SHORTEST_CALL_SECONDS:
-            raise UnsettledError(
-                Verdict(Outcome.RETRY, detail="not enough time left in this invocation", uncalled=True)
-            )
-
     def _await_turn(self) -> float:
         """Wait until a call may begin, and tell when that was; raises UnsettledError if that is too late.
 
         Waiting costs a little compute, and holds back what is in the queue: the event source mapping delivers no more
         than these invocations take. Failing instead would use up a receive of every message.
         """
-        turn = self._pace.turn(self._seconds_left() - _SHORTEST_CALL_SECONDS)
+        turn = self._pace.turn(max(self._seconds_left() - _SHORTEST_CALL_SECONDS, 0.0))
         if turn is None:
             rest = self._pace.rest()
             raise UnsettledError(Verdict(Outcome.RETRY, detail=_SLOWED_DOWN, retry_after=rest, uncalled=True))

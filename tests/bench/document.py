@@ -23,7 +23,7 @@ says 1 repeat, peak memory and allocations of batches, workers against a limit, 
 Money goes by means, since it is a sum that is paid.
 
 ```sh
-make bench                      # everything, about 15 minutes on two cores; leave the machine alone meanwhile
+make bench                      # everything, about 25 minutes on two cores; leave the machine alone meanwhile
 QUICK=1 make bench              # does it run at all: prints, writes nothing here
 make bench PARTS="per_id money" # some parts; prints, writes nothing here
 make bench UPDATE=1 PARTS="per_id money"   # and puts their chapters and goals here, in place of the older ones

@@ -69,7 +69,8 @@ def _terminate(session_id: str, calls: Calls, seen: Session | None, *, redeliver
     if seen is not None and seen.exited:
         # Two sweeps may both have asked for it; what has exited stays so.
         return replace(verdict, outcome=Outcome.ALREADY_EXITED)
-    if redelivered or reply.repeated or reply.status == 409:
+    # A session that was read alive may have been ended since, by another message that asked for it.
+    if redelivered or reply.repeated or reply.status == 409 or seen is not None:
         _, session = calls.session(session_id)
         if session is not None:
             verdict = replace(verdict, session_status=session.status)

@@ -16,7 +16,7 @@ from settings import SettingsError
 from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
-from tests.unit.world import DAYS, KEY, NOW, TABLE, World, answer, page, stale
+from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, page, session, stale
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -669,6 +669,15 @@ def test_two_sweeps_at_once_end_each_session_once(world: World, log: Log) -> Non
     assert world.deliver() == []
     assert sorted(world.api.deleted()) == ["devin-1", "devin-2"]
     assert world.queued() == (0, 0, 0)
+
+
+def test_a_repeat_that_another_invocation_overtakes_finds_the_session_ended(world: World) -> None:
+    """Both read the session alive, and the other one ends it first."""
+    world.api.on("GET", "devin-1", session(), session("finished"))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.send('{"session_id": "devin-1", "unless_updated_since": "2999-01-01T00:00:00Z"}')
+    assert world.deliver() == []
+    assert world.dead_letters() == []
 
 
 def test_a_repeat_that_comes_later_finds_the_session_ended(world: World, log: Log) -> None:

@@ -13,10 +13,10 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvi
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.config import Config
 
-from bus import Bus
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient
-from devin.transport import Transport
+from devin.http import Transport
+from eventbridge import Bus
 from queues import Queues
 from settings import Settings
 from stop_switch import stop_switch

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from threading import Lock
 
-from devin.transport import Reply
+from devin.http import Reply
 
 _FIELDS = ("api_key", "service_key", "token")
 _ADVICE = 'store the bare key, or JSON {"api_key": "<key>"}, as one line of printable ASCII with nothing around it'

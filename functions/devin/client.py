@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from devin.api_key import ApiKeyError
+from devin.http import Reply, Transport
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from devin.transport import Reply, Transport
-from instant import parse_instant
+from timestamps import parse_timestamp
 
 # A session carries its messages, which nobody here reads but which have to be parsed to get past them.
 _SESSION_BYTES = 8 * 1024 * 1024
@@ -248,7 +248,7 @@ def _moment(value: object) -> datetime | None:
     """v1 tells ISO 8601, v3 Unix seconds. What lies before there was such a session stands for "unset"."""
     try:
         if isinstance(value, str):
-            moment = parse_instant(value)
+            moment = parse_timestamp(value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             moment = datetime.fromtimestamp(value, UTC)
         else:

@@ -6,9 +6,15 @@ import re
 
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
 _BARE_ID = re.compile(r"[0-9A-Fa-f]{32}")
+_BARE_ID_WITH_PREFIX = re.compile(r"devin-[0-9A-Fa-f]{32}")
 # A key that was pasted behind the prefix would travel in addresses, attributes and events.
 _KEY = re.compile(r"devin-(?:apk|cog)_", re.IGNORECASE)
-_ADDRESS = "https://app.devin.ai/sessions/"
+# The web application, and those of dedicated deployments; a tab's path, a query or a fragment may follow the id.
+# https://docs.devin.ai/enterprise
+_ADDRESS = re.compile(
+    r"https://(?:app\.devin\.ai|[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.devinenterprise\.com)/sessions/"
+    r"(?P<id>[A-Za-z0-9_-]{1,128})(?:/(?!.*\.\.)[A-Za-z0-9._~/-]*)?(?:\?[!-~]*)?(?:#[!-~]*)?"
+)
 
 
 class InvalidSessionIdError(ValueError):
@@ -17,7 +23,7 @@ class InvalidSessionIdError(ValueError):
     def __init__(self) -> None:
         super().__init__(
             "not a session id: expected devin- and letters, digits, - or _ (at most 128 characters), "
-            f"32 hexadecimal digits, or {_ADDRESS}<id>"
+            "32 hexadecimal digits, or https://app.devin.ai/sessions/<id>"
         )
 
 
@@ -25,15 +31,19 @@ def parse_session_id(text: object) -> str:
     """The id in the one form that the API's path takes, `devin-…`.
 
     Takes `devin-` + letters, digits, `-`, `_` (128 characters at most in all), 32 hexadecimal digits (the prefix is
-    added), or the address of a session in the web application. An allow-list matched against the whole text: quoting
-    does not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else, and for what
-    looks like a key behind the prefix.
+    added), or the address of a session in the web application or a dedicated deployment. 32 hexadecimal digits are
+    lower-cased: in upper case they name the same session. An allow-list matched against the whole text: quoting does
+    not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else, and for what looks
+    like a key behind the prefix.
     """
     if not isinstance(text, str):
         raise InvalidSessionIdError
-    candidate = text.removeprefix(_ADDRESS)
+    address = _ADDRESS.fullmatch(text)
+    candidate = address["id"] if address else text
+    if _BARE_ID.fullmatch(candidate):
+        return f"devin-{candidate.lower()}"
+    if _BARE_ID_WITH_PREFIX.fullmatch(candidate):
+        return candidate.lower()
     if _ID.fullmatch(candidate) and not _KEY.match(candidate):
         return candidate
-    if _BARE_ID.fullmatch(candidate):
-        return f"devin-{candidate}"
     raise InvalidSessionIdError

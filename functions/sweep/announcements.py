@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from instant import parse_instant
+from timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -58,7 +58,7 @@ class Announcements:
                 for item in answer["Responses"].get(self._table, []):
                     session_id = item["subject"]["S"].partition("/")[2]
                     found[session_id] = Announcement(
-                        *(parse_instant(item[name]["S"]) for name in ("announced_at", "ends_after", "updated_at"))
+                        *(parse_timestamp(item[name]["S"]) for name in ("announced_at", "ends_after", "updated_at"))
                     )
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:

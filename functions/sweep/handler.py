@@ -14,8 +14,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from bus import BusError
 from devin.api_key import ApiKeys
+from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, runtime_for
 from settings import Settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from devin.api_key import ApiKeys
 from devin.client import Page, error_detail
-from devin.transport import Reply, TransportError
+from devin.http import Reply, TransportError
 from queues import QueueError
 from redaction import Redactor, one_line
 from runtime import Runtime

@@ -10,7 +10,7 @@ from threading import Event
 
 from devin.api_key import ApiKeyError, ApiKeys
 from devin.client import DevinClient, Session, bad_key_is_403, error_detail
-from devin.transport import Reply, TransportError
+from devin.http import Reply, TransportError
 from redaction import Redactor, one_line
 from retry import parse_retry_after
 from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then

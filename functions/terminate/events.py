@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from instant import parse_instant
+from timestamps import parse_timestamp
 
 _OWN_KEYS = {"session_id", "session_ids", "unless_updated_since"}
 # Where an envelope keeps what it carries, and what else tells that it is one. In this order: EventBridge, SNS, the
@@ -38,7 +38,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
+class InvalidItem:
     """Something that asks for nothing, or not unambiguously; `why` is for people. `given` stands where an id belongs,
     if it is only that which is unusable."""
 
@@ -46,7 +46,7 @@ class Unusable:
     given: object = None
 
 
-Item = Request | Unusable
+Item = Request | InvalidItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class _Shape:
         return Reading(items, lambda _: self.whole())
 
     def unusable(self, why: str) -> Reading:
-        return self.reading(Unusable(why))
+        return self.reading(InvalidItem(why))
 
 
 def _read_text(text: str, shape: _Shape, depth: int) -> Reading:
@@ -179,7 +179,7 @@ def _read_own(payload: dict[str, Any], shape: _Shape) -> Reading:
     since = None
     if "unless_updated_since" in payload:
         try:
-            since = parse_instant(payload["unless_updated_since"])
+            since = parse_timestamp(payload["unless_updated_since"])
         except (ValueError, TypeError):
             return shape.unusable("unless_updated_since is not an ISO 8601 date and time")
     if "session_id" in payload:
@@ -205,7 +205,7 @@ def _request(given: object, unless_updated_since: datetime | None) -> Item:
     try:
         return Request(parse_session_id(given), unless_updated_since, str(given))
     except InvalidSessionIdError as error:
-        return Unusable(str(error), given)
+        return InvalidItem(str(error), given)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from retry import retry_delay
 from runtime import Runtime
 from settings import Settings
 from terminate.calls import Calls
-from terminate.events import Item, Message, Request, Unusable
+from terminate.events import InvalidItem, Item, Message, Request
 from terminate.outcomes import Outcome, Then, Verdict, then
 from terminate.termination import Condition, end_session
 
@@ -161,7 +161,7 @@ class Invocation:
 
     @staticmethod
     def _verdict(item: Item, verdicts: Mapping[tuple[str, Condition], Verdict]) -> Verdict:
-        if isinstance(item, Unusable):
+        if isinstance(item, InvalidItem):
             return Verdict(Outcome.INVALID, detail=item.why)
         return verdicts[item.session_id, item.unless_updated_since]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from bus import Bus, BusError
+from eventbridge import Bus, BusError
 from redaction import one_line
 from terminate.events import Item, Request
 from terminate.invocation import Settled

@@ -123,8 +123,8 @@ Then for example:
   {sam.relative_to(ROOT)} list stack-outputs --stack-name {state["stack"]}
 
 The stand-in's sessions, with what became of them, and the calls that it got:
-  curl {state["api"]}/_standin/sessions
-  curl {state["api"]}/_standin/calls
+  curl {state["api"]}/_fake/sessions
+  curl {state["api"]}/_fake/calls
 
 `make down` ends it."""
 

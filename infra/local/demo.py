@@ -21,9 +21,9 @@ from rich.table import Table
 
 from infra.local import dead_letters
 from infra.local.dead_letters import DeadLetter
+from infra.local.fake_devin.faults import html_error
 from infra.local.processes import ProcessFailedError
 from infra.local.stack import Stack, running_stack
-from infra.local.standin.faults import html_error
 
 DETAIL_TYPE = "Devin Session Termination Requested"
 # Made up, as the one that the stack starts with.

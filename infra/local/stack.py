@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.local import certificate, emulator, sam, standin_process
+from infra.local import certificate, emulator, fake_devin_process, sam
 from infra.local.aws import Aws
+from infra.local.fake_devin import FakeDevinAdmin
 from infra.local.processes import ProcessGroup, ended_by_signals
 from infra.local.run_directory import run_directory
-from infra.local.standin import StandInAdmin
 
 STACK_NAME = "devin-session-cleanup"
 BUCKET = "artefacts"
@@ -65,9 +65,9 @@ class Stack:
         return self.outputs["AnnouncementsTableName"]
 
     @cached_property
-    def api(self) -> StandInAdmin:
+    def api(self) -> FakeDevinAdmin:
         """Steers the stand-in of the Devin API: its sessions, faults, valid keys, and the calls it got."""
-        return StandInAdmin(self.api_url)
+        return FakeDevinAdmin(self.api_url)
 
     def put_api_key(self, key: str) -> None:
         """Stores a new version of the secret, as a person who rotates the key does."""
@@ -162,7 +162,7 @@ def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
         try:
             with ProcessGroup() as group:
                 machine = emulator.start(group, directory, certificate.issue(directory))
-                api = standin_process.start(group, directory)
+                api = fake_devin_process.start(group, directory)
                 # Both start while this builds.
                 progress("building the functions")
                 built = sam.build(group, directory / "sam-build.log")
@@ -185,6 +185,6 @@ def running_stack(parameters: Mapping[str, str] | None = None, progress: Progres
     with local_account(progress) as account:
         progress("deploying template.yaml")
         stack = account.deploy(parameters=parameters)
-        stack.put_api_key(standin_process.API_KEY)
+        stack.put_api_key(fake_devin_process.API_KEY)
         progress(f"deployed the stack {stack.name}")
         yield stack

@@ -10,13 +10,13 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from typer.core import TyperGroup
 
+from infra.ops.cli_context import CliContext
 from infra.ops.commands import dead_letters, schedule
 from infra.ops.commands.doctor import doctor
 from infra.ops.commands.enqueue import enqueue
 from infra.ops.commands.status import status, watch
 from infra.ops.commands.sweep import sweep
 from infra.ops.commands.switch import go, stop
-from infra.ops.desk import Desk
 from infra.ops.output import Output
 from infra.ops.problems import AWS, INTERRUPTED, ProblemError, aws_problem
 
@@ -75,7 +75,7 @@ def shared(
     ] = None,
 ) -> None:
     """Operate a deployed stack. These three options may stand anywhere; all else is found from the stack."""
-    context.obj = Desk(stack_name, profile or None, region or None)
+    context.obj = CliContext(stack_name, profile or None, region or None)
 
 
 for command in (enqueue, sweep, status, watch, stop, go, doctor):

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
-from infra.ops.letters import Look, tally
+from infra.ops.dlq import Look, tally
 from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said

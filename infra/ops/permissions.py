@@ -11,7 +11,7 @@ from infra.ops.deployment import resource_of
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
-    from infra.ops.checkup import Patient
+    from infra.ops.doctor import StackSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Role:
     needs: tuple[Need, ...]
 
 
-def roles_of(patient: Patient) -> Iterator[Role]:
+def roles_of(patient: StackSnapshot) -> Iterator[Role]:
     """Every role that something of the stack acts with; raises what botocore raises, and as `output` does."""
     deployment, of = patient.deployment, _Resources(patient)
     yield Role(
@@ -97,7 +97,7 @@ def roles_of(patient: Patient) -> Iterator[Role]:
 class _Resources:
     """What the roles act on."""
 
-    def __init__(self, patient: Patient) -> None:
+    def __init__(self, patient: StackSnapshot) -> None:
         deployment = patient.deployment
         self.work, self.letters = deployment.work_queue_arn, deployment.dead_letter_queue_arn
         _, self._partition, _, self._region, self._account, _ = self.work.split(":", 5)

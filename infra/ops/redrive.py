@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from infra.ops.letters import Letter, Look
+from infra.ops.dlq import Letter, Look
 from infra.ops.problems import AwsError, FoundError, code_of
 from infra.ops.sending import is_certain
 

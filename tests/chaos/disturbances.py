@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra.local.standin import Rule
-from infra.local.standin.faults import Conditions
-from infra.local.standin_process import API_KEY
+from infra.local.fake_devin import Rule
+from infra.local.fake_devin.faults import Conditions
+from infra.local.fake_devin_process import API_KEY
 from tests.chaos.plan import Accept, Deny, Kill, Latency, Permit, Resource, Store
 from tests.integration.world import World
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Literal
 
-from infra.local.standin import Fault, Rule
-from infra.local.standin.faults import html_error, too_many_requests
+from infra.local.fake_devin import Fault, Rule
+from infra.local.fake_devin.faults import html_error, too_many_requests
 
 # runs      ends like any other            exited    has exited already
 # awake     was used since: spared         unknown   the API knows no such session

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.chaos.accountant import (
+from tests.chaos.plan import KINDS, Plan
+from tests.chaos.reconciler import (
     DEAD,
     ENDED,
     EXCUSED,
@@ -21,7 +22,6 @@ from tests.chaos.accountant import (
     UNANSWERED,
     Audit,
 )
-from tests.chaos.plan import KINDS, Plan
 from tests.chaos.run import Result
 
 _PLACES = [ENDED, SPARED, EXITED, DEAD, QUEUED, REPEATED, UNANSWERED, KILLED, OVERTAKEN]

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from infra.local.standin import Call
-from tests.chaos import accountant
-from tests.chaos.accountant import Audit, Books, Problem, audit, named
+from infra.local.fake_devin import Call
+from tests.chaos import reconciler
 from tests.chaos.disturbances import Disturbance, Disturbances
 from tests.chaos.plan import (
     EARLY,
@@ -32,6 +31,7 @@ from tests.chaos.plan import (
     Store,
     Sweep,
 )
+from tests.chaos.reconciler import Audit, Books, Problem, audit, named
 from tests.integration.world import Letter, World
 
 # Ends a run that would not end by itself; the books say what is missing then.
@@ -334,7 +334,7 @@ class ChaosRun:
         left = [Problem(None, f"still dead: {letter.body[:200]!r}") for letter in books.letters if self._usable(letter)]
         return number, rounds, replace(found, problems=[*found.problems, *left])
 
-    def _usable(self, letter: accountant.Letter) -> bool:
+    def _usable(self, letter: reconciler.Letter) -> bool:
         return any(self._plan.subjects.get(name, "unusable") != "unusable" for name in named(letter.body))
 
 

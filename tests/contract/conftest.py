@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.standin import StandIn
+from infra.local.fake_devin import FakeDevin
 from tests.contract.caller import V1_KEY, V3_KEY
 
 
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def api() -> Iterator[StandIn]:
+def api() -> Iterator[FakeDevin]:
     """A stand-in without sessions that knows one key of each version."""
-    with StandIn(keys=[V1_KEY, V3_KEY]) as standin:
-        yield standin
+    with FakeDevin(keys=[V1_KEY, V3_KEY]) as fake:
+        yield fake

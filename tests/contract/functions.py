@@ -18,8 +18,8 @@ import pytest
 from botocore.config import Config
 
 import runtime
-from infra.local.standin import StandIn
-from infra.local.standin.sessions import ORG_ID
+from infra.local.fake_devin import FakeDevin
+from infra.local.fake_devin.sessions import ORG_ID
 from settings import Settings
 from sweep import handler as sweep_handler
 from terminate import handler
@@ -48,7 +48,7 @@ class Functions:
     """Both functions beside the API and the AWS that they talk to. `slept` are the waits between attempts at AWS,
     which are not waited for; `config` is what the functions ask of their clients."""
 
-    api: StandIn
+    api: FakeDevin
     aws: FailingAws
     printed: io.StringIO
     slept: list[float] = field(default_factory=list)
@@ -103,7 +103,7 @@ def _session() -> boto3.Session:
 
 
 @contextmanager
-def functions(api: StandIn, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -> Iterator[Functions]:
+def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -> Iterator[Functions]:
     """The functions, to be invoked against this stand-in."""
     with ExitStack() as stack:
         aws = stack.enter_context(FailingAws(secret=key))

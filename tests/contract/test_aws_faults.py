@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.local.standin import Fault, StandIn
+from infra.local.fake_devin import FakeDevin, Fault
 from terminate.handler import KeptError
 from tests.contract.aws import CLOSE, HANG, MESSAGE_BYTES, NO_SUCH_QUEUE, RESET, Failure, Trouble, size
 from tests.contract.caller import V1_KEY
@@ -43,7 +43,7 @@ sqs_trouble = pytest.mark.parametrize("trouble", (SQS_PASSING | LASTING).values(
 
 
 @pytest.fixture
-def world(api: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
+def world(api: FakeDevin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
     api.add_sessions("devin-a", "devin-b", "devin-c")
     with functions(api, monkeypatch) as made:
         yield made

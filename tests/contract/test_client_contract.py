@@ -23,9 +23,9 @@ from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient, Page, Session, error_detail
-from devin.transport import Reply, Transport
-from infra.local.standin import Fault, StandIn
-from infra.local.standin.sessions import ORG_ID
+from devin.http import Reply, Transport
+from infra.local.fake_devin import FakeDevin, Fault
+from infra.local.fake_devin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY
 from tests.fuzz.batches import World, sqs_event
 
@@ -222,15 +222,15 @@ ANSWERS = [
 
 
 @pytest.fixture(scope="module")
-def puppet() -> Iterator[StandIn]:
+def puppet() -> Iterator[FakeDevin]:
     """One stand-in for all scripted answers."""
-    with StandIn() as standin:
-        yield standin
+    with FakeDevin() as fake:
+        yield fake
 
 
 @pytest.mark.parametrize(("operation", "status", "content_type", "schema"), ANSWERS)
 def test_every_answer_of_the_contract_is_understood(
-    puppet: StandIn, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
+    puppet: FakeDevin, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
 ) -> None:
     caller = client(puppet.url)
     bodies = st.text() if schema is None else values(schema).map(json.dumps)
@@ -306,7 +306,7 @@ def told(body: str) -> list[str]:
     ],
 )
 def test_without_a_status_enum_the_free_text_tells_whether_a_v1_session_has_exited(
-    puppet: StandIn, status: str, exited: bool
+    puppet: FakeDevin, status: str, exited: bool
 ) -> None:
     fields = {"session_id": "devin-a", "status": status, "status_enum": None, "created_at": "", "updated_at": "soon"}
     puppet.clear_faults()
@@ -320,7 +320,7 @@ def test_without_a_status_enum_the_free_text_tells_whether_a_v1_session_has_exit
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b'"text"', b"<html>", b"\xff\xfe{", b'{"status":', b"[" * 100_000, b"9" * 10_000]
 )
-def test_a_200_that_holds_no_session_is_none(puppet: StandIn, body: bytes) -> None:
+def test_a_200_that_holds_no_session_is_none(puppet: FakeDevin, body: bytes) -> None:
     puppet.clear_faults()
     puppet.script(Fault(status=200, body=body))
 
@@ -332,7 +332,7 @@ def test_a_200_that_holds_no_session_is_none(puppet: StandIn, body: bytes) -> No
 @pytest.mark.parametrize(
     "updated_at", ["1e400", "NaN", "-Infinity", "1e300", "9" * 5000, '"9999-12-31T23:59:59-01:00"']
 )
-def test_a_moment_that_cannot_be_told_is_unknown(puppet: StandIn, updated_at: str) -> None:
+def test_a_moment_that_cannot_be_told_is_unknown(puppet: FakeDevin, updated_at: str) -> None:
     puppet.clear_faults()
     puppet.script(Fault(status=200, body=f'{{"status": "running", "updated_at": {updated_at}}}'))
 
@@ -343,7 +343,7 @@ def test_a_moment_that_cannot_be_told_is_unknown(puppet: StandIn, updated_at: st
 
 
 @pytest.mark.parametrize("version", KEYS)
-def test_a_terminated_session_is_over(api: StandIn, version: str) -> None:
+def test_a_terminated_session_is_over(api: FakeDevin, version: str) -> None:
     api.add_sessions("devin-a", "devin-b")
 
     reply, _ = perform(client(api.url), f"terminate_session_{version}")
@@ -359,7 +359,7 @@ def test_a_terminated_session_is_over(api: StandIn, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", KEYS)
-def test_a_session_is_read_with_its_moment_in_utc(api: StandIn, version: str) -> None:
+def test_a_session_is_read_with_its_moment_in_utc(api: FakeDevin, version: str) -> None:
     moment = datetime(2026, 11, 2, 12, tzinfo=timezone(timedelta(hours=2)))
     api.add_sessions("devin-a", created_at=moment, updated_at=moment, bare_id=True)
 
@@ -371,7 +371,7 @@ def test_a_session_is_read_with_its_moment_in_utc(api: StandIn, version: str) ->
 
 
 @pytest.mark.parametrize(("version", "archived"), [("v1", False), ("v3", True)])
-def test_only_v3_archives(api: StandIn, version: str, archived: bool) -> None:
+def test_only_v3_archives(api: FakeDevin, version: str, archived: bool) -> None:
     api.add_sessions("devin-a")
 
     perform(client(api.url, archive=True), f"terminate_session_{version}")
@@ -390,7 +390,7 @@ def test_only_v3_archives(api: StandIn, version: str, archived: bool) -> None:
         ("v3", "devin-foreign", 403, "Forbidden: The session does not belong to this organization."),
     ],
 )
-def test_a_refusal_says_why(api: StandIn, version: str, session_id: str, status: int, detail: str) -> None:
+def test_a_refusal_says_why(api: FakeDevin, version: str, session_id: str, status: int, detail: str) -> None:
     api.add_sessions("devin-over", status="exit")
     api.add_sessions("devin-foreign", org_id="org-other")
 
@@ -399,7 +399,7 @@ def test_a_refusal_says_why(api: StandIn, version: str, session_id: str, status:
     assert (reply.status, error_detail(reply.body)) == (status, detail)
 
 
-def test_a_v3_key_without_an_organisation_calls_nothing(api: StandIn) -> None:
+def test_a_v3_key_without_an_organisation_calls_nothing(api: FakeDevin) -> None:
     caller = client(api.url, org_id=None)
 
     for operation in ("terminate_session_v3", "get_session_v3"):
@@ -433,7 +433,7 @@ def outcome_in_the_table(status: int, version: str) -> tuple[str, str | None]:
     return "rejected", f"rejected_{status}"
 
 
-def assert_judged_by_the_table(puppet: StandIn, version: str, fault: Fault) -> None:
+def assert_judged_by_the_table(puppet: FakeDevin, version: str, fault: Fault) -> None:
     puppet.clear_faults()
     puppet.clear_calls()
     puppet.script(fault)
@@ -456,7 +456,7 @@ def assert_judged_by_the_table(puppet: StandIn, version: str, fault: Fault) -> N
     [answer for answer in ANSWERS if str(answer.values[0]).startswith("terminate_")],
 )
 def test_every_answer_of_the_contract_leads_to_the_outcome_of_the_table(
-    puppet: StandIn, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
+    puppet: FakeDevin, operation: str, status: int, content_type: str, schema: dict[str, Any] | None
 ) -> None:
     bodies = st.text() if schema is None else values(schema).map(json.dumps)
 
@@ -470,7 +470,7 @@ def test_every_answer_of_the_contract_leads_to_the_outcome_of_the_table(
 
 
 @pytest.mark.parametrize("version", KEYS)
-def test_answers_outside_of_the_contract_lead_to_the_outcome_of_the_table_too(puppet: StandIn, version: str) -> None:
+def test_answers_outside_of_the_contract_lead_to_the_outcome_of_the_table_too(puppet: FakeDevin, version: str) -> None:
     # 204 and 304 have no body.
     statuses = st.sampled_from([status for status in range(200, 600) if status not in {204, 304}])
 
@@ -549,7 +549,7 @@ def documented(kind: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("answer", documented("terminate_"))
-def test_whatever_schemathesis_answers_leads_to_the_outcome_of_the_table(puppet: StandIn, answer: Documented) -> None:
+def test_whatever_schemathesis_answers_leads_to_the_outcome_of_the_table(puppet: FakeDevin, answer: Documented) -> None:
     @fewer_examples
     @given(body=answer.bodies)
     def judge(body: bytes) -> None:
@@ -564,7 +564,7 @@ SINCE = datetime(2500, 1, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize("answer", documented("get_"))
 def test_whatever_schemathesis_tells_of_a_session_it_lives_if_it_was_updated_since(
-    puppet: StandIn, answer: Documented
+    puppet: FakeDevin, answer: Documented
 ) -> None:
     order = json.dumps({"session_id": "devin-a", "unless_updated_since": SINCE.isoformat()})
 
@@ -598,7 +598,7 @@ def test_whatever_schemathesis_tells_of_a_session_it_lives_if_it_was_updated_sin
 
 
 @pytest.mark.parametrize("answer", documented("list_"))
-def test_whatever_schemathesis_lists_is_a_page_or_none(puppet: StandIn, answer: Documented) -> None:
+def test_whatever_schemathesis_lists_is_a_page_or_none(puppet: FakeDevin, answer: Documented) -> None:
     @fewer_examples
     @given(body=answer.bodies)
     def read(body: bytes) -> None:
@@ -627,7 +627,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize("operation", PAGES)
-def test_every_page_of_the_contract_is_understood(puppet: StandIn, operation: str) -> None:
+def test_every_page_of_the_contract_is_understood(puppet: FakeDevin, operation: str) -> None:
     version = operation[-2:]
 
     @few_examples

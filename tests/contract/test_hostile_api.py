@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.local.standin import Fault, StandIn, faults
+from infra.local.fake_devin import FakeDevin, Fault, faults
 from tests.contract.aws import size
 from tests.contract.caller import V1_KEY
 from tests.contract.functions import Functions, functions
@@ -21,7 +21,7 @@ LINE_CHARACTERS, ATTRIBUTE_BYTES = 16_000, 5_000
 
 
 @pytest.fixture
-def world(api: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
+def world(api: FakeDevin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
     api.add_sessions("devin-a", "devin-b")
     with functions(api, monkeypatch) as made:
         yield made

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.standin import Fault, StandIn
+from infra.local.fake_devin import FakeDevin, Fault
 from sweep.sweep import SweepError
 from tests.contract.caller import V3_KEY
 from tests.contract.functions import Functions, functions
@@ -19,7 +19,7 @@ ENDS: dict[str, Any] = {"idle_for": "P1D", "dry_run": False, "max_share": 1}
 
 
 @pytest.fixture
-def world(api: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
+def world(api: FakeDevin, monkeypatch: pytest.MonkeyPatch) -> Iterator[Functions]:
     with functions(api, monkeypatch) as made:
         made.context.remaining_milliseconds = 300_000
         yield made

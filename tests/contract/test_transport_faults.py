@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
-from devin.transport import Reply, Transport, TransportError
-from infra.local.standin import Fault, StandIn, faults, fingerprint
+from devin.http import Reply, Transport, TransportError
+from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
 from redaction import Redactor
 from terminate.calls import Calls
 from terminate.outcomes import Outcome
@@ -167,14 +167,14 @@ def trusting(url: str, authority: Authority) -> Transport:
 
 
 @pytest.fixture
-def api(api: StandIn) -> StandIn:
+def api(api: FakeDevin) -> FakeDevin:
     """The stand-in of all contract tests, with one session."""
     api.add_sessions("devin-a")
     return api
 
 
 @pytest.fixture
-def transport(api: StandIn) -> Transport:
+def transport(api: FakeDevin) -> Transport:
     return Transport(api.url)
 
 
@@ -241,14 +241,14 @@ def test_many_addresses_that_do_not_answer_take_no_longer_than_one(
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(
-    api: StandIn, unanswered: str, monkeypatch: pytest.MonkeyPatch
+    api: FakeDevin, unanswered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolved_to(monkeypatch, (socket.AF_INET, unanswered), (socket.AF_INET, urlsplit(api.url).netloc))
     assert call(Transport("http://two.invalid"), seconds=PATIENT_SECONDS).status == 200
 
 
 def test_an_address_that_this_machine_has_no_protocol_for_is_passed_over(
-    api: StandIn, monkeypatch: pytest.MonkeyPatch
+    api: FakeDevin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As IPv6 is where it is switched off.
     netloc = urlsplit(api.url).netloc
@@ -300,19 +300,19 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
         thread.join(BOUND_SECONDS)
 
 
-def named(api: StandIn, name: str) -> Transport:
+def named(api: FakeDevin, name: str) -> Transport:
     """A transport that knows the stand-in by this name."""
     return Transport(api.url.replace("127.0.0.1", name))
 
 
-def test_a_name_server_that_keeps_silent_is_given_up(api: StandIn, resolver: SilentResolver) -> None:
+def test_a_name_server_that_keeps_silent_is_given_up(api: FakeDevin, resolver: SilentResolver) -> None:
     assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS) == "the name server gives no answer"
     assert api.calls() == []
     assert resolver.asked == ["quiet.invalid"]
 
 
 def test_however_many_wait_for_a_silent_name_server_a_name_is_looked_up_once(
-    api: StandIn, resolver: SilentResolver
+    api: FakeDevin, resolver: SilentResolver
 ) -> None:
     transport = named(api, "quiet.invalid")
     with ThreadPoolExecutor(8) as executor:
@@ -322,13 +322,13 @@ def test_however_many_wait_for_a_silent_name_server_a_name_is_looked_up_once(
     assert len(resolver.under_way()) == 1
 
 
-def test_a_silent_name_server_keeps_no_other_name_waiting(api: StandIn, resolver: SilentResolver) -> None:
+def test_a_silent_name_server_keeps_no_other_name_waiting(api: FakeDevin, resolver: SilentResolver) -> None:
     assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS)
     assert len(resolver.under_way()) == 1
     assert call(named(api, "other.invalid")).status == 200
 
 
-def test_a_late_answer_of_the_name_server_is_of_use_and_not_remembered(api: StandIn, resolver: SilentResolver) -> None:
+def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin, resolver: SilentResolver) -> None:
     transport = named(api, "quiet.invalid")
     assert failure(transport, seconds=SHORT_SECONDS)
     with ThreadPoolExecutor(4) as executor:
@@ -341,7 +341,7 @@ def test_a_late_answer_of_the_name_server_is_of_use_and_not_remembered(api: Stan
     assert len(resolver.asked) == asked + 1
 
 
-def test_a_kept_connection_needs_no_name_server(api: StandIn, resolver: SilentResolver) -> None:
+def test_a_kept_connection_needs_no_name_server(api: FakeDevin, resolver: SilentResolver) -> None:
     transport = named(api, "other.invalid")
     assert [call(transport, "GET").status for _ in range(3)] == [200] * 3
     assert resolver.asked == ["other.invalid"]
@@ -352,14 +352,14 @@ def test_a_kept_connection_needs_no_name_server(api: StandIn, resolver: SilentRe
 
 @pytest.mark.parametrize("certificate", ["good", "expired", "elsewhere"])
 def test_a_certificate_of_an_unknown_authority_gets_no_request(authority: Authority, certificate: str) -> None:
-    with StandIn(certificate=getattr(authority, certificate)) as api:
+    with FakeDevin(certificate=getattr(authority, certificate)) as api:
         assert failure(Transport(api.url)) == "TLS failure"
     assert api.calls() == []
 
 
 @pytest.mark.parametrize("certificate", ["expired", "elsewhere"])
 def test_a_wrong_certificate_of_a_known_authority_gets_no_request(authority: Authority, certificate: str) -> None:
-    with StandIn(certificate=getattr(authority, certificate)) as api:
+    with FakeDevin(certificate=getattr(authority, certificate)) as api:
         assert failure(trusting(api.url, authority)) == "TLS failure"
     assert api.calls() == []
 
@@ -369,7 +369,7 @@ def test_the_environment_cannot_make_an_authority_known(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, str(authority.bundle))
-    with StandIn(certificate=authority.good) as api:
+    with FakeDevin(certificate=authority.good) as api:
         assert failure(Transport(api.url)) == "TLS failure"
     assert api.calls() == []
 
@@ -378,7 +378,7 @@ def test_a_known_authority_is_trusted_and_the_connection_kept(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
-    with StandIn(certificate=authority.good) as api:
+    with FakeDevin(certificate=authority.good) as api:
         api.add_sessions("devin-a")
         transport = trusting(api.url, authority)
         assert [call(transport, "GET").status, call(transport).status] == [200, 200]
@@ -386,7 +386,7 @@ def test_a_known_authority_is_trusted_and_the_connection_kept(
 
 
 def test_faults_under_tls(authority: Authority) -> None:
-    with StandIn(certificate=authority.good) as api:
+    with FakeDevin(certificate=authority.good) as api:
         transport = trusting(api.url, authority)
         for fault, said in [
             (Fault(kind="drip", part="head", interval=0.1), "in time"),
@@ -399,7 +399,7 @@ def test_faults_under_tls(authority: Authority) -> None:
             assert failure(transport, seconds=SHORT_SECONDS if said == "in time" else 5).endswith(said)
 
 
-def test_a_server_that_speaks_no_tls(api: StandIn) -> None:
+def test_a_server_that_speaks_no_tls(api: FakeDevin) -> None:
     assert failure(Transport(api.url.replace("http:", "https:"))) == "TLS failure"
 
 
@@ -414,7 +414,7 @@ def test_a_server_that_keeps_silent_to_a_tls_greeting() -> None:
 @pytest.mark.parametrize("part", ["start", "head", "body"])
 @pytest.mark.parametrize("kind", ["reset", "close"])
 def test_an_answer_cut_off_on_a_fresh_connection_is_a_failure_and_not_repeated(
-    api: StandIn, transport: Transport, kind: str, part: str
+    api: FakeDevin, transport: Transport, kind: str, part: str
 ) -> None:
     api.script(Fault.from_json({"kind": kind, "part": part}))
 
@@ -441,7 +441,7 @@ def test_less_than_a_whole_answer_is_none(answer: bytes) -> None:
         assert len(server.heads) == 1
 
 
-def test_after_a_failure_the_late_answer_is_not_taken_for_the_next_ones(api: StandIn, transport: Transport) -> None:
+def test_after_a_failure_the_late_answer_is_not_taken_for_the_next_ones(api: FakeDevin, transport: Transport) -> None:
     api.script(Fault(status=503, delay=PATIENT_SECONDS * 2), times=1)
 
     assert failure(transport, seconds=PATIENT_SECONDS) == "no whole response in time"
@@ -469,7 +469,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
         Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="chunked"),
     ],
 )
-def test_an_answer_that_dawdles_is_given_up(api: StandIn, transport: Transport, fault: Fault) -> None:
+def test_an_answer_that_dawdles_is_given_up(api: FakeDevin, transport: Transport, fault: Fault) -> None:
     api.script(fault)
 
     assert failure(transport, seconds=SHORT_SECONDS).endswith("in time")
@@ -543,7 +543,7 @@ def test_an_answer_that_changes_the_protocol_is_none() -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
-    api: StandIn, transport: Transport, framing: str
+    api: FakeDevin, transport: Transport, framing: str
 ) -> None:
     large = b'{"detail": "%s"}' % (b"x" * 3_000_000)
     api.script(Fault.from_json({"status": 200, "body": large.decode(), "framing": framing}), times=1)
@@ -556,7 +556,7 @@ def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
 
 
 def test_a_body_that_announces_more_than_is_worth_reading_is_a_whole_answer_all_the_same(
-    api: StandIn, transport: Transport
+    api: FakeDevin, transport: Transport
 ) -> None:
     api.script(Fault(kind="endless", framing="length", status=200), times=1)
 
@@ -567,7 +567,7 @@ def test_a_body_that_announces_more_than_is_worth_reading_is_a_whole_answer_all_
 
 
 @pytest.mark.parametrize("status", [200, 204, 304, 500])
-def test_an_answer_without_body(api: StandIn, transport: Transport, status: int) -> None:
+def test_an_answer_without_body(api: FakeDevin, transport: Transport, status: int) -> None:
     api.script(Fault(status=status))
 
     for _ in range(2):
@@ -590,7 +590,7 @@ def test_an_answer_without_body(api: StandIn, transport: Transport, status: int)
     ],
 )
 def test_a_body_is_taken_as_it_comes_whatever_is_said_about_it(
-    api: StandIn, transport: Transport, headers: dict[str, str], body: bytes
+    api: FakeDevin, transport: Transport, headers: dict[str, str], body: bytes
 ) -> None:
     api.script(Fault(status=200, headers=headers, body=body, framing="close"))
 
@@ -610,7 +610,7 @@ def test_a_body_is_taken_as_it_comes_whatever_is_said_about_it(
     ],
 )
 def test_a_body_that_was_compressed_unasked_is_unpacked(
-    api: StandIn, transport: Transport, encoding: str, body: bytes, unpacked: bytes
+    api: FakeDevin, transport: Transport, encoding: str, body: bytes, unpacked: bytes
 ) -> None:
     api.script(Fault(status=200, headers={"Content-Encoding": encoding}, body=body))
 
@@ -619,7 +619,7 @@ def test_a_body_that_was_compressed_unasked_is_unpacked(
     assert (reply.status, reply.body) == (200, unpacked)
 
 
-def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: StandIn, transport: Transport) -> None:
+def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Transport) -> None:
     api.script(faults.gzip_bomb(ABOUT_BYTES))
 
     tracemalloc.start()
@@ -636,8 +636,8 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: StandIn, transport: Tran
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_is_followed(api: StandIn, transport: Transport, status: int) -> None:
-    with StandIn() as elsewhere:
+def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int) -> None:
+    with FakeDevin() as elsewhere:
         api.script(faults.redirect(elsewhere.url + PATH, status))
 
         assert call(transport).status == status
@@ -649,7 +649,7 @@ def test_no_redirect_is_followed(api: StandIn, transport: Transport, status: int
 @pytest.mark.parametrize(
     "location", ["", "/", "//", "?", "http://", "http://[::1", "http://a:b/", "\x00", "\xff", "%", "x" * 60_000]
 )
-def test_an_odd_location_is_not_even_looked_at(api: StandIn, transport: Transport, location: str) -> None:
+def test_an_odd_location_is_not_even_looked_at(api: FakeDevin, transport: Transport, location: str) -> None:
     api.script(faults.redirect(location))
 
     assert call(transport).status == 302
@@ -672,7 +672,7 @@ def test_a_cookie_is_neither_read_nor_sent_back(cookie: str) -> None:
 
 
 def test_proxies_and_netrc_of_the_environment_are_ignored(
-    api: StandIn, transport: Transport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    api: FakeDevin, transport: Transport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
@@ -680,7 +680,7 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(netrc))
-    with StandIn() as proxy:
+    with FakeDevin() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)
         assert call(transport).status == 200
@@ -691,7 +691,7 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
 
 @pytest.mark.parametrize("status", [413, 429, 503])
 def test_retry_after_is_handed_on_and_neither_slept_on_nor_obeyed(
-    api: StandIn, transport: Transport, status: int
+    api: FakeDevin, transport: Transport, status: int
 ) -> None:
     api.script(Fault(status=status, headers={"Retry-After": "3600"}))
 
@@ -781,7 +781,7 @@ def test_whatever_bytes_are_answered_nothing_but_a_transport_error_is_raised() -
 # Kept-alive connections
 
 
-def test_threads_keep_a_connection_each(api: StandIn, transport: Transport) -> None:
+def test_threads_keep_a_connection_each(api: FakeDevin, transport: Transport) -> None:
     api.set_latency(0.02)
     together = threading.Barrier(4, timeout=BOUND_SECONDS)
 
@@ -799,7 +799,7 @@ def test_threads_keep_a_connection_each(api: StandIn, transport: Transport) -> N
 
 @pytest.mark.parametrize("kind", ["reset", "close"])
 def test_a_call_over_a_connection_that_went_stale_is_sent_again_once(
-    api: StandIn, transport: Transport, kind: str
+    api: FakeDevin, transport: Transport, kind: str
 ) -> None:
     api.script(Fault.from_json({"kind": kind}), reused=True)
 
@@ -813,7 +813,7 @@ def test_a_call_over_a_connection_that_went_stale_is_sent_again_once(
     ]
 
 
-def test_the_second_sending_is_the_last(api: StandIn, transport: Transport) -> None:
+def test_the_second_sending_is_the_last(api: FakeDevin, transport: Transport) -> None:
     api.script(Fault(kind="reset"), method="DELETE")
 
     call(transport, "GET")
@@ -823,7 +823,7 @@ def test_the_second_sending_is_the_last(api: StandIn, transport: Transport) -> N
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
-    api: StandIn, transport: Transport
+    api: FakeDevin, transport: Transport
 ) -> None:
     api.set_keep_alive(responses=1)
 
@@ -839,7 +839,7 @@ def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
     ],
 )
 def test_a_call_that_a_kept_alive_connection_did_deliver_is_not_repeated(
-    api: StandIn, transport: Transport, fault: Fault, said: str
+    api: FakeDevin, transport: Transport, fault: Fault, said: str
 ) -> None:
     api.script(fault, reused=True)
 
@@ -853,7 +853,7 @@ def test_a_call_that_a_kept_alive_connection_did_deliver_is_not_repeated(
     "last", [Fault(status=200, headers={"Connection": "close"}), Fault(status=200, body="{}", framing="close")]
 )
 def test_a_reset_of_the_connection_that_follows_a_closed_one_is_no_staleness(
-    api: StandIn, transport: Transport, last: Fault
+    api: FakeDevin, transport: Transport, last: Fault
 ) -> None:
     api.script(last, method="GET")
     api.script(Fault(kind="reset"), method="DELETE")
@@ -866,7 +866,7 @@ def test_a_reset_of_the_connection_that_follows_a_closed_one_is_no_staleness(
 
 @pytest.mark.parametrize("kind", ["reset", "close"])
 def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_again(
-    api: StandIn, transport: Transport, kind: str
+    api: FakeDevin, transport: Transport, kind: str
 ) -> None:
     api.add_sessions("devin-b")
     calls = Calls(

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from devin.client import DevinClient, Page, Session, error_detail
-from devin.transport import Reply
+from devin.http import Reply
 from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay
 from sweep.policy import FLOOR, Policy

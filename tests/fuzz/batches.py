@@ -21,10 +21,10 @@ from unittest import mock
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from bus import Bus
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient
-from devin.transport import Reply, TransportError
+from devin.http import Reply, TransportError
+from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor
 from runtime import Runtime

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
-from devin.transport import Reply, Transport
+from devin.http import Reply, Transport
 
 
 def disguised(key: str, way: int) -> str:

@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from infra.local.abrupt_server import HOST, AbruptServer
 from infra.local.certificate import Certificate
+from infra.local.faulty_server import HOST, AbruptServer
 
 # Well under every read timeout of the function, the shortest of which is a second.
 _SIGN_OF_LIFE_SECONDS = 0.2

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.chaos.accountant import ENDED
 from tests.chaos.plan import KINDS, make_plan
+from tests.chaos.reconciler import ENDED
 from tests.chaos.run import ChaosRun
 from tests.integration.world import World
 

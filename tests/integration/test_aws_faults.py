@@ -6,8 +6,8 @@ import json
 from contextlib import ExitStack
 from functools import partial
 
-from infra.local.standin import Fault
-from infra.local.standin.faults import html_error
+from infra.local.fake_devin import Fault
+from infra.local.fake_devin.faults import html_error
 from tests.integration.faulty_aws import (
     FAILED,
     HANGS,

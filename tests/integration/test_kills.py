@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from infra.local.standin import Fault
-from infra.local.standin.faults import html_error
+from infra.local.fake_devin import Fault
+from infra.local.fake_devin.faults import html_error
 from tests.integration.faulty_aws import FaultyAws
 from tests.integration.world import World, wait_for
 

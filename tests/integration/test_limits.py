@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from infra.local.standin import Fault
+from infra.local.fake_devin import Fault
 from tests.integration.world import World, wait_for
 
 MEGABYTE = 1024 * 1024

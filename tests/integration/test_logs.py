@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from infra.local.standin import Fault
-from infra.local.standin.faults import echoing, hostile_detail, html_error
+from infra.local.fake_devin import Fault
+from infra.local.fake_devin.faults import echoing, hostile_detail, html_error
 from tests.integration.bus import hearing
 from tests.integration.test_permissions import granted, sweep, written
 from tests.integration.world import Letter, World, wait_for

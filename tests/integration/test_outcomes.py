@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from infra.local.standin import Fault, StandIn
-from infra.local.standin.faults import gzip_bomb, hostile_detail, html_error, huge, redirect, too_many_requests
-from infra.local.standin.sessions import ORG_ID
+from infra.local.fake_devin import FakeDevin, Fault
+from infra.local.fake_devin.faults import gzip_bomb, hostile_detail, html_error, huge, redirect, too_many_requests
+from infra.local.fake_devin.sessions import ORG_ID
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
 
@@ -151,7 +151,7 @@ def test_a_rejection_is_a_dead_letter_that_works_again_as_it_is(
 
 
 def test_a_redirect_is_a_rejection_and_its_target_never_called(world: World) -> None:
-    with StandIn() as elsewhere:
+    with FakeDevin() as elsewhere:
         ids = []
         for status in (301, 302, 303, 307, 308):
             session_id = world.session(f"redirected-{status}")
@@ -374,7 +374,7 @@ def test_version_3_of_the_api_by_the_keys_prefix(quiet: World) -> None:
     key = "cog_service-0123456789abcdef"
     with (
         quiet.api_key(json.dumps({"api_key": key}), key),
-        quiet.environment(DEVIN_ORG_ID="org-standin", ARCHIVE="true"),
+        quiet.environment(DEVIN_ORG_ID="org-fake", ARCHIVE="true"),
     ):
         quiet.send(json.dumps({"session_ids": [good, exited, elsewhere]}))
         assert quiet.story(good, "terminated") == ["terminated"]

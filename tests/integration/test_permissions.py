@@ -12,8 +12,8 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
-from infra.local.standin import Fault
-from infra.local.standin.faults import html_error
+from infra.local.fake_devin import Fault
+from infra.local.fake_devin.faults import html_error
 from tests.integration.bus import hearing
 from tests.integration.world import World, wait_for
 from tests.template.rendered import PSEUDO_PARAMETERS, REGION, render

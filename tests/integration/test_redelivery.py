@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from infra.local import dead_letters
-from infra.local.standin import Fault
-from infra.local.standin.faults import html_error, redirect
+from infra.local.fake_devin import Fault
+from infra.local.fake_devin.faults import html_error, redirect
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
 

@@ -20,8 +20,8 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from infra.environments import ROOT
+from infra.local.fake_devin import Fault
 from infra.local.metrics import Forwarder
-from infra.local.standin import Fault
 from tests.integration.world import World, wait_for
 
 if TYPE_CHECKING:

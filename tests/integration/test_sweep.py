@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.standin import Fault
+from infra.local.fake_devin import Fault
 from tests.integration.world import World, wait_for
 
 DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
@@ -192,12 +192,12 @@ def test_a_key_of_v3_ends_sessions_by_v3(quiet: World) -> None:
     quiet.stack.api.update_session(exited, status="exit")
     quiet.stack.api.update_session(foreign, org_id="org-another")
     with (
-        quiet.environment(DEVIN_ORG_ID="org-standin", ARCHIVE="true"),
+        quiet.environment(DEVIN_ORG_ID="org-fake", ARCHIVE="true"),
         quiet.api_key("cog_0123456789", "cog_0123456789"),
     ):
         answer = quiet.invoke({"session_ids": [ending, exited, foreign]})
     assert answer == {"terminated": [ending], "already_exited": [exited], "forbidden": [foreign]}
     assert quiet.stack.api.session(ending).is_archived
-    assert all(call.path.startswith("/v3/organizations/org-standin/sessions/") for call in quiet.calls(ending))
+    assert all(call.path.startswith("/v3/organizations/org-fake/sessions/") for call in quiet.calls(ending))
     quiet.stack.aws.sqs.purge_queue(QueueUrl=quiet.stack.work_queue_url)
     quiet.wait_until_drained()

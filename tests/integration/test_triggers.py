@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from infra.local.standin import Fault
+from infra.local.fake_devin import Fault
 from tests.integration.conftest import Underway
 from tests.integration.world import DETAIL_TYPE, World, wait_for
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from infra.local import certificate
-from infra.local.standin import StandIn
+from infra.local.fake_devin import FakeDevin
 from tests.integration.faulty_aws import deaf_port
 from tests.integration.world import World
 
@@ -19,7 +19,7 @@ def unreached(world: World, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     """Ids by why the function that was invoked with them did not reach the API, all invoked at once."""
     foreign = certificate.issue(tmp_path_factory.mktemp("foreign"))
     with ExitStack() as stack, ThreadPoolExecutor() as executor:
-        impostor = stack.enter_context(StandIn(certificate=foreign.chain, private_key=foreign.key))
+        impostor = stack.enter_context(FakeDevin(certificate=foreign.chain, private_key=foreign.key))
         addresses = {
             "connection refused": f"https://127.0.0.1:{stack.enter_context(deaf_port())}",
             # Longer than a name may be: the resolver says so without asking anyone, with a network or without.

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 from urllib.parse import urlsplit
 
+from infra.local.fake_devin import Call, Fault
+from infra.local.fake_devin.sessions import Fields
+from infra.local.fake_devin_process import API_KEY
 from infra.local.stack import Stack
-from infra.local.standin import Call, Fault
-from infra.local.standin.sessions import Fields
-from infra.local.standin_process import API_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef

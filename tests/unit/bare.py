@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from devin.client import DevinClient
-from devin.transport import Reply
+from devin.http import Reply
 from queues import Queues
 from runtime import Runtime
 

@@ -19,7 +19,7 @@ from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
 from terminate.pace import Pace
-from tests.unit.ops_world import Operator
+from tests.unit.ops.world import Operator
 from tests.unit.world import ORG_ID, SESSIONS, SWITCH, TABLE, V3_KEY, Api, Aws, World, client
 
 
@@ -129,7 +129,7 @@ def table(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """Somebody with the operator's command, and a stack that says go. Looks at queues do not wait."""
     monkeypatch.setattr("infra.ops.account.open_session", lambda *_: boto3.DEFAULT_SESSION)
-    monkeypatch.setattr("infra.ops.letters.WAIT_SECONDS", 0)
+    monkeypatch.setattr("infra.ops.dlq.WAIT_SECONDS", 0)
     for name in ("STACK_NAME", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return Operator(world)

@@ -106,7 +106,7 @@ MISTAKES: list[tuple[str, str, object]] = [
         "terminate.events._OWN_KEYS",
         {"session_id", "session_ids", "unless_updated_since", "unles_updated_since"},
     ),
-    ("body", "terminate.events.parse_instant", lambda _: None),
+    ("body", "terminate.events.parse_timestamp", lambda _: None),
     ("body", "terminate.events._MAX_DEPTH", 2),
     ("event", "terminate.events._ENVELOPES", {"detail": None}),
     ("record", "terminate.events._count", lambda _: 0),

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
+from infra.ops.cli_context import AsJson, CliContext, Yes, desk_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.depth import depth_of
-from infra.ops.desk import AsJson, Desk, Yes, desk_of, utc_now
-from infra.ops.letters import HIDDEN_SECONDS, UNUSABLE, Letter, Look, Wanted, tally
+from infra.ops.dlq import HIDDEN_SECONDS, UNUSABLE, Letter, Look, Wanted, tally
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
 from infra.ops.redrive import Moved, NotOfferedError, SendingBack, move_all
@@ -47,7 +47,7 @@ def _wanted(reasons: list[str] | None, sessions: list[str] | None, messages: lis
     return Wanted(tuple(reasons or ()), parsed, tuple(messages or ()))
 
 
-def _look(output: Output, desk: Desk) -> Look:
+def _look(output: Output, desk: CliContext) -> Look:
     return Look(desk.account.sqs, desk.deployment.dead_letter_queue_url, output.warn)
 
 
@@ -199,7 +199,7 @@ def _refuse_nothing(wanted: Wanted, chosen: Sequence[Letter]) -> None:
         raise FoundError("no dead letter is chosen by this selection; see: dead-letters list")
 
 
-def _by_sqs(output: Output, desk: Desk) -> int:
+def _by_sqs(output: Output, desk: CliContext) -> int:
     told: list[Moved] = []
 
     def progress(moved: Moved) -> None:
@@ -219,7 +219,7 @@ def _by_sqs(output: Output, desk: Desk) -> int:
         raise
 
 
-def _one_by_one(output: Output, desk: Desk, look: Look, chosen: Sequence[Letter]) -> None:
+def _one_by_one(output: Output, desk: CliContext, look: Look, chosen: Sequence[Letter]) -> None:
     back = SendingBack(desk.account.sqs, look, desk.deployment.work_queue_url)
     try:
         for letter in chosen:

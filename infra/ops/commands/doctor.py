@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.checkup import Patient, Status, examine, is_blind, worst
-from infra.ops.desk import AsJson, command_of, desk_of, utc_now
+from infra.ops.cli_context import AsJson, command_of, desk_of, utc_now
+from infra.ops.doctor import StackSnapshot, Status, examine, is_blind, worst
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
 
@@ -29,7 +29,7 @@ def doctor(
         output.say(
             "The key is read from the secret and used once, from this machine, to list one session (--no-api: not)."
         )
-    patient = Patient(desk.account, desk.deployment, utc_now, command_of(context))
+    patient = StackSnapshot(desk.account, desk.deployment, utc_now, command_of(context))
     findings = list(examine(patient, call_api=api))
     output.data({"status": worst(findings).value, "findings": [finding.as_dict() for finding in findings]})
     if not as_json:

@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, desk_of
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
-from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of
 from infra.ops.journal import Journal, open_journal
-from infra.ops.moments import parse_condition
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, ProblemError
 from infra.ops.sending import Sending, send_all
+from infra.ops.time_args import parse_condition
 
 _SHOWN = 20
 

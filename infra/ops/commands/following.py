@@ -13,8 +13,8 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from infra.ops.cli_context import CliContext
 from infra.ops.depth import depth_of
-from infra.ops.desk import Desk
 from infra.ops.drain import Moment, watch
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
@@ -34,7 +34,7 @@ Watch = Annotated[
 
 def follow(
     output: Output,
-    desk: Desk,
+    desk: CliContext,
     *,
     every: float | None = None,
     timeout: float | None = None,
@@ -65,7 +65,7 @@ def settle_seconds(endpoint_url: str) -> float:
     return SETTLE_SECONDS
 
 
-def letters_now(desk: Desk) -> int:
+def letters_now(desk: CliContext) -> int:
     return depth_of(desk.account.sqs, desk.deployment.dead_letter_queue_url).total
 
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from infra.ops import schedules
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
-from infra.ops.desk import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
-from infra.ops.moments import parse_condition, parse_time
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
 from infra.ops.schedules import Planned
+from infra.ops.time_args import parse_condition, parse_time
 
 application = typer.Typer(no_args_is_help=True, help="End sessions at a time, by one-time schedules.")
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.ops.cli_context import AsJson, desk_of, utc_now
 from infra.ops.commands.following import follow, judge
-from infra.ops.desk import AsJson, desk_of, utc_now
 from infra.ops.output import Output, period
 from infra.ops.overview import Overview, overview
 from infra.ops.problems import AwsError, FoundError

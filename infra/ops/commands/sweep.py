@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from botocore.exceptions import HTTPClientError
 
-from infra.ops.desk import AsJson, Desk, Yes, desk_of
+from infra.ops.cli_context import AsJson, CliContext, Yes, desk_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
 from infra.ops.sweeps import Difference, Policy, Report, comparable, difference, load_policy
@@ -61,7 +61,7 @@ def sweep(
         raise FoundError("nothing was ended: the stack was deployed with DryRun")
 
 
-def _run(output: Output, desk: Desk, policy: Policy) -> Report:
+def _run(output: Output, desk: CliContext, policy: Policy) -> Report:
     function = desk.deployment.output("SweepFunctionName")
     try:
         return invoke(desk.account.invoker, function, policy)

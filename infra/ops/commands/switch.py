@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.ops.cli_context import AsJson, Yes, desk_of
 from infra.ops.depth import depth_of
-from infra.ops.desk import AsJson, Yes, desk_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
 from infra.ops.switch import ABSENT, name_for, read_switch, release, throw, value_before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from devin.transport import _prepared
+from devin.http import _prepared
 from tests.bench.steps.loop import of_sessions
 from tests.bench.steps.session_without_cookies import make
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from devin.transport import Transport
+from devin.http import Transport
 from tests.bench.steps.loop import handler
 
 transport = lru_cache(maxsize=1)(Transport)

@@ -1,0 +1,371 @@
+"""HTTP to one host, made safe: every call ends in bounded time and memory, and the key goes nowhere else."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import logging
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from devin.dns import SlowNameServerError, look_up
+
+# It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+CONNECT_SECONDS = 3.0
+# What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
+DRAIN_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+# Without sessions, nobody else says `Connection`; some servers of HTTP/1.0 keep a connection only if asked to.
+_HEADERS = {
+    "User-Agent": "devin-session-cleanup",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+}
+
+
+class TransportError(Exception):
+    """No whole response arrived; the message names the kind of failure and holds nothing of the request."""
+
+
+class _EndlessBodyError(urllib3.exceptions.HTTPError):
+    """The body went on past DRAIN_BYTES."""
+
+
+class _NameServerError(socket.gaierror):
+    """The name may well exist; who should know does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
+    have been carried out the first time."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    repeated: bool = False
+
+
+# Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
+_ATTEMPT = threading.local()
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class Transport:
+    """Calls one base address, each thread over a kept-alive connection of its own.
+
+    An adapter of requests per thread, because it is not promised to be thread-safe
+    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new connection. No
+    session around it: proxies, .netrc, cookies, redirects and a CA bundle from the environment are what sessions add,
+    and none of them is wanted.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._tls = ssl.create_default_context(cafile=certifi.where()) if base_url.startswith("https:") else None
+        self._mine = threading.local()
+
+    def request(
+        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, seconds: float, keep_bytes: int
+    ) -> Reply:
+        """Send one request and read its whole response within `seconds`, keeping `keep_bytes` of the body.
+
+        A connection that went stale while it was kept alive is replaced at once and the request sent again, once:
+        terminate and get are safe to repeat. Nothing else is repeated, redirects are not followed, Retry-After is not
+        slept on. Raises TransportError if no whole response arrived.
+        """
+        give_up = time.monotonic() + seconds
+        send = partial(self._send, method, path, key=key, params=params, give_up=give_up, keep_bytes=keep_bytes)
+        try:
+            try:
+                return send()
+            except _FAILURES as error:
+                if _ATTEMPT.connected or not _is_stale(error):
+                    raise
+                return replace(send(), repeated=True)
+        except _FAILURES as error:
+            raise TransportError(_describe(error)) from None
+
+    def _send(
+        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, give_up: float, keep_bytes: int
+    ) -> Reply:
+        _ATTEMPT.connected = False
+        left = max(give_up - time.monotonic(), 0.001)
+        response = self._adapter().send(
+            _prepared(method, self._base_url + path, params, key),
+            # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
+            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
+            stream=True,
+        )
+        with response:
+            body = _read(response, keep_bytes)
+        return Reply(response.status_code, response.headers, body)
+
+    def _adapter(self) -> _Adapter:
+        adapter: _Adapter | None = getattr(self._mine, "adapter", None)
+        if adapter is None:
+            adapter = self._mine.adapter = _Adapter(self._base_url, self._tls)
+        return adapter
+
+
+def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str) -> requests.PreparedRequest:
+    """What `prepare` would make of it. That takes longer than all else requests does here, because it looks for what
+    cannot be: address, id and key were matched against allow-lists, and there is no body."""
+    request = requests.PreparedRequest()
+    request.method = method
+    request.url = f"{url}?{urlencode(params)}" if params else url
+    length = {"Content-Length": "0"} if method == "DELETE" else {}
+    request.headers = CaseInsensitiveDict({**_HEADERS, **length, "Authorization": f"Bearer {key}"})
+    return request
+
+
+def _read(response: requests.Response, keep_bytes: int) -> bytes:
+    """The first keep_bytes of the body; reads on to its end, or raises if that is farther than DRAIN_BYTES."""
+    raw = response.raw
+    announced = raw.length_remaining
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    # Bytes are read as they come; urllib3 would fail on an encoding that it finds strange even so.
+    raw.headers.discard("Content-Encoding")
+    kept, seen = bytearray(), 0
+    if announced is not None and announced > DRAIN_BYTES:
+        # Its size says that it is whole; it is not worth reading. Closing drops the connection.
+        return b""
+    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
+        kept += chunk[: max(keep_bytes - len(kept), 0)]
+        seen += len(chunk)
+        if seen > DRAIN_BYTES:
+            raise _EndlessBodyError
+    if encoding in {"gzip", "deflate"}:
+        try:
+            # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
+            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
+        except zlib.error:
+            return b""
+    return bytes(kept)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def _is_stale(error: BaseException) -> bool:
+    """Closed or reset before a byte of the response: what a call sees over a connection that the server gave up."""
+    return any(isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)) for cause in _causes(error))
+
+
+def _describe(error: BaseException) -> str:
+    """The kind of failure in words. Not str(error): that may quote what the other side sent."""
+    causes = _causes(error)
+    # Most telling first: urllib3 counts a refused connection among its connect timeouts.
+    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+        (_EndlessBodyError, "the response does not end"),
+        ((SlowNameServerError, _NameServerError), "the name server gives no answer"),
+        (socket.gaierror, "host name not found"),
+        (ConnectionRefusedError, "connection refused"),
+        ((requests.exceptions.SSLError, ssl.SSLError), "TLS failure"),
+        ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
+        ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "no whole response in time"),
+        ((ConnectionError, ssl.SSLEOFError), "connection closed by the API"),
+        (urllib3.exceptions.ProtocolError, "response cut short or garbled"),
+    ]
+    for kind, words in kinds:
+        if any(isinstance(cause, kind) for cause in causes):
+            return words
+    return f"no usable response ({type(causes[0]).__name__})"
+
+
+class _Adapter(HTTPAdapter):
+    """For one host. What requests finds out anew for each call, the proxy, the pool and the cookies, is known here."""
+
+    def __init__(self, base_url: str, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._pool: HTTPConnectionPool = self.poolmanager.connection_from_url(base_url)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._tls is not None:
+            kwargs["ssl_context"] = self._tls
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def request_url(self, request: requests.PreparedRequest, *_: Any) -> str:
+        return request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.request = req
+        return response
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
+        # The shared context holds the CA certificates; requests would load the bundle from disk for each connection.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+class _WholeResponseInTime(io.RawIOBase):
+    """A socket's stream in which all reads together, not each of them, are held to the socket's timeout."""
+
+    def __init__(self, stream: io.RawIOBase, sock: socket.socket) -> None:
+        super().__init__()
+        self._stream = stream
+        self._sock = sock
+        self._begun = False
+        timeout = sock.gettimeout()
+        self._give_up = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._give_up is not None:
+            left = self._give_up - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        try:
+            count = self._stream.readinto(buffer)
+        except ConnectionResetError:
+            if self._begun:
+                # The call arrived: this is no stale connection, and must not look like one.
+                raise ConnectionAbortedError("reset in mid-response") from None
+            raise
+        self._begun = True
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _WholeLines(io.BufferedReader):
+    """Takes the end of the stream for the end of a line only where a response may end: http.client would take a head
+    that was cut off for a whole one."""
+
+    _begun = False
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        full = line.endswith(b"\n") or (size is not None and 0 <= size <= len(line))
+        if not full and (line or self._begun):
+            raise http.client.IncompleteRead(line)
+        self._begun = True
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        # A server that drips a byte a second never trips a per-read timeout.
+        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        super().begin()
+        # Cookies are not wanted, and reading them has pitfalls of its own.
+        del self.headers["Set-Cookie"]
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # http.client knows 100 alone and takes any other interim answer for the answer: the real one would then be read
+        # as that to the next call, for another session.
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status == 101:
+                raise http.client.BadStatusLine("a protocol that was not asked for")
+            if not 100 <= status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+    def _read_next_chunk_size(self) -> int:
+        # http.client would take a negative size for "all there is", without a bound.
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise http.client.IncompleteRead(b"")
+        return size
+
+
+def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
+    """A socket connected within so many seconds, the lookup of the host's name included, however many addresses it
+    has: urllib3 would give each of them all the time, and the lookup no bound at all."""
+    _ATTEMPT.connected = True
+    give_up = time.monotonic() + seconds
+    try:
+        addresses = look_up(connection.host, connection.port, seconds)
+    except SlowNameServerError as error:
+        raise urllib3.exceptions.ConnectTimeoutError(connection, "name server") from error
+    except (socket.gaierror, UnicodeError) as error:  # the latter for a name that no resolver could be asked for
+        reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
+        if reason.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}:
+            reason = _NameServerError()
+        raise urllib3.exceptions.NameResolutionError(connection.host, connection, reason) from reason
+    failure: OSError = TimeoutError("no address answered in time")
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        left = give_up - time.monotonic()
+        if left <= 0:
+            break
+        sock = None
+        try:
+            # Fails if the machine has no such protocol, as one without IPv6.
+            sock = socket.socket(family, kind, protocol)
+            for option in connection.socket_options or ():
+                sock.setsockopt(*option)
+            # Those that come after it get their share.
+            sock.settimeout(left / (len(addresses) - number))
+            sock.connect(address)
+            sock.settimeout(left)
+            return sock
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            failure = error
+    if isinstance(failure, TimeoutError):
+        raise urllib3.exceptions.ConnectTimeoutError(connection, str(failure)) from failure
+    raise urllib3.exceptions.NewConnectionError(connection, type(failure).__name__) from failure
+
+
+class _HTTPConnection(HTTPConnection):
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, float(self.timeout or CONNECT_SECONDS))
+
+
+class _HTTPSConnection(HTTPSConnection):
+    response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        return _connected(self, float(self.timeout or CONNECT_SECONDS))
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection

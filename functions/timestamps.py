@@ -1,0 +1,47 @@
+"""Timestamps: always aware and in UTC."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_DATE_TIME = re.compile(
+    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d{1,9})?)?(?:Z|z|[+-]\d{2}:?\d{2}(?::?\d{2})?)?", re.ASCII
+)
+# Devin was announced in March 2024: an earlier condition is a mistake, a year read from milliseconds for instance.
+_EARLIEST_CONDITION = datetime(2024, 1, 1, tzinfo=UTC)
+# Clocks differ by seconds; whoever names a later time does not mean "unless it was updated since I looked".
+_CONDITION_SKEW = timedelta(minutes=5)
+
+
+def parse_timestamp(text: str) -> datetime:
+    """An ISO 8601 date and time as an aware datetime in UTC; without a zone it is taken as UTC.
+
+    Raises ValueError if it is none, or lies outside the years 1 to 9999 in UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("outside the years 1 to 9999 in UTC") from None
+
+
+def parse_condition(value: object, now: datetime) -> datetime:
+    """`unless_updated_since`: a timestamp from 2024 to five minutes after `now` (aware).
+
+    The date and the time are separated by `T` or a space. Basic formats (20261101T100000), week dates and plain numbers
+    are refused: milliseconds would be read as a year. Raises ValueError with a sentence that says what is expected.
+    """
+    try:
+        if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+            raise ValueError
+        condition = parse_timestamp(value)
+    except ValueError:
+        raise ValueError("unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z") from None
+    if condition < _EARLIEST_CONDITION:
+        raise ValueError("unless_updated_since lies before 2024")
+    if condition > now + _CONDITION_SKEW:
+        raise ValueError("unless_updated_since lies in the future")
+    return condition

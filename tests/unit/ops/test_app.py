@@ -1,0 +1,202 @@
+"""The command line as a whole: options, exit statuses, and problems told in a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+)
+
+from infra.ops.account import open_session as open_real_session
+from infra.ops.app import hoisted, main
+from infra.ops.deployment import Deployment
+from tests.unit.ops.world import Operator
+
+DESCRIBE = "cloudformation.DescribeStacks"
+SCRIPTS = Path(sys.prefix) / "bin"
+
+
+def refused(code: str, message: str = "no") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "DescribeStacks")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NoCredentialsError(), "log in"),
+        (NoRegionError(), "--region"),
+        (ProfileNotFound(profile="nobody"), "list-profiles"),
+        (EndpointConnectionError(endpoint_url="https://127.0.0.1:1"), "make up"),
+        (refused("ExpiredToken"), "have expired"),
+        (refused("InvalidClientTokenId"), "does not know these credentials"),
+        (refused("AccessDenied"), "use another --profile"),
+        (refused("ValidationError", "Stack with id x does not exist"), "there is no stack devin-session-cleanup in"),
+        (refused("Throttling", "key apk_user_0123456789 is\nslow"), "Throttling: key [redacted] is slow"),
+    ],
+)
+@pytest.mark.parametrize("command", [("status",), ("enqueue", "devin-1"), ("dead-letters", "list"), ("doctor",)])
+def test_what_aws_refuses_is_told_in_a_sentence(
+    operator: Operator, error: Exception, says: str, command: tuple[str, ...]
+) -> None:
+    operator.world.aws.faults[DESCRIBE] = error
+    ran = operator.run(*command, "--json")
+    assert (ran.status, ran.out) == (3, "")
+    assert says in " ".join(ran.err.split())
+    assert "Traceback" not in ran.err
+
+
+def test_an_address_that_is_none_is_told_in_a_sentence(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:4566")
+    ran = operator.run("status")
+    assert (ran.status, ran.out) == (2, "")
+    assert "AWS_ENDPOINT_URL" in ran.err
+
+
+def test_another_stack_of_that_name_is_no_reason_to_guess(operator: Operator) -> None:
+    operator.outputs.clear()
+    ran = operator.run("enqueue", "devin-1")
+    assert ran.status == 1
+    assert "no output WorkQueueUrl" in ran.err
+
+
+def test_being_interrupted_has_a_status_of_its_own(operator: Operator) -> None:
+    def interrupt(_: dict[str, Any]) -> object:
+        raise KeyboardInterrupt
+
+    operator.world.aws.faults[DESCRIBE] = interrupt
+    ran = operator.run("status")
+    assert (ran.status, ran.out, ran.err.strip()) == (130, "", "interrupted")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["enqueue", "--nonsense"],
+        ["watch", "--every", "never"],
+        ["schedule", "at"],
+        ["status", "--profile"],
+    ],
+)
+def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list[str]) -> None:
+    assert main(arguments, name="devin-ops") == 2
+    assert operator.world.aws.calls == []
+
+
+def test_help_says_what_the_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], name="devin-ops") == 0
+    assert "130 interrupted" in " ".join(capsys.readouterr().out.replace("\n", " ").split())
+
+
+def test_shared_options_may_stand_anywhere(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str | None, str | None]] = []
+
+    def open_session(profile: str | None, region: str | None) -> boto3.Session:
+        asked.append((profile, region))
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+
+    monkeypatch.setattr("infra.ops.account.open_session", open_session)
+    assert main(["enqueue", "devin-1", "--region=eu-west-1", "--profile", "ops"], name="devin-ops") == 0
+    assert asked == [("ops", "eu-west-1")]
+    assert operator.sent() == ["devin-1"]
+
+
+@pytest.fixture
+def opened(operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[boto3.Session]:
+    """The sessions that the command opens, where there is a profile `ops` in Tokyo."""
+    (tmp_path / "credentials").write_text("[ops]\naws_access_key_id = of-profile\naws_secret_access_key = x\n")
+    (tmp_path / "config").write_text("[profile ops]\nregion = ap-northeast-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-environment")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    found: list[boto3.Session] = []
+
+    def open_session(profile: str | None, region: str | None) -> boto3.Session:
+        found.append(open_real_session(profile, region))
+        assert boto3.DEFAULT_SESSION is not None
+        return boto3.DEFAULT_SESSION
+
+    monkeypatch.setattr("infra.ops.account.open_session", open_session)
+    monkeypatch.setattr("infra.ops.cli_context.find_deployment", lambda *_: operator.deployment)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "session"),
+    [
+        # https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html#cli-configure-files-precedence
+        ({"AWS_PROFILE": "ops"}, (), ("of-environment", "ap-northeast-1")),
+        ({}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
+        ({"AWS_PROFILE": "nobody"}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
+        ({"AWS_REGION": "eu-west-3"}, ("--profile", "ops"), ("of-profile", "eu-west-3")),
+        ({"AWS_PROFILE": "ops", "AWS_DEFAULT_REGION": "eu-west-3"}, (), ("of-environment", "eu-west-3")),
+        ({"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}, (), ("of-environment", "eu-west-3")),
+        ({"AWS_REGION": "eu-west-3"}, ("--region", "eu-west-2"), ("of-environment", "eu-west-2")),
+    ],
+)
+def test_profile_and_region_mean_what_they_mean_to_the_aws_cli(
+    opened: list[boto3.Session],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    options: tuple[str, ...],
+    session: tuple[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    main(["stop", *options], name="devin-ops")
+    (made,) = opened
+    credentials = made.get_credentials()
+    assert credentials is not None
+    assert (credentials.access_key, made.region_name) == session
+
+
+def test_the_environment_says_what_the_options_do_not(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    def find(_: object, name: str) -> Deployment:
+        names.append(name)
+        return operator.deployment
+
+    monkeypatch.setattr("infra.ops.cli_context.find_deployment", find)
+    monkeypatch.setenv("STACK_NAME", "another")
+    assert operator.run("enqueue", "devin-1").status == 0
+    assert operator.run("--stack-name", "third", "enqueue", "devin-2").status == 0
+    assert names == ["another", "third"]
+
+
+def test_what_stands_behind_two_dashes_is_nobodys_option() -> None:
+    assert hoisted(["enqueue", "--", "--region", "x"]) == ["enqueue", "--", "--region", "x"]
+
+
+@pytest.mark.parametrize(
+    "command", [(str(SCRIPTS / "devin-ops"),), (sys.executable, "-m", "devin_ops")], ids=["script", "module"]
+)
+def test_the_installed_command_works_from_any_directory(tmp_path: Path, command: tuple[str, ...]) -> None:
+    for name in ("infra", "settings", "typer", "devin"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not ours')")
+    arguments = [*command, "stop", "--help"]
+    ran = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Usage: devin-ops stop" in ran.stdout
+
+
+def test_the_name_in_messages_is_the_one_that_was_typed(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator.world.switch("stop")
+    monkeypatch.setenv("COLUMNS", "300")
+    for name in ("devin-ops", "python -m infra.ops"):
+        assert main(["doctor", "--no-api", "--json"], name=name) == 1
+        assert f"{name} go, if that is over" in capsys.readouterr().out

@@ -1,0 +1,428 @@
+"""`doctor`: a healthy stack passes, and each thing that may be wrong is found, with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from infra.ops.doctor import StackSnapshot
+from tests.unit.ops.world import Operator
+from tests.unit.world import (
+    KEY,
+    NO_ACCESS,
+    NOW,
+    ORG_ID,
+    SWITCH,
+    UNAUTHORIZED,
+    V3_KEY,
+    answer,
+    client,
+    page,
+    page_v3,
+    stale,
+    stale_v3,
+)
+
+ROLES = "arn:aws:iam::123456789012:role"
+KEY_ID = "11111111-2222-3333-4444-555555555555"
+KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
+SQS, SECRETS = "sqs.eu-west-1.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com"
+
+
+class Stack:
+    """What Lambda, IAM and Scheduler say of a stack; a test changes it."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+        self.asked: Mapping[str, Any] = {}
+        self.environment = operator.world.environment()
+        self.mapping: dict[str, Any] = {
+            "UUID": str(UUID(int=1)),
+            "FunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:terminate",
+            "State": "Enabled",
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "LastProcessingResult": "OK",
+        }
+        self.timeout = 60
+        self.denied: set[str] = set()
+        self.simulated: set[tuple[str, str, str, str | None]] = set()
+        self.key_state = "Enabled"
+        self.subscriptions = ["arn:aws:sns:eu-west-1:123456789012:alarms:1", "PendingConfirmation"]
+        self.periodic = "DISABLED"
+        self.schedules: list[dict[str, Any]] = []
+        faults = operator.world.aws.faults
+        faults["lambda.GetFunctionConfiguration"] = lambda _: {
+            "Timeout": self.timeout,
+            "Role": f"{ROLES}/{self.asked['FunctionName']}",
+            "Environment": {"Variables": self.environment},
+        }
+        faults["lambda.ListEventSourceMappings"] = lambda _: {
+            "EventSourceMappings": [self.mapping] if self.mapping else []
+        }
+        faults["cloudformation.DescribeStackResource"] = lambda _: {
+            "StackResourceDetail": {"PhysicalResourceId": self.resources[self.asked["LogicalResourceId"]]}
+        }
+        self.resources = {"PeriodicSweep": "periodic", "Key": KEY_ID, "ScheduleRole": "recurring"}
+        faults["kms.DescribeKey"] = lambda _: {"KeyMetadata": {"KeyId": KEY_ID, "KeyState": self.key_state}}
+        faults["sns.ListSubscriptionsByTopic"] = lambda _: {
+            "Subscriptions": [{"SubscriptionArn": one} for one in self.subscriptions]
+        }
+        faults["scheduler.GetSchedule"] = lambda _: {"State": self.periodic, **(self.schedules or [{}])[0]}
+        faults["scheduler.ListSchedules"] = lambda _: {"Schedules": self.schedules}
+        faults["iam.SimulatePrincipalPolicy"] = self._simulate
+        self.set_queue(
+            operator.world.work_queue,
+            RedrivePolicy=json.dumps(
+                {"deadLetterTargetArn": operator.outputs["DeadLetterQueueArn"], "maxReceiveCount": 5}
+            ),
+        )
+        self.set_queue(operator.world.dead_letter_queue, MessageRetentionPeriod="1209600")
+
+    def hear(self, params: Mapping[str, Any], **_: object) -> None:
+        """What is asked of AWS now; not all of it travels as JSON, which is what faults are told."""
+        self.asked = params
+
+    def _simulate(self, _: object) -> dict[str, Any]:
+        (arn,) = self.asked["ResourceArns"]
+        (via,) = [one["ContextKeyValues"][0] for one in self.asked.get("ContextEntries", [])] or [None]
+        role = self.asked["PolicySourceArn"].removeprefix(f"{ROLES}/")
+        self.simulated |= {(role, action, arn, via) for action in self.asked["ActionNames"]}
+        return {
+            "EvaluationResults": [
+                {"EvalActionName": one, "EvalDecision": "implicitDeny" if one in self.denied else "allowed"}
+                for one in self.asked["ActionNames"]
+            ]
+        }
+
+    def set_queue(self, url: str, **attributes: str) -> None:
+        self.operator.world.sqs.set_queue_attributes(QueueUrl=url, Attributes=attributes)  # type: ignore[arg-type]
+
+    def store(self, secret: str) -> None:
+        self.operator.world.secrets.put_secret_value(SecretId=self.operator.world.secret, SecretString=secret)
+
+    def findings(self, *arguments: str) -> dict[str, set[str]]:
+        """The checks by status; the exit status says whether any failed, and no key is shown."""
+        ran = self.operator.run("doctor", "--json", *arguments)
+        assert KEY not in ran.out + ran.err
+        assert V3_KEY not in ran.out + ran.err
+        found: dict[str, set[str]] = {"ok": set(), "warning": set(), "unknown": set(), "failed": set()}
+        for one in ran.data["findings"]:
+            found[one["status"]].add(one["check"])
+            assert bool(one["remedy"]) == (one["status"] != "ok")
+        assert ran.status == (1 if found["failed"] else 0)
+        assert ("could not be made" in ran.err) == bool(found["unknown"])
+        return found
+
+
+@pytest.fixture
+def stack(operator: Operator) -> Iterator[Stack]:
+    operator.world.api.have(stale())
+    made = Stack(operator)
+    assert boto3.DEFAULT_SESSION is not None
+    boto3.DEFAULT_SESSION.events.register("provide-client-params", made.hear)
+    yield made
+    boto3.DEFAULT_SESSION.events.unregister("provide-client-params", made.hear)
+
+
+@pytest.fixture
+def stack_v3(stack: Stack) -> Stack:
+    stack.store(V3_KEY)
+    stack.environment["DEVIN_ORG_ID"] = ORG_ID
+    stack.operator.world.api.on("LIST", "", page_v3(stale_v3()))
+    return stack
+
+
+def test_a_healthy_stack_has_nothing_to_complain_about_but_version_1(stack: Stack) -> None:
+    found = stack.findings()
+    assert found["failed"] == set()
+    assert found["warning"] == {"secret"}
+    assert stack.operator.world.api.calls == [("LIST", "limit=1&offset=0")], "one harmless read, and nothing else"
+    assert stack.operator.world.api.keys == [KEY]
+
+
+def test_a_healthy_stack_with_a_key_of_version_3(stack_v3: Stack) -> None:
+    found = stack_v3.findings()
+    assert (found["failed"], found["warning"]) == (set(), set())
+    assert stack_v3.operator.world.api.calls == [("LIST", "first=1")]
+
+
+def test_settings_are_those_of_the_version_that_the_queue_invokes(stack: Stack) -> None:
+    lambda_ = boto3.client("lambda")
+    mapping = stack.mapping | {"FunctionArn": f"{stack.mapping['FunctionArn']}:live"}
+    environment = {"Variables": stack.environment | {"DRY_RUN": "true"}}
+    with Stubber(lambda_) as stub:
+        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping]})
+        asked = {"FunctionName": "terminate", "Qualifier": "live"}
+        stub.add_response("get_function_configuration", {"Environment": environment}, asked)
+        account: Any = SimpleNamespace(lambda_=lambda_)
+        patient = StackSnapshot(account, stack.operator.deployment, lambda: NOW, "devin-ops")
+        assert patient.settings.dry_run
+
+
+def test_what_is_invoked_is_said(stack: Stack) -> None:
+    stack.mapping["FunctionArn"] += ":live"
+    ran = stack.operator.run("doctor", "--no-api", "--json")
+    assert "enabled, invokes terminate:live" in ran.out
+
+
+def test_doctor_changes_nothing(stack: Stack) -> None:
+    stack.operator.world.aws.calls.clear()
+    stack.findings()
+    reading = ("Get", "List", "Describe", "Simulate")
+    assert all(name.partition(".")[2].startswith(reading) for name in stack.operator.world.aws.names())
+
+
+def test_the_api_is_left_alone_if_asked(stack: Stack) -> None:
+    assert "api" not in stack.findings("--no-api")["ok"]
+    assert stack.operator.world.api.calls == []
+
+
+def test_it_is_said_that_the_key_is_used_from_here(stack: Stack) -> None:
+    assert "from this machine" in stack.operator.run("doctor").out
+
+
+def break_queue(name: str, value: str, *, letters: bool = False) -> Callable[[Stack], None]:
+    def broken(stack: Stack) -> None:
+        world = stack.operator.world
+        stack.set_queue(world.dead_letter_queue if letters else world.work_queue, **{name: value})
+
+    return broken
+
+
+def deny(action: str, *, outcomes: bool = False, **parameters: str) -> Callable[[Stack], None]:
+    def broken(stack: Stack) -> None:
+        stack.denied.add(action)
+        stack.operator.parameters |= parameters
+        stack.environment["PUBLISH_OUTCOMES"] = str(outcomes)
+
+    return broken
+
+
+def delete_key(stack: Stack) -> None:
+    stack.operator.parameters["UseCustomerManagedKey"] = "true"
+    stack.key_state = "PendingDeletion"
+
+
+BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
+    "rolled back": (lambda stack: setattr(stack.operator, "status", "ROLLBACK_COMPLETE"), "stack"),
+    "no key yet": (lambda stack: stack.store('{"api_key": ""}'), "secret"),
+    "a key with a line break": (lambda stack: stack.store(f"{KEY}\n"), "secret"),
+    "a key of version 3 without organisation": (lambda stack: stack.store(V3_KEY), "secret"),
+    "a bad environment": (lambda stack: stack.environment.update(MAX_WORKERS="many"), "stack"),
+    "mapping disabled": (lambda stack: stack.mapping.update(State="Disabled"), "event source mapping"),
+    "mapping gone": (lambda stack: stack.mapping.clear(), "event source mapping"),
+    "failures not reported": (lambda stack: stack.mapping.update(FunctionResponseTypes=[]), "event source mapping"),
+    "mapping in trouble": (
+        lambda stack: stack.mapping.update(LastProcessingResult="PROBLEM: access"),
+        "event source mapping",
+    ),
+    "visibility": (break_queue("VisibilityTimeout", "359"), "visibility timeout"),
+    "visibility with a window": (
+        lambda stack: stack.mapping.update(MaximumBatchingWindowInSeconds=61),
+        "visibility timeout",
+    ),
+    "few receives": (
+        lambda stack: break_queue(
+            "RedrivePolicy",
+            json.dumps({"deadLetterTargetArn": stack.operator.outputs["DeadLetterQueueArn"], "maxReceiveCount": 4}),
+        )(stack),
+        "redrive policy",
+    ),
+    "no redrive": (break_queue("RedrivePolicy", ""), "redrive policy"),
+    "short retention": (break_queue("MessageRetentionPeriod", "345600", letters=True), "retention"),
+    "stopped": (lambda stack: stack.operator.world.switch("stop"), "stop switch"),
+    "dead letters": (lambda stack: stack.operator.dead_letter("devin-1"), "dead letters"),
+    "a permission is missing": (lambda stack: stack.denied.add("sqs:SendMessage"), "permissions of sweep"),
+    "schedules may not send": (deny("sqs:SendMessage"), "permissions of one-time schedules"),
+    "the schedule may not sweep": (deny("lambda:InvokeFunction"), "permissions of the sweep's schedule"),
+    "the recurring schedule may not invoke": (
+        deny("lambda:InvokeFunction", ScheduledSessionIds="devin-1"),
+        "permissions of the recurring schedule",
+    ),
+    "outcomes may not be published": (deny("events:PutEvents", outcomes=True), "permissions of terminate"),
+    "the key may not be used": (
+        deny("kms:GenerateDataKey", UseCustomerManagedKey="true"),
+        "permissions of terminate",
+    ),
+    "the key of the secret may not be used": (
+        deny("kms:Decrypt", ExistingApiKeySecretKmsKeyArn=KEY_ARN),
+        "permissions of sweep",
+    ),
+    "the key is to be deleted": (delete_key, "key"),
+    "an output is missing": (lambda stack: stack.operator.outputs.pop("AnnouncementsTableName"), "permissions"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_is_broken_is_found(stack: Stack, broken: str) -> None:
+    breaking, check = BROKEN[broken]
+    breaking(stack)
+    assert check in stack.findings()["failed"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (UNAUTHORIZED, "failed"),
+        (answer(404, {"detail": "Not Found"}), "failed"),
+        (answer(410, "gone"), "failed"),
+        (answer(500, f"key {KEY} of yours"), "failed"),
+        (answer(429, "slowly"), "warning"),
+        (ConnectionError("refused"), "failed"),
+    ],
+)
+def test_an_api_that_does_not_answer_well_is_found(stack: Stack, said: Any, status: str) -> None:
+    stack.operator.world.api.on("LIST", "", said)
+    assert "api" in stack.findings()[status]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_version_that_was_switched_off_is_said_to_be(stack: Stack, status: int) -> None:
+    stack.operator.world.api.on("LIST", "", answer(status, {"detail": "Not Found"}))
+    assert f"{status}: this version of the API is switched off" in stack.operator.run("doctor", "--json").out
+
+
+def test_an_api_that_repeats_a_key_of_no_known_shape_does_not_get_it_shown(stack: Stack) -> None:
+    key = "canary0123456789"
+    stack.store(key)
+    stack.operator.world.api.on("LIST", "", answer(401, {"detail": f"the key {key} is not known"}))
+    ran = stack.operator.run("doctor", "--json")
+    assert "the key [redacted] is not known" in ran.out
+    assert key not in ran.out + ran.err
+
+
+def test_a_wrong_key_of_version_3_is_found(stack_v3: Stack) -> None:
+    stack_v3.operator.world.api.on("LIST", "", NO_ACCESS)
+    assert "api" in stack_v3.findings()["failed"]
+
+
+@pytest.mark.parametrize("header", ["Sunset", "Deprecation"])
+def test_an_api_that_announces_its_end_is_a_warning(stack: Stack, header: str) -> None:
+    stack.operator.world.api.on("LIST", "", answer(200, {"sessions": []}, **{header: "Sat, 31 Jan 2027 00:00:00 GMT"}))
+    assert "api version" in stack.findings()["warning"]
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(6, "failed"), (-6, "failed"), (1, "ok")])
+def test_clocks_that_differ_are_found(stack: Stack, minutes: int, status: str) -> None:
+    status_code, headers, body = page(stale())
+    headers = {**headers, "Date": format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)}
+    stack.operator.world.api.on("LIST", "", (status_code, headers, body))
+    assert "clock" in stack.findings()[status]
+
+
+def test_a_sweep_that_somebody_switched_on_is_a_warning(stack: Stack) -> None:
+    stack.periodic = "ENABLED"
+    assert "schedules" in stack.findings()["warning"]
+
+
+def test_a_one_time_schedule_that_is_disabled_is_a_warning(stack: Stack) -> None:
+    target = {"Arn": stack.operator.outputs["WorkQueueArn"], "Input": "devin-1"}
+    stack.schedules = [
+        {"Name": "mine", "State": "DISABLED", "Target": target, "ScheduleExpression": "at(2099-01-01T00:00:00)"}
+    ]
+    assert "schedules" in stack.findings()["warning"]
+
+
+def test_keys_are_asked_about_by_way_of_the_services_that_use_them(stack: Stack) -> None:
+    table = "dynamodb.eu-west-1.amazonaws.com"
+    stack.operator.parameters["UseCustomerManagedKey"] = "true"
+    assert "key" in stack.findings("--no-api")["ok"]
+    assert {one for one in stack.simulated if one[1].startswith("kms:")} == {
+        (role, action, KEY_ARN, via)
+        for role, action, via in (
+            ("terminate", "kms:Decrypt", SQS),
+            ("terminate", "kms:GenerateDataKey", SQS),
+            ("terminate", "kms:Decrypt", SECRETS),
+            ("sweep", "kms:Decrypt", SQS),
+            ("sweep", "kms:GenerateDataKey", SQS),
+            ("sweep", "kms:Decrypt", SECRETS),
+            ("sweep", "kms:Decrypt", table),
+            ("one-time", "kms:Decrypt", SQS),
+            ("one-time", "kms:GenerateDataKey", SQS),
+        )
+    }
+
+
+def test_what_the_stack_does_not_do_takes_no_permission(stack: Stack) -> None:
+    stack.denied |= {"kms:Decrypt", "kms:GenerateDataKey"}
+    assert stack.findings("--no-api")["failed"] == set()
+    assert ("terminate", "events:PutEvents") not in {one[:2] for one in stack.simulated}
+    assert {one[0] for one in stack.simulated} == {"terminate", "sweep", "one-time", "sweep-schedule"}
+
+
+@pytest.mark.parametrize("subscriptions", [[], ["PendingConfirmation"]])
+def test_alarms_that_nobody_gets_are_a_warning(stack: Stack, subscriptions: list[str]) -> None:
+    stack.subscriptions = subscriptions
+    assert "alarm topic" in stack.findings("--no-api")["warning"]
+
+
+def test_a_stack_that_was_deployed_without_alarms_has_nobody_to_tell(stack: Stack) -> None:
+    stack.operator.parameters["Observability"] = "false"
+    del stack.operator.outputs["AlarmTopicArn"]
+    assert "alarm topic" in stack.findings("--no-api")["ok"]
+
+
+def test_a_deployment_that_is_under_way_is_a_warning(stack: Stack) -> None:
+    stack.operator.status = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+    assert "stack" in stack.findings("--no-api")["warning"]
+
+
+def test_what_may_not_be_looked_at_is_said_and_the_rest_is_checked(stack: Stack) -> None:
+    stack.operator.world.aws.fail("iam.SimulatePrincipalPolicy")
+    found = stack.findings()
+    assert found["unknown"] == {"permissions"}
+    assert {"stop switch", "retention"} <= found["ok"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "check"),
+    [
+        ("sqs.GetQueueAttributes", "QueueDoesNotExist", "queues"),
+        ("sqs.GetQueueAttributes", "AWS.SimpleQueueService.NonExistentQueue", "queues"),
+        ("lambda.GetFunctionConfiguration", "ResourceNotFoundException", "permissions"),
+        ("scheduler.GetSchedule", "ResourceNotFoundException", "schedules"),
+        ("sns.ListSubscriptionsByTopic", "NotFound", "alarm topic"),
+        ("iam.SimulatePrincipalPolicy", "NoSuchEntity", "permissions"),
+    ],
+)
+def test_what_somebody_deleted_is_a_failure(stack: Stack, operation: str, code: str, check: str) -> None:
+    stack.operator.world.aws.fail(operation, code)
+    found = stack.findings("--no-api")
+    assert check in found["failed"]
+    assert found["unknown"] == set()
+
+
+def test_where_nothing_may_be_looked_at_aws_refused(stack: Stack) -> None:
+    for operation in (
+        "cloudformation.DescribeStackResource",
+        "iam.SimulatePrincipalPolicy",
+        "lambda.GetFunctionConfiguration",
+        "lambda.ListEventSourceMappings",
+        "secretsmanager.GetSecretValue",
+        "sns.ListSubscriptionsByTopic",
+        "sqs.GetQueueAttributes",
+        "ssm.GetParameter",
+    ):
+        stack.operator.world.aws.fail(operation)
+    ran = stack.operator.run("doctor", "--json")
+    assert (ran.status, ran.data["status"]) == (3, "unknown")
+
+
+def test_a_dry_stack_is_a_warning(stack: Stack) -> None:
+    stack.environment["DRY_RUN"] = "true"
+    assert "stack" in stack.findings()["warning"]
+
+
+def test_the_switch_is_read_and_not_remembered(stack: Stack) -> None:
+    stack.findings()
+    client("ssm").put_parameter(Name=SWITCH, Value="stop", Type="String", Overwrite=True)
+    assert "stop switch" in stack.findings()["failed"]

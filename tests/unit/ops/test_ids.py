@@ -1,0 +1,99 @@
+"""Ids as an operator brings them, and times as an operator writes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from infra.ops.ids import Given, from_csv, from_lines, sort_out
+from infra.ops.problems import UsageError
+from infra.ops.time_args import parse_time
+from tests.unit.world import NOW
+
+
+def test_lines_are_read_without_comments_and_blanks_and_keep_their_numbers() -> None:
+    assert from_lines(["# mine\n", "\n", "  devin-1 \r\n", "devin-2"]) == [Given(3, "devin-1"), Given(4, "devin-2")]
+
+
+@pytest.mark.parametrize("column", ["session id", "2"])
+def test_a_column_of_a_csv_is_found_by_name_or_number(column: str) -> None:
+    rows = ["name, session id\n", '"Ann, B",devin-1\n', "\n", "short\n"]
+    found = from_csv(rows if column == "session id" else rows[1:], column)
+    assert [one.text for one in found] == ["devin-1", ""]
+    assert found[0].line == (2 if column == "session id" else 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("id", "no column 'id'; its first row names a, b"),
+        ("0", "from 1"),
+        ("3", "no column 3; its first row has 2"),
+        ("²", "no column '²'"),
+        ("9" * 5000, "no column"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused(column: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        from_csv(["a,b\n", "devin-1,x\n"], column)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("column", ["session", "2"])
+def test_the_delimiter_of_a_csv_is_found_out(delimiter: str, column: str) -> None:
+    rows = [["who, or what", "session"], ["Ann; B|C, D", "devin-1"]]
+    # A text that holds a delimiter stands in quotes, as spreadsheets write it.
+    lines = [delimiter.join(f'"{text}"' if len(text) > 8 else text for text in row) + "\n" for row in rows]
+    assert [one.text for one in from_csv(lines if column == "session" else lines[1:], column)] == ["devin-1"]
+
+
+def test_the_delimiter_of_a_csv_may_be_told() -> None:
+    assert [one.text for one in from_csv(["a,b#c\n", "devin-1,x#y\n"], "a,b", "#")] == ["devin-1,x"]
+
+
+def test_a_column_may_be_called_by_digits() -> None:
+    assert [one.text for one in from_csv(["2025,2026\n", "x,devin-1\n"], "2026")] == ["devin-1"]
+    # A first row that holds an id is no row of names.
+    assert [one.text for one in from_csv(["2,devin-1\n", "3,devin-2\n"], "2")] == ["devin-1", "devin-2"]
+
+
+def test_a_quote_that_is_never_closed_swallows_nothing() -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        from_csv(["id,note\n", 'devin-1,"so\n', "devin-2,x\n"], "id")
+
+
+def test_ids_are_parsed_as_the_functions_do_and_kept_once_in_their_order() -> None:
+    texts = ["devin-2", "0" * 32, "https://app.devin.ai/sessions/devin-2", "../devin-3", f"devin-{'0' * 32}"]
+    ids = sort_out([Given(number, text) for number, text in enumerate(texts, 1)])
+    assert ids.ids == ("devin-2", f"devin-{'0' * 32}")
+    assert (ids.invalid, ids.repeats) == ((Given(4, "../devin-3"),), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [("+2h", timedelta(hours=2)), ("+1d12h", timedelta(hours=36)), ("+90m", timedelta(minutes=90))],
+)
+def test_a_time_may_be_told_from_now(text: str, after: timedelta) -> None:
+    assert parse_time(text, NOW) == NOW + after
+
+
+def test_a_time_with_a_zone_becomes_utc() -> None:
+    assert parse_time("2026-12-01T18:00:00+01:00", NOW) == datetime(2026, 12, 1, 17, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("2026-12-01T18:00:00", "no zone"),
+        ("2026-11-24T09:59:59Z", "is over"),
+        ("+0h", "is over"),
+        ("+", "no time"),
+        ("tonight", "no time"),
+        ("9999-12-31T23:59:59-01:00", "outside the years"),
+        ("0001-01-01T00:00:00+01:00", "outside the years"),
+    ],
+)
+def test_a_time_that_will_not_do_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_time(text, NOW)

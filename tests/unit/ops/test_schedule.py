@@ -1,0 +1,185 @@
+"""`schedule`: one-time schedules to the work queue, and to no other's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.unit.ops.world import Operator
+from tests.unit.world import NOW
+
+WHEN = "2099-12-01T18:00:00+01:00"
+
+
+@pytest.fixture
+def scheduler(operator: Operator) -> Any:  # noqa: ARG001 - for its account
+    return boto3.client("scheduler")
+
+
+def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator, scheduler: Any) -> None:
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "devin-2", "--yes", "--json")
+    assert ran.status == 0
+    (made,) = ran.data
+    schedule = scheduler.get_schedule(Name=made["name"])
+    assert schedule["ScheduleExpression"] == "at(2099-12-01T17:00:00)"
+    assert (schedule["ScheduleExpressionTimezone"], schedule["ActionAfterCompletion"]) == ("UTC", "DELETE")
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    target = schedule["Target"]
+    assert (target["Arn"], target["RoleArn"]) == (
+        operator.outputs["WorkQueueArn"],
+        operator.outputs["OneTimeScheduleRoleArn"],
+    )
+    assert target["DeadLetterConfig"] == {"Arn": operator.outputs["DeadLetterQueueArn"]}
+    operator.world.send(target["Input"])
+    operator.world.deliver()
+    assert operator.world.api.deleted() == ["devin-1", "devin-2"]
+
+
+def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any) -> None:
+    for _ in range(2):
+        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+    assert len(scheduler.list_schedules()["Schedules"]) == 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many minutes after ten the command thinks it is."""
+
+    def set_to(minutes: int) -> None:
+        monkeypatch.setattr("infra.ops.commands.schedule.utc_now", lambda: NOW + timedelta(minutes=minutes))
+
+    return set_to
+
+
+@pytest.mark.parametrize(("later", "schedules"), [(1, 1), (9, 1), (30, 2)])
+def test_a_time_from_now_that_is_asked_for_again_makes_no_second_schedule(
+    operator: Operator, scheduler: Any, clock: Callable[[int], None], later: int, schedules: int
+) -> None:
+    clock(0)
+    (first,) = operator.run("schedule", "at", "+2h", "devin-1", "--yes", "--json").data
+    operator.run("schedule", "at", "+2h", "devin-2", "--yes")
+    clock(later)
+    again = operator.run("schedule", "at", "+2h", "devin-1", "--yes", "--json")
+    assert (again.status, again.data == [first]) == (0, schedules == 1)
+    assert ("is there already" in again.err) == (schedules == 1)
+    assert len(scheduler.list_schedules()["Schedules"]) == 1 + schedules
+    # Whoever names the time means it.
+    operator.run("schedule", "at", (NOW + timedelta(minutes=121)).isoformat(), "devin-1", "--yes")
+    assert len(scheduler.list_schedules()["Schedules"]) == 2 + schedules
+
+
+def test_what_may_not_list_schedules_may_make_them(operator: Operator, scheduler: Any) -> None:
+    operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
+    for _ in range(2):
+        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+    operator.world.aws.faults.clear()
+    assert len(scheduler.list_schedules()["Schedules"]) == 1
+
+
+def test_a_schedule_that_somebody_disabled_is_told_to_be(operator: Operator, scheduler: Any) -> None:
+    (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    schedule = scheduler.get_schedule(Name=made["name"])
+    keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    scheduler.update_schedule(**{key: schedule[key] for key in keys}, State="DISABLED")
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert "DISABLED" in ran.out + ran.err
+
+
+def test_schedules_that_were_made_before_one_failed_are_told(operator: Operator, scheduler: Any) -> None:
+    calls = count()
+
+    def create(_: dict[str, Any]) -> object:
+        if next(calls) == 1:
+            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slowly"}}, "CreateSchedule")
+        return None
+
+    operator.world.aws.faults["scheduler.CreateSchedule"] = create
+    ids = "\n".join(f"devin-{number}" for number in range(205))
+    ran = operator.run("schedule", "at", WHEN, "--yes", given=ids)
+    (made,) = scheduler.list_schedules()["Schedules"]
+    assert ran.status == 3
+    assert "1 schedule was made before" in ran.err
+    assert made["Name"] in ran.err
+    # Asking again makes the others.
+    assert operator.run("schedule", "at", WHEN, "--yes", given=ids).status == 0
+    assert len(scheduler.list_schedules()["Schedules"]) == 3
+
+
+def test_hundreds_of_ids_share_schedules(operator: Operator, scheduler: Any) -> None:
+    ids = [f"devin-{number}" for number in range(205)]
+    made = operator.run("schedule", "at", WHEN, "--yes", "--json", given="\n".join(ids)).data
+    assert [len(one["session_ids"]) for one in made] == [100, 100, 5]
+    assert all(len(one["name"]) <= 64 for one in made)
+    assert len(scheduler.list_schedules()["Schedules"]) == 3
+
+
+def test_a_condition_travels_with_the_ids(operator: Operator, scheduler: Any) -> None:
+    (made,) = operator.run(
+        "schedule", "at", WHEN, "devin-1", "--unless-updated-since", "2026-11-01", "--yes", "--json"
+    ).data
+    assert (
+        '"unless_updated_since": "2026-11-01T00:00:00+00:00"'
+        in scheduler.get_schedule(Name=made["name"])["Target"]["Input"]
+    )
+
+
+def test_those_of_others_are_neither_listed_nor_cancelled(operator: Operator, scheduler: Any) -> None:
+    scheduler.create_schedule(
+        Name="theirs",
+        ScheduleExpression="rate(1 hour)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": "arn:aws:sqs:eu-west-1:123456789012:theirs", "RoleArn": "arn:aws:iam::123456789012:role/theirs"},
+    )
+    operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    (mine,) = operator.run("schedule", "list", "--json").data
+    assert mine["session_ids"] == ["devin-1"]
+    assert operator.run("schedule", "cancel", "theirs").status == 1
+    assert operator.run("schedule", "cancel", mine["name"]).status == 0
+    assert operator.run("schedule", "cancel", mine["name"]).status == 1
+    assert [one["Name"] for one in scheduler.list_schedules()["Schedules"]] == ["theirs"]
+
+
+def test_schedules_of_all_groups_are_listed_and_cancelled(operator: Operator, scheduler: Any) -> None:
+    (mine,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    schedule = scheduler.get_schedule(Name=mine["name"])
+    for group in ("one", "two"):
+        scheduler.create_schedule_group(Name=group)
+        for name in (mine["name"], f"of-{group}"):
+            keys = ("ScheduleExpression", "FlexibleTimeWindow", "Target")
+            scheduler.create_schedule(Name=name, GroupName=group, **{key: schedule[key] for key in keys})
+
+    def names() -> set[str]:
+        return {one["name"] for one in operator.run("schedule", "list", "--json").data}
+
+    assert names() == {mine["name"], f"one/{mine['name']}", f"two/{mine['name']}", "one/of-one", "two/of-two"}
+    assert operator.run("schedule", "cancel", "of-one").status == 0
+    assert operator.run("schedule", "cancel", "one/of-two").status == 1
+    several = operator.run("schedule", "cancel", mine["name"])
+    assert several.status == 1
+    assert f"one/{mine['name']}" in several.err
+    assert operator.run("schedule", "cancel", f"one/{mine['name']}", "two/of-two").status == 0
+    assert operator.run("schedule", "cancel", f"default/{mine['name']}").status == 0
+    assert names() == {f"two/{mine['name']}"}
+
+
+def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Operator, scheduler: Any) -> None:
+    (mine,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    ran = operator.run("schedule", "cancel", "gone", "no name!", mine["name"], "--json")
+    assert (ran.status, ran.data) == (1, {"cancelled": [mine["name"]]})
+    assert "no schedule gone" in ran.err
+    assert scheduler.list_schedules()["Schedules"] == []
+
+
+@pytest.mark.usefixtures("scheduler")
+@pytest.mark.parametrize(
+    "arguments", [("2099-12-01T18:00:00", "devin-1", "--yes"), (WHEN, "nope", "--yes"), (WHEN, "devin-1")]
+)
+def test_what_is_in_doubt_is_not_scheduled(operator: Operator, arguments: tuple[str, ...]) -> None:
+    assert operator.run("schedule", "at", *arguments).status == 2
+    assert operator.run("schedule", "list", "--json").data == []

@@ -1,0 +1,439 @@
+"""`status`, `watch`, `stop` and `go`: how the stack is, and the switch for everything."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from infra.environments import ROOT
+from infra.ops.commands.following import settle_seconds
+from infra.ops.depth import Depth
+from infra.ops.drain import Moment, watch
+from infra.ops.mapping import mapping_of
+from stop_switch import stop_switch
+from tests.unit.ops.world import STACK, Operator
+from tests.unit.world import SWITCH, client
+
+
+def _answering(answer: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+    return answer
+
+
+def mapping(function: str = "terminate", state: str = "Enabled") -> dict[str, str]:
+    """Of the work queue to this function, or to its alias."""
+    arn = f"arn:aws:lambda:eu-west-1:123456789012:function:{function}"
+    return {"UUID": str(UUID(int=1)), "FunctionArn": arn, "State": state, "LastProcessingResult": "OK"}
+
+
+def write_log(operator: Operator, *lines: tuple[float, dict[str, Any]]) -> None:
+    """Lines of the sweep's log, with how many minutes ago they were written; CloudWatch tells them oldest first."""
+    now = datetime.now(UTC).timestamp()
+    events = [
+        {
+            "timestamp": int((now - minutes * 60) * 1000),
+            "message": json.dumps(({"message": "sweep completed"} if "report" in line else {}) | line),
+        }
+        for minutes, line in sorted(lines, key=lambda one: -one[0])
+    ]
+
+    def answer(given: dict[str, Any]) -> dict[str, Any]:
+        start, end, text = given["startTime"], given["endTime"], given["filterPattern"].strip('"')
+        found = [one for one in events if start <= one["timestamp"] <= end and text in str(one["message"])]
+        first = int(given.get("nextToken", 0))
+        return {"events": found[first : first + 1]} | ({"nextToken": str(first + 1)} if found[first + 1 :] else {})
+
+    operator.world.aws.faults["logs.FilterLogEvents"] = answer
+
+
+@pytest.fixture
+def healthy(operator: Operator) -> Operator:
+    """A stack with nothing wrong and one sweep in its log."""
+    faults = operator.world.aws.faults
+    faults["lambda.ListEventSourceMappings"] = lambda _: {"EventSourceMappings": [mapping()]}
+    faults["cloudwatch.DescribeAlarms"] = lambda _: {"MetricAlarms": []}
+    faults["cloudwatch.GetMetricStatistics"] = lambda _: {
+        "Datapoints": [
+            {"Timestamp": datetime(2026, 11, 24, 10, minute, tzinfo=UTC), "Maximum": seconds}
+            for minute, seconds in ((2, 120.0), (1, 60.0))
+        ]
+    }
+    error, report = {"level": "ERROR"}, {"mode": "dry_run", "listed": 20, "chosen": 2, "due": ["…"]}
+    second: dict[str, Any] = {"timestamp": "11:00", "function_request_id": "second"}
+    write_log(
+        operator,
+        (50, error | {"timestamp": "12:00", "message": "sweep failed", "function_request_id": "third"}),
+        (110, second | error | {"message": "max_sessions is 1", "refused": "CapExceededError"}),
+        (110, second | {"report": {"mode": "refused", "why": "max_sessions is 1"}}),
+        (170, {"timestamp": "10:00", "function_request_id": "first", "report": report}),
+    )
+    return operator
+
+
+def test_all_is_well(healthy: Operator) -> None:
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["wrong"], ran.data["unread"]) == (0, [], {})
+    assert ran.data["work_queue"] == {"waiting": 0, "in_flight": 0, "delayed": 0, "oldest_seconds": 0}
+    assert ran.data["deployment"]["at"] == "2026-11-01T00:00:00+00:00"
+    assert healthy.run("status").status == 0
+
+
+def test_sweeps_are_told_newest_first_and_once_each(healthy: Operator) -> None:
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [(one["at"], one["mode"]) for one in sweeps] == [
+        ("12:00", "failed"),
+        ("11:00", "refused"),
+        ("10:00", "dry_run"),
+    ]
+
+
+def test_the_newest_sweeps_are_told_however_much_the_log_says(healthy: Operator) -> None:
+    many = [(minutes, {"timestamp": minutes, "report": {"mode": "dry_run"}}) for minutes in range(30, 2000)]
+    write_log(healthy, *many)
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [one["at"] for one in sweeps] == [30, 31, 32]
+
+
+def platform(request: str, status: str, **more: str) -> dict[str, Any]:
+    """What Lambda itself says of an invocation."""
+    return {"time": "13:00", "type": "platform.report", "record": {"requestId": request, "status": status, **more}}
+
+
+def test_sweeps_that_were_killed_are_told(healthy: Operator) -> None:
+    error = {"level": "ERROR", "timestamp": "12:00"}
+    write_log(
+        healthy,
+        (1, platform("a", "timeout")),
+        (9, platform("b", "error", errorType="Runtime.OutOfMemory")),
+        (10, platform("c", "success")),
+        # One that failed is told once, though three lines say so; they straddle the quarter of an hour.
+        (14.99, platform("d", "error", errorType="SweepError")),
+        (15.02, error | {"requestId": "d", "message": "SweepError"}),
+        (15.03, error | {"function_request_id": "d", "message": "sweep failed"}),
+    )
+    sweeps = healthy.run("status", "--json").data["sweeps"]
+    assert [(one["mode"], one["why"]) for one in sweeps] == [
+        ("killed", "timeout"),
+        ("killed", "error: Runtime.OutOfMemory"),
+        ("failed", "sweep failed"),
+    ]
+
+
+def test_the_age_of_the_oldest_message_is_the_newest_of_the_metric(healthy: Operator) -> None:
+    healthy.world.send("devin-1")
+    assert healthy.run("status", "--json").data["work_queue"]["oldest_seconds"] == 120.0
+
+
+def test_dead_letters_are_counted_by_a_sample_and_left_alone(healthy: Operator) -> None:
+    for number in range(12):
+        healthy.dead_letter(f"devin-{number}", reason="rejected_404")
+    ran = healthy.run("status", "--sample", "10", "--json")
+    assert ran.data["dead_letters"] == {"number": 12, "reasons": {"rejected_404": 10}, "sample": 10}
+    assert ran.status == 1
+    assert len(healthy.bodies(healthy.world.dead_letter_queue)) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"lambda.ListEventSourceMappings": {"EventSourceMappings": [mapping(state="Disabled")]}},
+            "mapping is Disabled",
+        ),
+        ({"lambda.ListEventSourceMappings": {"EventSourceMappings": []}}, "mapping is missing"),
+        (
+            {"lambda.ListEventSourceMappings": {"EventSourceMappings": [mapping("terminated"), mapping("other:live")]}},
+            "mapping is missing",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_and_ends_with_1(healthy: Operator, wrong: dict[str, Any], says: str) -> None:
+    for name, answer in wrong.items():
+        healthy.world.aws.faults[name] = partial(_answering, answer)
+    ran = healthy.run("status", "--json")
+    assert ran.status == 1
+    assert says in ran.err
+
+
+def alarm(name: str, **dimensions: str) -> dict[str, Any]:
+    given = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+    return {"AlarmName": name, "StateReason": "above", "Dimensions": given}
+
+
+def test_alarms_are_this_stacks_and_no_others(healthy: Operator) -> None:
+    metric = {"MetricStat": {"Metric": {"Dimensions": alarm("", FunctionName="terminate")["Dimensions"]}}}
+    mine = [
+        alarm(f"{STACK}-dead-letters", QueueName="dead-letters"),
+        alarm(f"{STACK}-rejected", function_name="terminate", service="terminate"),
+        alarm(f"{STACK}-errors") | {"Metrics": [{"Id": "share", "Expression": "1"}, {"Id": "errors"} | metric]},
+        alarm(f"{STACK}-events-lost", RuleName="rule"),
+    ]
+    theirs = [
+        alarm(f"{STACK}-stage-dead-letters", QueueName=f"{STACK}-stage-dead-letters"),
+        alarm(f"{STACK}-stage-rejected", function_name=f"{STACK}-stage-terminate", service="terminate"),
+        alarm(f"{STACK}-stage-events-lost", RuleName=f"{STACK}-stage-rule"),
+        alarm("another-dead-letters", QueueName="dead-letters"),
+    ]
+    faults = healthy.world.aws.faults
+    faults["cloudformation.DescribeStackResource"] = lambda _: {"StackResourceDetail": {"PhysicalResourceId": "rule"}}
+    faults["cloudwatch.DescribeAlarms"] = lambda _: {"MetricAlarms": [*theirs, *mine]}
+    ran = healthy.run("status", "--json")
+    assert ran.status == 1
+    assert [one["name"] for one in ran.data["alarms"]] == [one["AlarmName"] for one in mine]
+
+
+def test_a_mapping_to_an_alias_is_the_stacks(healthy: Operator) -> None:
+    # The first is another's, the second that of before a deployment, on its way out.
+    mappings = [mapping("other"), mapping("terminate", "Deleting"), mapping("terminate:live")]
+    healthy.world.aws.faults["lambda.ListEventSourceMappings"] = lambda _: {"EventSourceMappings": mappings}
+    ran = healthy.run("status", "--json")
+    assert ran.status == 0
+    assert ran.data["event_source_mapping"] == {"state": "Enabled", "last_result": "OK", "invokes": "terminate:live"}
+
+
+def test_mappings_are_asked_for_by_the_queue_alone(operator: Operator) -> None:
+    lambda_ = boto3.client("lambda")
+    with Stubber(lambda_) as stub:
+        asked = {"EventSourceArn": operator.outputs["WorkQueueArn"]}
+        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping("terminate:live")]}, asked)
+        found = mapping_of(lambda_, operator.deployment)
+    assert found is not None
+    assert found.qualifier == "live"
+
+
+def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
+    healthy.status = "UPDATE_ROLLBACK_COMPLETE"
+    assert healthy.run("status").status == 1
+
+
+def test_what_may_not_be_read_hides_nothing_else_and_is_not_well(healthy: Operator) -> None:
+    healthy.world.aws.fail("logs.FilterLogEvents", "AccessDeniedException")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["sweeps"], list(ran.data["unread"])) == (1, None, ["sweeps"])
+    assert ran.data["stop_switch"]["go"] is True
+    assert "use another --profile" in ran.err
+    assert "not all could be read" in ran.err
+    assert "could not be read" in healthy.run("status").out
+
+
+def test_a_queue_whose_age_may_not_be_read_is_shown_all_the_same(healthy: Operator) -> None:
+    healthy.world.send("devin-1")
+    healthy.world.aws.fail("cloudwatch.GetMetricStatistics", "AccessDenied")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["work_queue"]["waiting"], list(ran.data["unread"])) == (1, 1, ["oldest_message"])
+
+
+def test_dead_letters_that_may_be_counted_and_not_looked_at_are_counted(healthy: Operator) -> None:
+    healthy.dead_letter("devin-1")
+    healthy.world.aws.fail("sqs.ReceiveMessage", "AccessDenied")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, ran.data["dead_letters"]["number"], list(ran.data["unread"])) == (1, 1, ["reasons"])
+    assert "1 dead letter" in ran.err
+
+
+def test_where_nothing_may_be_read_aws_refused(healthy: Operator) -> None:
+    for operation in (
+        "ssm.GetParameter",
+        "sqs.GetQueueAttributes",
+        "lambda.ListEventSourceMappings",
+        "cloudwatch.DescribeAlarms",
+        "logs.FilterLogEvents",
+    ):
+        healthy.world.aws.fail(operation, "AccessDeniedException")
+    ran = healthy.run("status", "--json")
+    assert (ran.status, len(ran.data["unread"])) == (3, 6)
+
+
+def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(healthy: Operator) -> None:
+    ran = healthy.run("stop", "--reason", "the API is\non fire: ask {{Ann}}", "--json")
+    assert (ran.status, ran.data["before"]) == (0, "go")
+    assert healthy.switch_says() == "stop: the API is on fire: ask ((Ann))"
+    provider: Any = type("Provider", (), {"get": lambda *_, **__: healthy.switch_says()})()
+    assert stop_switch(provider, SWITCH)() is not None
+    status = healthy.run("status", "--json")
+    assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
+
+
+@pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])
+def test_no_reason_makes_stop_mean_go(operator: Operator, reason: tuple[str, ...]) -> None:
+    assert operator.run("stop", *reason).status == 0
+    assert operator.switch_says() == ("stop: go" if "go" in reason else "stop")
+
+
+def test_who_may_only_write_the_switch_can_stop(operator: Operator) -> None:
+    operator.world.aws.fail("ssm.GetParameter")
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data) == (0, {"switch": SWITCH, "before": None, "now": "stop"})
+    del operator.world.aws.faults["ssm.GetParameter"]
+    assert operator.switch_says() == "stop"
+
+
+def test_stopping_writes_before_it_reads(operator: Operator) -> None:
+    operator.run("stop")
+    calls = [name for name in operator.world.aws.names() if name.startswith("ssm.")]
+    assert calls == ["ssm.PutParameter", "ssm.GetParameter"]
+
+
+def test_a_switch_that_was_deleted_is_made_anew(operator: Operator) -> None:
+    client("ssm").delete_parameter(Name=SWITCH)
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data["before"], operator.switch_says()) == (0, None, "stop")
+    assert "was no such parameter" in ran.err
+
+
+def test_a_switch_that_was_deleted_stops_until_go_makes_it_anew(healthy: Operator) -> None:
+    client("ssm").delete_parameter(Name=SWITCH)
+    status = healthy.run("status", "--json")
+    assert (status.status, status.data["stop_switch"]["go"]) == (1, False)
+    ran = healthy.run("go", "--yes")
+    assert (ran.status, healthy.switch_says()) == (0, "go")
+    assert "no such parameter" in ran.out
+
+
+STACKS_SWITCH = f"/devin-session-cleanup/{STACK}/stop-switch"
+
+
+def test_who_may_not_look_at_the_stack_can_stop_by_the_name_that_the_template_gives(operator: Operator) -> None:
+    assert "Name: !Sub /devin-session-cleanup/${AWS::StackName}/stop-switch" in (ROOT / "template.yaml").read_text()
+    operator.world.aws.fail("cloudformation.DescribeStacks")
+    client("ssm").put_parameter(Name=STACKS_SWITCH, Value="go", Type="String")
+    ran = operator.run("stop", "--json")
+    assert (ran.status, ran.data) == (0, {"switch": STACKS_SWITCH, "before": "go", "now": "stop"})
+    assert "could not be looked at" in ran.err
+
+
+def test_a_switch_of_that_name_that_nobody_had_made_is_no_success(operator: Operator) -> None:
+    operator.world.aws.fail("cloudformation.DescribeStacks")
+    ran = operator.run("stop")
+    assert ran.status == 1
+    assert "check --stack-name" in ran.err
+
+
+def test_a_stack_that_is_not_there_is_not_stopped(operator: Operator) -> None:
+    operator.world.aws.fail("cloudformation.DescribeStacks", "ValidationError")
+    assert operator.run("stop").status == 3
+    assert "ssm.PutParameter" not in operator.world.aws.names()
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(("says", "status", "switch"), [("y\n", 0, "go"), ("n\n", 1, "stop")])
+def test_go_says_how_much_waits_and_asks(operator: Operator, says: str, status: int, switch: str) -> None:
+    operator.run("stop")
+    operator.world.send("devin-1", "devin-2")
+    ran = operator.run("go", given=says)
+    assert (ran.status, operator.switch_says()) == (status, switch)
+    assert "2 messages in the work queue" in ran.out
+
+
+def test_go_when_it_goes_already_writes_nothing(operator: Operator) -> None:
+    assert operator.run("go").status == 0
+    assert "ssm.PutParameter" not in operator.world.aws.names()
+
+
+def test_stopping_works_where_nothing_but_the_switch_may_be_touched(operator: Operator) -> None:
+    operator.world.aws.fail("sqs.GetQueueAttributes")
+    assert operator.run("stop").status == 0
+    assert client("ssm").get_parameter(Name=SWITCH)["Parameter"]["Value"] == "stop"
+
+
+def seen(
+    *totals: int,
+    letters: tuple[int, ...] = (0,),
+    timeout: float | None = None,
+    before: int | None = None,
+    settle: float = 0,
+    sent: int = 0,
+) -> list[Moment]:
+    """What a watch sees if the queue holds so many messages, look by look a second apart."""
+    ticks, looks, counts = count(), iter(totals), iter(letters)
+    last = [0]
+
+    def dead() -> int:
+        last[0] = next(counts, last[0])
+        return last[0]
+
+    return list(
+        watch(
+            lambda: (Depth(next(looks), 0, 0), dead()),
+            every=1,
+            settle=settle,
+            timeout=timeout,
+            letters_before=dead() if before is None else before,
+            sent=sent,
+            clock=lambda: float(next(ticks)),
+            sleep=lambda _: None,
+        )
+    )
+
+
+def test_a_queue_is_drained_once_it_was_seen_empty_again_and_again() -> None:
+    moments = seen(5, 0, 3, 0, 0, 0, 9)
+    assert [one.work.total for one in moments] == [5, 0, 3, 0, 0, 0]
+    assert [one.drained for one in moments] == [False] * 5 + [True]
+
+
+def test_where_numbers_settle_slowly_it_has_to_stay_empty_for_as_long() -> None:
+    # What was sent a moment ago is not counted yet.
+    moments = seen(*[0] * 10, 40, *[0] * 100, settle=60)
+    assert (len(moments), moments[-1].drained) == (11 + 61, True)
+    assert [one.to_settle for one in moments[-2:]] == [1, 0]
+
+
+def test_what_was_sent_counts_before_it_is_seen() -> None:
+    (_, second, *_) = seen(0, 30, 0, 0, 0, sent=40)
+    assert second.per_second == 10 / 2  # two seconds after the watch began
+
+
+def test_what_is_hidden_or_delayed_is_not_drained() -> None:
+    assert Depth(0, 1, 0).total == Depth(0, 0, 1).total == 1
+
+
+def test_dead_letters_of_before_do_not_count() -> None:
+    assert seen(0, 0, 0, letters=(4, 4, 4, 6))[-1].new_letters == 2
+
+
+def test_dead_letters_may_be_counted_from_earlier() -> None:
+    assert seen(0, 0, 0, letters=(6,), before=4)[-1].new_letters == 2
+
+
+def test_a_watch_gives_up_in_time() -> None:
+    moments = seen(*[3] * 100, timeout=5)
+    assert (len(moments), moments[-1].drained) == (5, False)
+
+
+def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert operator.world.sqs.meta.endpoint_url.startswith("https://"), "AWS, where numbers are late"
+    monkeypatch.setattr("infra.ops.commands.following.SETTLE_SECONDS", 1)
+    ran = operator.run("watch", "--every", "0.2", "--json")
+    assert (ran.status, ran.data["drained"], ran.data["new_dead_letters"]) == (0, True, 0)
+    assert "0 waiting, 0 in flight, 0 delayed" in ran.err, "a line without a terminal"
+    assert "drained if that stays so for 1 s" in ran.err
+    assert ran.data["seconds"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("address", "seconds"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com", 60),
+        ("https://127.0.0.1:4566", 0),
+        ("http://localhost:4566", 0),
+        ("http://[::1]:4566", 0),
+        ("https://127.0.0.1.example.com", 60),
+    ],
+)
+def test_on_this_machine_numbers_need_no_time_to_settle(address: str, seconds: float) -> None:
+    assert settle_seconds(address) == seconds
+
+
+def test_watching_gives_up_with_1(operator: Operator) -> None:
+    operator.world.send("devin-1")
+    ran = operator.run("watch", "--every", "0.2", "--timeout", "0.1", "--json")
+    assert (ran.status, ran.data["drained"], ran.data["waiting"]) == (1, False, 1)
+    assert "not drained" in ran.err

@@ -1,0 +1,160 @@
+"""`sweep`: dry unless it is said otherwise, and two policies side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ReadTimeoutError
+
+from infra.ops.account import Account
+from tests.unit.ops.world import Operator, report
+
+POLICY = '{"idle_for": "PT6H", "dry_run": false}'
+INVOKE = "lambda.Invoke"
+
+
+def test_a_policy_is_run_dry_whatever_it_says(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report("devin-1"))
+    ran = operator.run("sweep", POLICY, "--json")
+    assert (ran.status, ran.data["due"][0]["session_id"]) == (0, "devin-1")
+    assert policies == [{"idle_for": "PT6H", "dry_run": True}]
+
+
+def test_without_a_policy_it_is_the_stacks_own(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report())
+    assert operator.run("sweep").status == 0
+    assert policies == [{"idle_for": "P3D", "dry_run": True}]
+
+
+def test_a_policy_may_be_in_a_file(operator: Operator, tmp_path: Path) -> None:
+    policies = operator.answer_sweeps(report())
+    (tmp_path / "policy.json").write_text(POLICY)
+    assert operator.run("sweep", str(tmp_path / "policy.json")).status == 0
+    assert policies[0]["idle_for"] == "PT6H"
+
+
+@pytest.mark.parametrize("policy", ['{"idel_for": "PT6H"}', "{}", "{", "no-such-file.json", '{"idle_for": "PT5M"}'])
+def test_a_policy_that_the_function_would_refuse_is_not_sent(operator: Operator, policy: str) -> None:
+    assert operator.run("sweep", policy).status == 2
+    assert INVOKE not in operator.world.aws.names()
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(("says", "status", "runs"), [("y\n", 0, [True, False]), ("n\n", 1, [True])])
+def test_enforcing_shows_a_dry_run_and_asks(operator: Operator, says: str, status: int, runs: list[bool]) -> None:
+    policies = operator.answer_sweeps(report("devin-1"), report("devin-1", mode="enforce"))
+    ran = operator.run("sweep", POLICY, "--enforce", given=says)
+    assert ran.status == status
+    assert "End 1 session" in ran.err
+    assert [policy["dry_run"] for policy in policies] == runs
+
+
+def test_nobody_to_ask_ends_nothing(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report("devin-1"))
+    assert operator.run("sweep", POLICY, "--enforce").status == 2
+    assert [policy["dry_run"] for policy in policies] == [True]
+
+
+def test_nothing_chosen_is_nothing_to_ask_about(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report())
+    assert operator.run("sweep", POLICY, "--enforce").status == 0
+    assert len(policies) == 1
+
+
+def test_with_yes_it_is_enforced_at_once(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report("devin-1", mode="enforce"))
+    ran = operator.run("sweep", POLICY, "--enforce", "--yes", "--json")
+    assert (ran.status, ran.data["enqueued"]) == (0, 1)
+    assert [policy["dry_run"] for policy in policies] == [False]
+
+
+def test_a_stack_that_is_dry_has_not_enforced_anything(operator: Operator) -> None:
+    operator.answer_sweeps(report("devin-1", mode="dry_run"))
+    ran = operator.run("sweep", POLICY, "--enforce", "--yes")
+    assert ran.status == 1
+    assert "DryRun" in ran.err
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_sweep_is_waited_for_and_never_begun_twice() -> None:
+    assert boto3.DEFAULT_SESSION is not None
+    config: Any = Account(boto3.DEFAULT_SESSION).invoker.meta.config
+    assert config.retries["total_max_attempts"] == 1
+    assert config.read_timeout > 300, "the function's own limit"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "says"),
+    [
+        ({"errorMessage": "12 of 20 sessions match, but max_sessions is 10"}, True, "max_sessions is 10"),
+        ({"mode": "stopped", "why": "stopped by the switch"}, False, "stopped by the switch"),
+    ],
+)
+def test_a_sweep_that_was_not_carried_out_is_no_success(
+    operator: Operator, answer: dict[str, str], error: bool, says: str
+) -> None:
+    operator.answer_sweeps(answer, error=error)
+    ran = operator.run("sweep", POLICY, "--json")
+    assert (ran.status, ran.out) == (1, "")
+    assert says in ran.err
+
+
+def test_two_policies_are_compared_by_their_criteria_alone(operator: Operator) -> None:
+    policies = operator.answer_sweeps(report("devin-1", "devin-2"), report("devin-2", "devin-3"))
+    other = '{"tags": ["nightly"], "notify_first": "PT24H", "max_sessions": 1, "dry_run": false}'
+    ran = operator.run("sweep", POLICY, "--diff", other, "--json")
+    assert (ran.status, ran.data["both"], ran.data["complete"]) == (0, 1, True)
+    assert (list(ran.data["first_only"]), list(ran.data["second_only"])) == (["devin-1"], ["devin-3"])
+    assert policies[1] == {"tags": ["nightly"], "max_sessions": 10_000, "max_share": 1, "dry_run": True}
+
+
+@pytest.mark.parametrize("cut", [report("devin-1", chosen=101), report("devin-1", listing="out of time")])
+def test_a_comparison_that_is_not_whole_is_no_success(operator: Operator, cut: dict[str, object]) -> None:
+    operator.answer_sweeps(cut, report("devin-1"))
+    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
+    assert (ran.status, ran.data["complete"]) == (1, False)
+
+
+def test_beyond_the_first_hundred_nothing_is_claimed(operator: Operator) -> None:
+    # A report names the first hundred in the order of their ids: here of 250, and of 4 that are all.
+    named = [f"devin-{number:03}" for number in range(100)]
+    operator.answer_sweeps(report(*named, chosen=250), report("devin-007", "devin-0075", "devin-150", "devin-400"))
+    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
+    assert (ran.status, ran.data["complete"], ran.data["both"]) == (1, False, 1)
+    assert list(ran.data["first_only"]) == [one for one in named if one != "devin-007"]
+    assert list(ran.data["second_only"]) == ["devin-0075"], "before the last that is named, so the other would name it"
+    assert list(ran.data["undecided"]) == ["devin-150", "devin-400"]
+    assert ran.data["unnamed"] == {"first": 150, "second": 0}
+    assert ran.data["exact_up_to"] == "devin-099"
+    assert "250 sessions and names 100" in ran.err
+    assert "exact up to devin-099" in ran.err
+
+
+def test_a_listing_that_was_cut_decides_about_what_it_names_alone(operator: Operator) -> None:
+    operator.answer_sweeps(report("devin-1", "devin-2", listing="out of time"), report("devin-2", "devin-3"))
+    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
+    assert (ran.status, ran.data["both"], ran.data["exact_up_to"]) == (1, 1, None)
+    assert (list(ran.data["first_only"]), list(ran.data["second_only"])) == (["devin-1"], [])
+    assert list(ran.data["undecided"]) == ["devin-3"]
+    assert "out of time" in ran.err
+    operator.answer_sweeps(report("devin-1", listing="out of time"), report("devin-3"))
+    assert "undecided" in operator.run("sweep", POLICY, "--diff", POLICY).out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="https://lambda")])
+def test_a_sweep_that_nobody_waits_for_goes_on_and_that_is_said(operator: Operator, error: BaseException) -> None:
+    def leave(_: dict[str, Any]) -> object:
+        raise error
+
+    operator.world.aws.faults[INVOKE] = leave
+    ran = operator.run("sweep", POLICY, "--enforce", "--yes")
+    assert ran.status == (130 if isinstance(error, KeyboardInterrupt) else 3)
+    assert "may go on" in ran.err
+
+
+def test_a_comparison_is_never_enforced(operator: Operator) -> None:
+    assert operator.run("sweep", POLICY, "--diff", POLICY, "--enforce", "--yes").status == 2
+    assert INVOKE not in operator.world.aws.names()

@@ -34,12 +34,13 @@ def parse_condition(value: object, now: datetime) -> datetime:
     The date and the time are separated by `T` or a space. Basic formats (20261101T100000), week dates and plain numbers
     are refused: milliseconds would be read as a year. Raises ValueError with a sentence that says what is expected.
     """
+    not_a_time = "unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z"
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+        raise ValueError(not_a_time)
     try:
-        if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
-            raise ValueError
         condition = parse_timestamp(value)
     except ValueError:
-        raise ValueError("unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z") from None
+        raise ValueError(not_a_time) from None
     if condition < _EARLIEST_CONDITION:
         raise ValueError("unless_updated_since lies before 2024")
     if condition > now + _CONDITION_SKEW:

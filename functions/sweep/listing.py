@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from devin.client import Page, Session
+from devin.session import Page, Session
 
 # Two hundred thousand sessions in v3; whatever goes on longer does not end.
 MOST_PAGES = 1000

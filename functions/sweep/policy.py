@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from devin.client import Session
+from devin.session import Session
 
 # No session younger than this is ever chosen, and no policy may ask for less: it covers a mistyped unit, clocks that
 # are not quite together, and a session that is still being set up.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from devin.client import Session
+from devin.session import Session
 from sweep.announcements import Announcement
 from sweep.policy import Policy, judge
 

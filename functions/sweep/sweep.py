@@ -10,8 +10,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from devin.api_key import ApiKeys
-from devin.client import Page, error_detail
+from devin.error_detail import error_detail
 from devin.http import Reply, TransportError
+from devin.session import Page
 from queues import QueueError
 from redaction import Redactor, one_line
 from runtime import Runtime

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from threading import Event
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.client import DevinClient, Session, bad_key_is_403, error_detail
+from devin.client import DevinClient, bad_key_is_403
+from devin.error_detail import error_detail
 from devin.http import Reply, TransportError
+from devin.session import Session
 from redaction import Redactor, one_line
 from retry import parse_retry_after
 from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
-from devin.client import Session
+from devin.session import Session
 from terminate.calls import Calls, UnsettledError
 from terminate.outcomes import Outcome, Verdict
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from devin.api_key import ApiKeyError, parse_api_key
-from devin.client import bad_key_is_403, error_detail
+from devin.client import bad_key_is_403
+from devin.error_detail import error_detail
 from devin.http import Reply, Transport, TransportError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of

@@ -22,8 +22,10 @@ from openapi_core.testing import MockRequest
 from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeyError
-from devin.client import DevinClient, Page, Session, error_detail
+from devin.client import DevinClient
+from devin.error_detail import error_detail
 from devin.http import Reply, Transport
+from devin.session import Page, Session
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY

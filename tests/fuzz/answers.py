@@ -10,8 +10,10 @@ from email.utils import format_datetime
 from random import Random
 from typing import Any
 
-from devin.client import DevinClient, Page, Session, error_detail
+from devin.client import DevinClient
+from devin.error_detail import error_detail
 from devin.http import Reply
+from devin.session import Page, Session
 from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay
 from sweep.policy import FLOOR, Policy

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devin.client import Session
+from devin.session import Session
 from redaction import Redactor
 from terminate.calls import Calls
 from terminate.invocation import Invocation
@@ -112,7 +112,7 @@ MISTAKES: list[tuple[str, str, object]] = [
     ("record", "terminate.events._count", lambda _: 0),
     ("record", "terminate.events._attribute", lambda attributes, name: str(attributes.get(name))),
     ("session_id", "devin.session_id._BARE_ID", re.compile("[0-9A-Fa-f]{2,32}")),
-    ("session", "devin.client._EARLIEST", datetime(1, 1, 1, tzinfo=UTC)),
+    ("session", "devin.session._EARLIEST", datetime(1, 1, 1, tzinfo=UTC)),
     ("page", "sweep.policy._protection", _nothing),
     ("explanation", "tests.fuzz.answers.one_line", lambda text, _: text),
     ("retry_after", "retry.MAX_DELAY_SECONDS", 100_000),

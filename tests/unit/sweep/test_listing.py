@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from devin.api_key import ApiKeyError
-from devin.client import Page, Session
+from devin.session import Page, Session
 from sweep.listing import MOST_PAGES, Listing
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError

@@ -16,8 +16,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from devin.api_key import ApiKeys
-from devin.client import DevinClient, Session
+from devin.client import DevinClient
 from devin.http import Reply
+from devin.session import Session
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from eventbridge import Bus
 from redaction import Redactor

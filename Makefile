@@ -4,8 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
-# Without the layer for gradual deployments, which is no template: tests look at what becomes of it.
-TEMPLATES := template.yaml $(filter-out infra/gradual.yaml,$(wildcard infra/*.yaml))
+TEMPLATES := template.yaml $(wildcard infra/*.yaml)
 LOCKED := audit awscli bench emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -13,18 +13,15 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from infra import gradual
-from tests.template.layered import written
 from tests.template.rendered import ROOT, TEMPLATE, Json
 
 CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".tools" / "checkov" / "bin" / "checkov"))
 
 
 @pytest.fixture
-def templates(tmp_path: Path) -> list[Path]:
-    """All templates as they are deployed: the layer for gradual deployments is none by itself, but over the stack's."""
-    others = sorted(path for path in (ROOT / "infra").glob("*.yaml") if path != gradual.OVERLAY)
-    return [TEMPLATE, *others, written(tmp_path)]
+def templates() -> list[Path]:
+    """Every template of the project."""
+    return [TEMPLATE, *sorted((ROOT / "infra").glob("*.yaml"))]
 
 
 def source(template: Path) -> Json:

@@ -10,9 +10,8 @@ import json
 import pytest
 
 from infra import gradual
-from infra.local.fake_devin_process import API_KEY
 from infra.local.sam import BUILD
-from infra.local.stack import Account, Stack
+from infra.local.stack import API_KEY, Account, Stack
 from tests.integration.world import World, wait_for
 
 NAME = "gradual"

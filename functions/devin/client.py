@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from devin.api_key import ApiKeyError
-from devin.error_detail import parse_json
 from devin.http import Reply, Transport
-from devin.session import Page, Session, parse_session
+from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session_body
 from devin.version import V3, Version, version_of
 
-# A session carries its messages, which nobody here reads but which have to be parsed to get past them.
-_SESSION_BYTES = 8 * 1024 * 1024
-# 200 sessions, some with long structured outputs.
-_PAGE_BYTES = 16 * 1024 * 1024
 # Enough for any explanation of a refusal.
 _DETAIL_BYTES = 64 * 1024
 
@@ -41,26 +36,16 @@ class DevinClient:
         """GET the session; the session is None unless the answer is a 2xx that holds one."""
         version = version_of(key)
         path = f"{self._sessions_path(version)}/{session_id}"
-        reply = self._transport.request("GET", path, key=key, params=None, seconds=seconds, keep_bytes=_SESSION_BYTES)
-        fields = parse_json(reply.body) if 200 <= reply.status < 300 else None
-        return reply, parse_session(fields, version) if isinstance(fields, dict) else None
+        reply = self._transport.request("GET", path, key=key, params=None, seconds=seconds, keep_bytes=SESSION_BYTES)
+        return reply, parse_session_body(reply.body, version) if 200 <= reply.status < 300 else None
 
     def page(self, following: str | None, *, key: str, seconds: float) -> tuple[Reply, Page | None]:
         """GET a page of the organisation's sessions, the first one for None; the page is None unless the answer is a
         2xx that holds one."""
         version = version_of(key)
         path, query = self._sessions_path(version), version.page_query(following)
-        reply = self._transport.request("GET", path, key=key, params=query, seconds=seconds, keep_bytes=_PAGE_BYTES)
-        fields = parse_json(reply.body) if 200 <= reply.status < 300 else None
-        items = fields.get(version.items_field) if isinstance(fields, dict) else None
-        if not isinstance(fields, dict) or not isinstance(items, list):
-            return reply, None
-        try:
-            after = version.page_after(following, fields, len(items))
-        except ValueError:
-            return reply, None
-        sessions = tuple(parse_session(item if isinstance(item, dict) else {}, version) for item in items)
-        return reply, Page(sessions, after)
+        reply = self._transport.request("GET", path, key=key, params=query, seconds=seconds, keep_bytes=PAGE_BYTES)
+        return reply, parse_page_body(reply.body, version, following) if 200 <= reply.status < 300 else None
 
     def _sessions_path(self, version: Version) -> str:
         if version is V3 and self._org_id is None:

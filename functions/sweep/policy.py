@@ -156,7 +156,7 @@ def _without_tags(unwanted: tuple[str, ...], session: Session, _: datetime) -> t
 
 
 def _users(wanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:
-    return _overlap(wanted, None if session.user is None else (session.user,))
+    return _overlap(wanted, session.users or None)
 
 
 def _exclude_users(unwanted: tuple[str, ...], session: Session, now: datetime) -> tuple[bool | None, object]:

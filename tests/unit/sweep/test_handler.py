@@ -403,7 +403,8 @@ def test_an_announcement_that_the_bus_does_not_take_is_not_remembered(table: Wor
     assert table.remembered() == []
 
 
-def test_without_a_table_nothing_can_be_announced(world: World) -> None:
+def test_without_a_table_nothing_can_be_announced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANNOUNCEMENTS_TABLE")
     world.api.have(stale("devin-1"))
     with pytest.raises(SweepError, match="ANNOUNCEMENTS_TABLE"):
         world.sweep(**NOTICE)

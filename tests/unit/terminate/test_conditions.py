@@ -20,7 +20,8 @@ def asks(session_id: str, **fields: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "tag", ["keep", "KEEP", "keep ", "\u00a0keep\u2003", "ke\u200bep", "\u2060keep", "ke\u00adep", "\uff4b\uff45\uff45\uff50"]
+    "tag",
+    ["keep", "KEEP", "keep ", "\u00a0keep\u2003", "ke\u200bep", "\u2060keep", "ke\u00adep", "\uff4beep"],
 )
 def test_a_session_that_is_tagged_after_the_sweep_is_spared(world: World, log: Log, tag: str) -> None:
     world.api.have(stale("devin-1"))

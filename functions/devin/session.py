@@ -25,6 +25,7 @@ class Session:
     status: str | None = None
     status_detail: str | None = None
     exited: bool = False
+    is_archived: bool | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     tags: tuple[str, ...] | None = None
@@ -51,6 +52,7 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
         status=status,
         status_detail=_text(fields.get("status_detail")),
         exited=status is not None and status.lower() in version.exited,
+        is_archived=fields.get("is_archived") is True,
         created_at=_moment(fields.get("created_at")),
         updated_at=_moment(fields.get("updated_at")),
         tags=_tags(fields.get("tags", ...)),

@@ -15,6 +15,8 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
+from devin.client import DevinClient
+from devin.limiter import RateLimiter
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, runtime_for
@@ -22,7 +24,7 @@ from settings import Settings
 from sweep.announcements import Announcements
 from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
 from sweep.selection import CapExceededError
-from sweep.sweep import Sweep, report
+from sweep.sweep import RESERVE_SECONDS, Sweep, report
 
 redact = Redactor()
 logger = Logger(
@@ -98,13 +100,25 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
 
 
 def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:
+    def remaining_seconds() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    client = DevinClient(
+        runtime.transport,
+        ApiKeys(runtime.fetch_secret, redact.remember),
+        RateLimiter(),
+        redact,
+        org_id=settings.devin_org_id,
+        archive=settings.archive,
+        seconds_left=lambda: max(remaining_seconds() - RESERVE_SECONDS, 1.0),
+    )
     return Sweep(
         runtime,
-        ApiKeys(runtime.fetch_secret, redact.remember),
+        client,
         redact,
         announcements=_announcements(settings, runtime, policy),
         protect_tag=settings.protect_tag,
-        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
+        remaining_seconds=remaining_seconds,
     )
 
 

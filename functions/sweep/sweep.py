@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from devin.api_key import ApiKeys
-from devin.error_detail import error_detail
-from devin.http import Reply, TransportError
+from devin.client import DevinClient
 from devin.session import Page
-from queues import QueueError
+from queues import Outgoing
 from redaction import Redactor, one_line
 from runtime import Runtime
 from sweep.announcements import Announcement, Announcements
@@ -21,9 +19,8 @@ from sweep.listing import Listing
 from sweep.policy import Policy
 from sweep.selection import Choice, Plan, Selection, check_caps, plan
 
-_CALL_SECONDS = 15.0
 # For announcing and enqueuing what was chosen, and for the report.
-_RESERVE_SECONDS = 5.0
+RESERVE_SECONDS = 5.0
 # Ages are differences between the API's clock and ours.
 _MOST_SKEW_SECONDS = 300.0
 _REPORTED_CHOICES = 100
@@ -51,19 +48,18 @@ class Sweep:
     def __init__(
         self,
         runtime: Runtime,
-        keys: ApiKeys,
+        client: DevinClient,
         redact: Redactor,
         *,
         announcements: Announcements | None,
         protect_tag: str,
         remaining_seconds: Callable[[], float],
     ) -> None:
-        self._client = runtime.client
+        self._client = client
         self._queues = runtime.queues
         self._bus = runtime.bus
         self._executor = runtime.executor
         self._reason_to_stop = runtime.reason_to_stop
-        self._keys = keys
         self._redact = redact
         self._announcements = announcements
         self._protect_tag = protect_tag
@@ -94,30 +90,16 @@ class Sweep:
         return Done(selection, planned, listing, self._enqueue(planned.due), len(planned.to_announce))
 
     def _has_time(self) -> bool:
-        return self._remaining_seconds() > 2 * _RESERVE_SECONDS
+        return self._remaining_seconds() > 2 * RESERVE_SECONDS
 
     def _page(self, following: str | None) -> Page:
-        seconds = max(min(self._remaining_seconds() - _RESERVE_SECONDS, _CALL_SECONDS), 1.0)
-        pages: list[Page | None] = []
-
-        def get(key: str) -> Reply:
-            reply, page = self._client.page(following, key=key, seconds=seconds)
-            pages.append(page)
-            return reply
-
-        try:
-            reply = self._keys.call(get)
-        except TransportError as error:
-            raise SweepError(f"listing sessions: {error}; nothing was enqueued") from None
-        page = pages[-1]
-        if page is None:
-            said = "a page that cannot be read" if 200 <= reply.status < 300 else error_detail(reply.body)
-            detail = one_line(self._redact(said or "no explanation"), 500)
-            if self._keys.unreadable is not None:
-                detail += f"; whether there is a new key is not known: {self._keys.unreadable}"
-            raise SweepError(f"listing sessions: the API answered {reply.status}: {detail}; nothing was enqueued")
-        _check_clock(reply.headers.get("Date"), datetime.now(UTC))
-        return page
+        answer = self._client.list_page(following)
+        if answer.page is None:
+            what = "a page that cannot be read" if answer.ok else answer.detail or "no explanation"
+            where = "" if answer.status is None else f"the API answered {answer.status}: "
+            raise SweepError(f"listing sessions: {where}{one_line(what, 500)}; nothing was enqueued")
+        _check_clock(answer.date, datetime.now(UTC))
+        return answer.page
 
     def _plan(self, policy: Policy, selection: Selection, now: datetime) -> Plan:
         chosen = sorted(selection.chosen.values(), key=lambda choice: choice.session_id)
@@ -150,22 +132,18 @@ class Sweep:
         )
 
     def _enqueue(self, choices: tuple[Choice, ...]) -> int:
-        """Send each to the work queue, with the condition that it was not used since it was listed."""
-        errors = [error for error in self._executor.map(self._send, choices) if error is not None]
+        """Send each to the work queue, with the condition that it was not updated since it was listed."""
+        bodies = [
+            {"session_id": choice.session_id, "unless_updated_since": choice.updated_at.isoformat()}
+            for choice in choices
+        ]
+        errors = [error for error in self._queues.enqueue([Outgoing(json.dumps(body)) for body in bodies]) if error]
         if errors:
             raise SweepError(
                 f"enqueued {len(choices) - len(errors)} of {len(choices)} sessions: {errors[0]}; "
                 "run it again, repeats do no harm"
             )
         return len(choices)
-
-    def _send(self, choice: Choice) -> QueueError | None:
-        body = {"session_id": choice.session_id, "unless_updated_since": choice.updated_at.isoformat()}
-        try:
-            self._queues.enqueue(json.dumps(body), {}, 0)
-        except QueueError as error:
-            return error
-        return None
 
 
 def _check_clock(date: str | None, now: datetime) -> None:

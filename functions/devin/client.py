@@ -8,21 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from threading import Event, Lock
-from typing import Any
 
 from devin.api_key import ApiKeyError, ApiKeys
 from devin.error_detail import error_detail, parse_json
 from devin.http import Reply, Transport, TransportError
 from devin.limiter import RateLimiter
-from devin.session import Page, Session, parse_session
+from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
 from devin.version import V3, Version, version_of
 from redaction import Redactor, one_line
 from retry import parse_retry_after
 
-# A session carries its messages, which nobody here reads but which have to be parsed to get past them.
-_SESSION_BYTES = 8 * 1024 * 1024
-# 200 sessions, some with long structured outputs.
-_PAGE_BYTES = 16 * 1024 * 1024
 # Enough for any explanation of a refusal.
 _DETAIL_BYTES = 64 * 1024
 _DETAIL_CHARACTERS = 1000
@@ -88,7 +83,7 @@ class _Call:
     at_once: bool = False
 
 
-_PROBE = _Call("GET", "", _PAGE_BYTES, lambda *_: Answer(), lambda _: {"first": "1"}, at_once=True)
+_PROBE = _Call("GET", "", PAGE_BYTES, lambda *_: Answer(), lambda _: {"first": "1"}, at_once=True)
 
 
 class DevinClient:
@@ -153,8 +148,7 @@ class DevinClient:
         """GET the session."""
 
         def read(body: bytes, version: Version) -> Answer:
-            fields = parse_json(body)
-            session = parse_session(fields, version) if isinstance(fields, dict) else None
+            session = parse_session_body(body, version)
             if session is None or session.session_id is None:
                 return Answer(detail="the answer is no session")
             if session.session_id != session_id:
@@ -164,18 +158,18 @@ class DevinClient:
                 session = replace(session, status=self._redact(session.status))
             return Answer(session=session)
 
-        return self._call(_Call("GET", f"/{session_id}", _SESSION_BYTES, read))
+        return self._call(_Call("GET", f"/{session_id}", SESSION_BYTES, read))
 
     def list_page(self, cursor: str | None, *, seconds: float = CALL_SECONDS) -> Answer:
         """GET a page of the organisation's sessions, the first one for None, in at most so many seconds."""
 
         def read(body: bytes, version: Version) -> Answer:
-            return Answer(page=_page(body, cursor, version))
+            return Answer(page=parse_page_body(body, version, cursor))
 
         def query(version: Version) -> Mapping[str, str]:
             return version.page_query(cursor)
 
-        return self._call(_Call("GET", "", _PAGE_BYTES, read, query, seconds=seconds))
+        return self._call(_Call("GET", "", PAGE_BYTES, read, query, seconds=seconds))
 
     def _call(self, call: _Call) -> Answer:
         """With the key, and once more if the API refuses it and the secret holds another by now."""
@@ -303,16 +297,3 @@ def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> 
         if parse_session(fields, version).session_id == session_id:
             return Answer(confirmed=True)
     return Answer(detail="the answer does not say that it was done")
-
-
-def _page(body: bytes, cursor: str | None, version: Version) -> Page | None:
-    fields: Any = parse_json(body)
-    items = fields.get(version.items_field) if isinstance(fields, dict) else None
-    if not isinstance(fields, dict) or not isinstance(items, list):
-        return None
-    try:
-        following = version.page_after(cursor, fields, len(items))
-    except ValueError:
-        return None
-    sessions = tuple(parse_session(item if isinstance(item, dict) else {}, version) for item in items)
-    return Page(sessions, following)

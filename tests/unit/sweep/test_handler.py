@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from sweep.announcements import AnnouncementsError
 
 from eventbridge import BusError
 from redaction import MaskedError
 from settings import SettingsError
-from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, page, session, stale

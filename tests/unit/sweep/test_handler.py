@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from eventbridge import BusError
 from redaction import MaskedError
 from settings import SettingsError
-from sweep.announcements import AnnouncementsError
+from table import TableError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, page, session, stale
@@ -341,7 +341,7 @@ def test_a_table_that_never_has_time_fails_the_sweep(table: World) -> None:
         return {"Responses": {}, "UnprocessedKeys": given["RequestItems"]}
 
     table.aws.faults["dynamodb.BatchGetItem"] = busy
-    with pytest.raises(AnnouncementsError):
+    with pytest.raises(TableError):
         table.sweep(**NOTICE)
     assert ids(table) == []
 

@@ -23,7 +23,6 @@ class Version:
     items_field: str
     page_query: Callable[[str | None], dict[str, str]]
     page_after: Callable[[str | None, dict[str, Any], int], str | None]
-    bad_key_is_403: bool
 
 
 def _offset_after(following: str | None, _: dict[str, Any], items: int) -> str | None:
@@ -54,7 +53,6 @@ V1 = Version(
     items_field="sessions",
     page_query=lambda following: {"limit": "100", "offset": following or "0"},
     page_after=_offset_after,
-    bad_key_is_403=False,
 )
 V3 = Version(
     sessions_path="/v3/organizations/{org_id}/sessions",
@@ -66,7 +64,6 @@ V3 = Version(
     items_field="items",
     page_query=lambda following: {"first": "200"} | ({} if following is None else {"after": following}),
     page_after=_cursor_after,
-    bad_key_is_403=True,
 )
 
 

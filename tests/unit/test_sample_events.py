@@ -50,7 +50,7 @@ EXPECTED: dict[str, list[Asked]] = {
 # The event of `sweep` is a policy.
 POLICIES = {
     "sweep-big-spenders.json": Policy(
-        statuses=("waiting_for_user",),
+        statuses=("waiting_for_user", "inactivity"),
         min_acus=20,
         idle_for=timedelta(hours=12),
         notify_first=timedelta(days=1),

@@ -15,7 +15,7 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit clean
+.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit faults clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,10 @@ audit: ## ask PyPI which pins have known vulnerabilities, and write the list of 
 	for lock in requirements.txt infra/requirements/*.txt; do echo "$$lock" && .tools/audit/bin/pip-audit --strict \
 		--require-hashes --disable-pip --progress-spinner off $(ACCEPTED:%=--ignore-vuln=%) --requirement "$$lock" || exit; \
 	done
+
+faults: ## write docs/faults.md from the markers on the tests
+	@infra/setup dev
+	$(PYTHON) -m tests.faults
 
 clean: down ## end the stack; remove builds and caches, keep the environments
 	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis

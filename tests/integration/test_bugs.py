@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 
+import pytest
+
 from tests.integration.world import World, wait_for
 
 # Lambda finds a layer's modules beside the artefact's.
@@ -26,6 +28,7 @@ invocation.end_session = end_session
 """
 
 
+@pytest.mark.fault(19)
 def test_a_bug_costs_one_id_a_delay_and_one_traceback(world: World) -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pytest
+
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import html_error
 from tests.integration.faulty_aws import FaultyAws
@@ -24,6 +26,7 @@ def ends(world: World, session_id: str) -> int:
     return len([call for call in world.calls(session_id) if call.ended])
 
 
+@pytest.mark.fault(14)
 def test_a_function_that_is_killed_at_its_writes_loses_nothing(quiet: World, aws: FaultyAws) -> None:
     """Five invocations, one for each point, die at the same moment."""
     work, dead = (
@@ -100,6 +103,7 @@ def stale(world: World, tag: str) -> str:
     return world.session(tag, tags=(tag,), created_at=DAYS_AGO, updated_at=DAYS_AGO)
 
 
+@pytest.mark.fault(29)
 def test_a_sweep_that_is_killed_half_way_and_repeated_ends_each_session_once(quiet: World, aws: FaultyAws) -> None:
     sweeps = quiet.stack.sweep_function_name
     ids = [stale(quiet, "sweep-killed") for _ in range(6)]
@@ -124,6 +128,7 @@ def test_a_sweep_that_is_killed_half_way_and_repeated_ends_each_session_once(qui
     assert enforce(quiet, "sweep-killed")["chosen"] == 0
 
 
+@pytest.mark.fault(29)
 def test_two_sweeps_at_the_same_time_end_each_session_once(quiet: World, aws: FaultyAws) -> None:
     ids = [stale(quiet, "sweep-twice") for _ in range(4)]
     # The queue is worked off while they send: what one has sent may have ended before the other sends it.

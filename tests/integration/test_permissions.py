@@ -25,6 +25,7 @@ def warnings(world: World, text: str) -> list[str]:
     return [said for entry in entries for said in (entry.get("message"), entry.get("detail")) if said and text in said]
 
 
+@pytest.mark.fault(13)
 def test_without_changing_visibility_a_failure_waits_for_the_queues_own_timeout(quiet: World) -> None:
     denied = "changing the visibility timeout: AccessDenied"
     session_id = quiet.session("visibility", html_error())
@@ -43,6 +44,7 @@ def test_without_changing_visibility_a_failure_waits_for_the_queues_own_timeout(
     assert len(warnings(quiet, denied)) == before
 
 
+@pytest.mark.fault(21)
 def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World) -> None:
     denied = "sending to the work queue: AccessDenied"
     before = len(warnings(quiet, denied))
@@ -61,6 +63,7 @@ def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World)
     assert len(warnings(quiet, denied)) == before + 1
 
 
+@pytest.mark.fault(12)
 def test_without_sending_to_the_dead_letters_a_rejection_is_kept(quiet: World) -> None:
     rejection = Fault(status=422, body='{"detail": "no"}')
     session_id = quiet.session("unwritten")
@@ -76,6 +79,7 @@ def test_without_sending_to_the_dead_letters_a_rejection_is_kept(quiet: World) -
     assert set(quiet.story(session_id, "rejected")) == {"retry", "rejected"}
 
 
+@pytest.mark.fault(11)
 def test_without_reading_the_secret_everything_is_kept(quiet: World) -> None:
     ids = [quiet.session("unread") for _ in range(3)]
     # What starts anew has no key in its cache.

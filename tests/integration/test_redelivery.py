@@ -75,6 +75,7 @@ def envelope(inner: dict[str, object]) -> str:
     return json.dumps({"Type": "Notification", "MessageId": "1", "Message": json.dumps({"detail": inner})})
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("wrap", [json.dumps, envelope], ids=["plain", "eventbridge in SNS"])
 def test_a_dead_letter_of_several_ids_keeps_the_shape_and_works_again(
     world: World, wrap: Callable[[dict[str, object]], str]
@@ -101,6 +102,7 @@ def test_a_dead_letter_of_an_event_works_again(world: World) -> None:
     assert [line["source"] for line in world.lines(bad)] == ["eventbridge"] * 2
 
 
+@pytest.mark.fault(20)
 def test_an_event_that_needs_another_try_gets_it_through_the_work_queue(world: World) -> None:
     later = world.session("event-later", html_error(503), html_error(503))
     good = world.session("event-now")
@@ -111,6 +113,7 @@ def test_an_event_that_needs_another_try_gets_it_through_the_work_queue(world: W
     assert world.methods(good) == ["DELETE"]
 
 
+@pytest.mark.fault(22)
 def test_what_was_received_too_often_is_moved_unchanged_and_works_again(world: World, underway: Underway) -> None:
     poison = underway.poison
 
@@ -129,6 +132,7 @@ def test_what_was_received_too_often_is_moved_unchanged_and_works_again(world: W
     assert world.letters_about(poison) == []
 
 
+@pytest.mark.fault(20, 21)
 def test_an_invocation_that_cannot_keep_its_work_ends_in_the_failure_destination(quiet: World) -> None:
     """The emulator tries an asynchronous invocation three times, as Lambda does, only sooner."""
     good, failing = quiet.session("kept-good"), quiet.session("kept", *[html_error()] * 3)
@@ -148,6 +152,7 @@ def test_an_invocation_that_cannot_keep_its_work_ends_in_the_failure_destination
     assert quiet.letters_about(good) == []
 
 
+@pytest.mark.fault(14)
 def test_a_killed_function_loses_nothing(quiet: World) -> None:
     done = [quiet.session("killed-done") for _ in range(3)]
     ended = [quiet.session("killed-ended", Fault(kind="pass", delay=600)) for _ in range(3)]

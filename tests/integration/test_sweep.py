@@ -71,6 +71,7 @@ def test_a_dry_run_reports_and_enqueues_nothing(world: World) -> None:
     assert world.calls(session_id) == []
 
 
+@pytest.mark.fault(24)
 def test_stale_sessions_end_and_others_live(quiet: World) -> None:
     ending, waking = stale(quiet, "enforced"), stale(quiet, "enforced")
     living = {
@@ -91,6 +92,7 @@ def test_stale_sessions_end_and_others_live(quiet: World) -> None:
     assert not any(map(quiet.exited, [waking, *living]))
 
 
+@pytest.mark.fault(26, 27)
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
@@ -107,6 +109,7 @@ def test_a_policy_that_must_not_be_carried_out_fails_loudly(world: World, policy
     assert not any(world.calls(session_id) for session_id in capped)
 
 
+@pytest.mark.fault(25)
 def test_of_pages_that_shift_repeat_and_lie_only_what_is_provably_stale_ends(quiet: World) -> None:
     once, twice, shifting, undated, untold, foreign = (stale(quiet, "shifting") for _ in range(6))
     lies: list[object] = [None, 7, {}, [], {"session_id": "devin-../x"}, {"session_id": None, "tags": ["shifting"]}]
@@ -131,6 +134,7 @@ def test_of_pages_that_shift_repeat_and_lie_only_what_is_provably_stale_ends(qui
     assert not any(map(quiet.calls, (shifting, undated, untold, foreign)))
 
 
+@pytest.mark.fault(25)
 def test_pages_without_end_end_the_sweep_and_nothing_else(quiet: World) -> None:
     session_id = stale(quiet, "endless")
     with listing(quiet, [listed(quiet, session_id)]):
@@ -144,6 +148,7 @@ def test_pages_without_end_end_the_sweep_and_nothing_else(quiet: World) -> None:
     assert quiet.calls(session_id) == []
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
 def test_a_clock_that_is_an_hour_off_ends_the_sweep_and_nothing_else(quiet: World, hours: int) -> None:
     session_id = stale(quiet, "skewed")

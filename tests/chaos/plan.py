@@ -226,10 +226,15 @@ def _messages(draw: random.Random, subjects: Mapping[str, Kind]) -> Iterator[Mes
             by_trigger["queue"] += [session_id] * draw.choice([1, 2])
     for trigger, ids in by_trigger.items():
         draw.shuffle(ids)
-        on_condition = [one for one in ids if subjects[one] == "awake" or draw.random() < _CONDITIONAL]
-        chosen = set(on_condition)
-        others = [one for one in ids if one not in chosen]
-        for some, since in ((on_condition, MIDDLE), (others, None)):
+        # Alone, because in company it would be sent again, with a longer backoff for each further receive.
+        alone = {one for one in ids if subjects[one] == "fails"}
+        on_condition = {one for one in ids if subjects[one] == "awake" or draw.random() < _CONDITIONAL} - alone
+        for one in sorted(alone):
+            yield _message(draw, trigger, [one], None, subjects)
+        for some, since in (
+            ([one for one in ids if one in on_condition], MIDDLE),
+            ([one for one in ids if one not in on_condition | alone], None),
+        ):
             for company in _companies(draw, trigger, some):
                 yield _message(draw, trigger, company, since, subjects)
 

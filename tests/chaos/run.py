@@ -83,8 +83,8 @@ class ChaosRun:
         self._visibility = timedelta(seconds=visibility_seconds)
         self._populate()
         begun = time.monotonic()
-        # An invocation ends well before its messages come back, as the template sees to.
-        limit = visibility_seconds // 2
+        # An invocation ends well before its messages come back, a cold start on a busy machine included.
+        limit = visibility_seconds // 4
         with self._world.visibility_timeout(visibility_seconds), self._world.time_limit(limit):
             with self._disturbances.faults(self._plan.rules):
                 self._walk()

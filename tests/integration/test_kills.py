@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from tests.integration.world import World, wait_for
 
 SEND = "AmazonSQS.SendMessage"
 NO = Fault(status=422, body='{"detail": "no"}')
-DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
 
 
 def ends(world: World, session_id: str) -> int:
@@ -91,22 +89,14 @@ def test_a_function_that_is_killed_at_its_writes_loses_nothing(quiet: World, aws
 
 
 def enforce(world: World, tag: str) -> Any:
-    """One sweep over the stale sessions with this tag: its report, or Lambda's error."""
-    policy = {"idle_for": "PT6H", "tags": [tag], "dry_run": False}
-    answer = world.stack.aws.lambda_.invoke(
-        FunctionName=world.stack.sweep_function_name, Payload=json.dumps(policy).encode()
-    )
-    return json.loads(answer["Payload"].read())
-
-
-def stale(world: World, tag: str) -> str:
-    return world.session(tag, tags=(tag,), created_at=DAYS_AGO, updated_at=DAYS_AGO)
+    """One sweep over the stale sessions with this tag."""
+    return world.sweep({"idle_for": "PT6H", "tags": [tag], "dry_run": False})
 
 
 @pytest.mark.fault(29)
 def test_a_sweep_that_is_killed_half_way_and_repeated_ends_each_session_once(quiet: World, aws: FaultyAws) -> None:
     sweeps = quiet.stack.sweep_function_name
-    ids = [stale(quiet, "sweep-killed") for _ in range(6)]
+    ids = [quiet.stale("sweep-killed") for _ in range(6)]
     late = ids[3:]
     with (
         ThreadPoolExecutor(1) as executor,
@@ -130,7 +120,7 @@ def test_a_sweep_that_is_killed_half_way_and_repeated_ends_each_session_once(qui
 
 @pytest.mark.fault(29)
 def test_two_sweeps_at_the_same_time_end_each_session_once(quiet: World, aws: FaultyAws) -> None:
-    ids = [stale(quiet, "sweep-twice") for _ in range(4)]
+    ids = [quiet.stale("sweep-twice") for _ in range(4)]
     # The queue is worked off while they send: what one has sent may have ended before the other sends it.
     with (
         ThreadPoolExecutor(2) as executor,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.local.fake_devin import FakeDevin, Fault
-from infra.local.fake_devin.faults import gzip_bomb, hostile_detail, html_error, huge, redirect, too_many_requests
+from infra.local.fake_devin.faults import gzip_bomb, html_error, huge, redirect, too_many_requests
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
@@ -71,14 +71,6 @@ def test_a_session_that_moved_on_is_spared(world: World) -> None:
     assert not world.exited(session_id)
 
 
-def test_a_session_that_did_not_is_terminated(world: World) -> None:
-    session_id = world.session("stale", updated_at=LONG_AGO, created_at=LONG_AGO)
-    world.send(conditional(session_id, "2026-02-01T00:00:00Z"))
-    assert world.story(session_id, "terminated") == ["terminated"]
-    assert world.methods(session_id) == ["GET", "DELETE"]
-    assert world.exited(session_id)
-
-
 def test_409_of_an_exited_session_is_its_end(world: World) -> None:
     session_id = world.session("conflict", Fault(status=409, body='{"detail": "exited"}'), status="exit")
     world.send(session_id)
@@ -118,7 +110,7 @@ def scripted(status: int) -> Callable[[World], str]:
     [
         (the_apis_own_422, 422),
         (the_apis_own_404, 404),
-        *((scripted(status), status) for status in (304, 400, 405, 409, 410, 418, 451)),
+        *((scripted(status), status) for status in (304, 409, 410)),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -157,7 +149,7 @@ def test_a_rejection_is_a_dead_letter_that_works_again_as_it_is(
 def test_a_redirect_is_a_rejection_and_its_target_never_called(world: World) -> None:
     with FakeDevin() as elsewhere:
         ids = []
-        for status in (301, 302, 303, 307, 308):
+        for status in (302, 307):
             session_id = world.session(f"redirected-{status}")
             elsewhere.add_sessions(session_id)
             target = redirect(f"{elsewhere.url}/v1/sessions/{session_id}", status)
@@ -175,18 +167,11 @@ def test_a_redirect_is_a_rejection_and_its_target_never_called(world: World) -> 
     "body",
     [
         "ID/../../v1/sessions",
-        "ID/..",
-        "ID%2e%2e",
         "ID-\u0430",
-        "http://169.254.169.254/ID",
-        " ID",
         '{"session_id": "ID", "unless_updated_sinse": "2026-01-01"}',
-        '{"session_id": "ID", "unless_updated_since": "soon"}',
-        '{"session_id": "ID", "session_id": "ID"}',
-        '{"session_id": "ID", "session_ids": ["ID"]}',
         '{"session_id": ' + "[" * 5000 + '"ID"',
     ],
-    ids=["traversal", "dots", "escape", "alike", "address", "space", "typo", "date", "twice", "both", "deep"],
+    ids=["traversal", "alike", "typo", "deep"],
 )
 def test_an_unusable_message_is_a_dead_letter_and_never_on_the_wire(world: World, body: str) -> None:
     session_id = world.session("unusable")
@@ -220,8 +205,8 @@ def test_403_is_one_ids_problem(world: World) -> None:
     assert world.letters_about(forbidden) == []
 
 
-PASSING = [408, 425, 500, 502, 503, 504, 599]
-BROKEN = [(kind, part) for kind in ("reset", "close") for part in ("start", "head", "body")]
+PASSING = [408, 500, 503]
+BROKEN = [("reset", "start"), ("close", "head"), ("close", "body")]
 
 
 @pytest.fixture(scope="module")
@@ -289,17 +274,6 @@ def test_an_api_that_hangs_drips_or_never_ends_costs_bounded_time(world: World, 
     for session_id in (underway.hang, underway.drip, underway.endless):
         assert world.exited(session_id)
         assert world.letters_about(session_id) == []
-
-
-@pytest.mark.fault(31)
-def test_hostile_words_of_the_api_stay_on_one_line(world: World) -> None:
-    session_id = world.session("hostile", hostile_detail())
-    world.send(session_id)
-    detail = world.take_letter(session_id).attributes["detail"]
-    assert detail.isprintable()
-    assert world.story(session_id, "rejected") == ["rejected"]
-    (line,) = world.lines(session_id)
-    assert line["detail"] == detail
 
 
 @pytest.mark.fault(3)

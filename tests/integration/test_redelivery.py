@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 
@@ -36,19 +35,6 @@ def test_an_answer_lost_after_its_effect_is_found_out(world: World) -> None:
     assert world.letters_about(session_id) == []
 
 
-def test_an_answer_lost_on_a_kept_alive_connection_is_found_out(world: World) -> None:
-    """The call is repeated at once, so the rejection comes within the first delivery."""
-    world.send(warm := world.session("warm"))
-    world.story(warm, "terminated")
-    session_id = world.session("lost-warm")
-    # Another worker than the warm one may get it, over a new connection; then nothing is lost.
-    world.stack.api.script(LOST, session_id=session_id, operation="terminate", reused=True, times=1)
-    world.send(session_id)
-    assert world.wait_for_attempt(session_id) in (["already_exited"], ["terminated"])
-    assert world.exited(session_id)
-    assert world.letters_about(session_id) == []
-
-
 def test_neighbours_in_a_message_have_lives_of_their_own(world: World) -> None:
     good, other = world.session("neighbour"), world.session("neighbour")
     twice = world.session("neighbour-twice", html_error(), html_error())
@@ -73,33 +59,6 @@ def test_neighbours_in_a_message_have_lives_of_their_own(world: World) -> None:
 
 def envelope(inner: dict[str, object]) -> str:
     return json.dumps({"Type": "Notification", "MessageId": "1", "Message": json.dumps({"detail": inner})})
-
-
-@pytest.mark.fault(23)
-@pytest.mark.parametrize("wrap", [json.dumps, envelope], ids=["plain", "eventbridge in SNS"])
-def test_a_dead_letter_of_several_ids_keeps_the_shape_and_works_again(
-    world: World, wrap: Callable[[dict[str, object]], str]
-) -> None:
-    good = world.session("shape")
-    bad = world.session("shape-bad", Fault(status=410))
-    world.send(wrap({"session_ids": [good, bad]}))
-    letter = world.take_letter(bad)
-    assert good not in letter.body
-    assert json.loads(letter.body).keys() == json.loads(wrap({"session_ids": []})).keys()
-    world.redrive(letter)
-    assert world.story(bad, "terminated") == ["rejected", "terminated"]
-    assert world.story(good, "terminated") == ["terminated"]
-
-
-def test_a_dead_letter_of_an_event_works_again(world: World) -> None:
-    bad = world.session("event-bad", Fault(status=400))
-    world.put_event({"session_ids": [world.session("event-good"), bad]})
-    letter = world.take_letter(bad)
-    assert letter.attributes["source"] == "eventbridge"
-    assert json.loads(letter.body)["detail"] == {"session_ids": [bad]}
-    world.redrive(letter)
-    assert world.story(bad, "terminated") == ["rejected", "terminated"]
-    assert [line["source"] for line in world.lines(bad)] == ["eventbridge"] * 2
 
 
 @pytest.mark.fault(20)

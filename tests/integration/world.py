@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -87,6 +88,13 @@ class World:
             self.stack.api.script(fault, session_id=session_id, operation="terminate", times=1)
         return session_id
 
+    def stale(self, tag: str, **fields: Unpack[Fields]) -> str:
+        """The id of a new session with this tag that nobody has used for two days."""
+        ago = datetime.now(UTC) - timedelta(days=2)
+        made: Fields = {"tags": (tag,), "created_at": ago, "updated_at": ago}
+        made.update(fields)
+        return self.session(tag, **made)
+
     def send(self, body: str, attributes: Mapping[str, MessageAttributeValueTypeDef] | None = None) -> str:
         """Send to the work queue; returns the message's id."""
         return self.stack.aws.sqs.send_message(
@@ -108,6 +116,13 @@ class World:
         said = json.loads(answer["Payload"].read())
         assert not answer.get("FunctionError"), said
         return said
+
+    def sweep(self, policy: object) -> Any:
+        """Invoke the sweep and return its report, or Lambda's error."""
+        answer = self.stack.aws.lambda_.invoke(
+            FunctionName=self.stack.sweep_function_name, Payload=json.dumps(policy).encode()
+        )
+        return json.loads(answer["Payload"].read())
 
     def invoke_later(self, payload: object) -> None:
         """Invoke the function asynchronously."""

@@ -65,8 +65,7 @@ FAULTS = {
     19: ("An unexpected exception for one record.", "That record is kept, with one traceback; the others are done."),
     20: (
         "An EventBridge invocation fails half way.",
-        "Ids that are done are not called again without need, the others are in the work queue. If that fails too, the "
-        "failure destination has the event.",
+        "Ids that are done are not called again; the others are in the work queue or the failure destination.",
     ),
     21: (
         "The work queue cannot be written during an EventBridge invocation.",
@@ -154,9 +153,9 @@ FAULTS = {
 _INTRODUCTION = """# Faults
 
 What can go wrong, what must happen then, and the tests that show it. *Kept* means that the message is still in the work
-queue and becomes visible again. `unit` tests run in memory (moto is AWS), `contract` tests over sockets, `template` tests
-read the rendered template, `integration` tests run the built artefact in the stack on this machine. No test here has run
-against AWS or the vendor's API. This page is generated from the markers on the tests: `make faults`.
+queue and becomes visible again. `unit` tests run in memory (moto is AWS), `contract` tests over sockets, `template`
+tests read the rendered template, `integration` tests run the built artefact in the stack on this machine. No test here
+has run against AWS or the vendor's API. `make faults` generates this page from the markers on the tests.
 """
 
 
@@ -170,8 +169,8 @@ def covered() -> Iterator[tuple[int, str, str]]:
 
 
 def _rows(function: ast.FunctionDef) -> set[int]:
-    calls = (node for decorator in function.decorator_list for node in ast.walk(decorator) if isinstance(node, ast.Call))
-    marks = (call for call in calls if ast.unparse(call.func) == "pytest.mark.fault")
+    nodes = (node for decorator in function.decorator_list for node in ast.walk(decorator))
+    marks = (one for one in nodes if isinstance(one, ast.Call) and ast.unparse(one.func) == "pytest.mark.fault")
     return {ast.literal_eval(argument) for mark in marks for argument in mark.args}
 
 

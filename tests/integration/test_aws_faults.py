@@ -156,15 +156,6 @@ def test_a_visibility_timeout_whose_change_is_not_answered_is_changed_all_the_sa
     assert quiet.letters_about(session_id) == []
 
 
-def test_a_visibility_timeout_that_cannot_be_changed_ends_by_itself(quiet: World, aws: FaultyAws) -> None:
-    session_id = quiet.session("unhidden", html_error())
-    with aws.meeting(THROTTLED, HIDE), quiet.visibility_timeout(3):
-        message_id = quiet.send(session_id)
-        assert quiet.story(session_id, "terminated") == ["retry", "terminated"]
-    assert "changing the visibility timeout: ThrottlingException" in warnings(quiet, message_id)
-    assert quiet.letters_about(session_id) == []
-
-
 def test_a_secret_that_cannot_be_read_keeps_everything_until_it_can(quiet: World, aws: FaultyAws) -> None:
     ids = [quiet.session("unread") for _ in range(3)]
     faults: list[tuple[AwsFault, str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -40,8 +41,9 @@ def test_neighbours_in_a_message_have_lives_of_their_own(world: World) -> None:
     twice = world.session("neighbour-twice", html_error(), html_error())
     rejected = world.session("neighbour-rejected", Fault(status=422, body='{"detail": "no"}'))
     unusable = world.name("neighbour-") + "/../x"
-    body = {"session_ids": [good, twice, rejected, unusable, other, good], "unless_updated_since": "2999-01-01"}
-    world.send(json.dumps(body))
+    now = datetime.now(UTC).isoformat()
+    ids = [good, twice, rejected, unusable, other, good]
+    world.send(json.dumps({"session_ids": ids, "unless_updated_since": now}))
 
     assert world.story(twice, "terminated") == ["retry", "retry", "terminated"]
     assert [world.story(session_id, "terminated") for session_id in (good, other)] == [["terminated"]] * 2
@@ -50,7 +52,7 @@ def test_neighbours_in_a_message_have_lives_of_their_own(world: World) -> None:
     assert [line["attempts"] for line in world.lines(twice)] == [1, 2, 3]
     for session_id in (rejected, unusable):
         letter = world.take_letter(session_id)
-        assert json.loads(letter.body) == {"session_ids": [session_id], "unless_updated_since": "2999-01-01"}
+        assert json.loads(letter.body) == {"session_ids": [session_id], "unless_updated_since": now}
         if session_id == rejected:
             world.redrive(letter)
     assert world.story(rejected, "terminated") == ["rejected", "terminated"]
@@ -111,33 +113,6 @@ def test_an_invocation_that_cannot_keep_its_work_ends_in_the_failure_destination
     assert quiet.letters_about(good) == []
 
 
-@pytest.mark.fault(14)
-def test_a_killed_function_loses_nothing(quiet: World) -> None:
-    done = [quiet.session("killed-done") for _ in range(3)]
-    ended = [quiet.session("killed-ended", Fault(kind="pass", delay=600)) for _ in range(3)]
-    begun = [quiet.session("killed-begun", Fault(kind="hang")) for _ in range(3)]
-    ids = [*done, *ended, *begun]
-    # A worker that is warm gets to the calls long before the messages are visible again.
-    quiet.invoke({"session_id": quiet.session("killed-warm")})
-    with quiet.visibility_timeout(3):
-        quiet.send(json.dumps({"session_ids": ids}))
-        wait_for(lambda: all(quiet.calls(session_id) for session_id in ids), "all calls")
-    wait_for(lambda: all(map(quiet.exited, [*done, *ended])), "the first ends")
-    assert quiet.kill_workers() > 0
-
-    wait_for(lambda: all(map(quiet.exited, ids)), "the end of every session")
-    quiet.wait_until_drained()
-
-    # The lines of the killed invocation went with it.
-    for session_id in [*done, *ended]:
-        assert set(quiet.story(session_id, "already_exited")) == {"already_exited"}
-    for session_id in begun:
-        assert quiet.wait_for_attempt(session_id)[0] == "terminated"
-    for session_id in ids:
-        assert len([call for call in quiet.calls(session_id) if call.ended]) == 1
-    assert not [letter for session_id in ids for letter in quiet.letters_about(session_id)]
-
-
 def test_all_kinds_of_dead_letters_redriven_in_one_run_end_their_sessions(quiet: World) -> None:
     """One of every kind that the stack can write, and two that cannot become anything else."""
     no = Fault(status=422, body='{"detail": "no"}')
@@ -160,7 +135,7 @@ def test_all_kinds_of_dead_letters_redriven_in_one_run_end_their_sessions(quiet:
         for body in (plain, unknown, redirected, *unusable):
             quiet.send(body)
         quiet.send(envelope({"session_ids": [quiet.session("letter-good"), several]}))
-        quiet.send(json.dumps({"session_id": conditional, "unless_updated_since": "2999-01-01"}))
+        quiet.send(json.dumps({"session_id": conditional, "unless_updated_since": datetime.now(UTC).isoformat()}))
         quiet.put_event({"session_id": of_bus})
         assert quiet.invoke({"session_id": direct}) == {"rejected": [direct]}
         letters = wait_for_letters(quiet, len(ending) + len(unusable))

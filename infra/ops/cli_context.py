@@ -12,6 +12,7 @@ import typer
 from infra.ops import account as accounts
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, find_deployment
+from infra.ops.output import Output
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,17 @@ def desk_of(context: typer.Context) -> CliContext:
     return desk
 
 
+def confirm(context: CliContext, output: Output, question: str, *, yes: bool) -> None:
+    """Ask before something is terminated or deleted. Raises as `Output.confirm` does."""
+    output.confirm(f"{place_of(context)}: {question}", yes=yes)
+
+
+def place_of(context: CliContext) -> str:
+    """Which stack it is, so that nobody takes it for another."""
+    region, account = context.deployment.work_queue_arn.split(":")[3:5]
+    return f"account {account}, {region}, stack {context.deployment.name}"
+
+
 def command_of(context: typer.Context) -> str:
     """How this command is called."""
     return context.find_root().info_name or "devin-ops"
@@ -53,6 +65,6 @@ UnlessUpdatedSince = Annotated[
     typer.Option(
         "--unless-updated-since",
         metavar="TIME",
-        help="Spare sessions that were updated later than this (ISO 8601; without a zone it is UTC).",
+        help="Spare sessions that were updated later than this: ISO 8601 with a zone, from 2024 to now.",
     ),
 ]

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
-from infra.ops.dlq import Look, tally
+from infra.ops.dlq import Peek, tally
 from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said
@@ -109,8 +109,8 @@ def _sample(account: Account, deployment: Deployment, most: int, warn: Callable[
     """Why so many of the dead letters are there."""
     if not most:
         return {"reasons": {}, "sample": 0}
-    with Look(account.sqs, deployment.dead_letter_queue_url, warn) as look:
-        letters = list(look.letters(most))
+    with Peek(account.sqs, deployment.dead_letter_queue_url, warn) as look:
+        letters = list(look.messages(most))
     return {"reasons": tally(letters), "sample": len(letters)}
 
 
@@ -231,9 +231,8 @@ def _wrong(parts: dict[str, Any]) -> list[str]:
     if (switch := parts["stop_switch"]) is not None and not switch["go"]:
         wrong.append("the stop switch is on: nothing is ended")
     if (letters := parts["dead_letters"]) is not None and letters["number"]:
-        wrong.append(
-            f"{count(letters['number'], 'dead letter')}: sessions that still run, or messages that say nothing"
-        )
+        reasons = ", ".join(f"{number} {reason}" for reason, number in letters.get("reasons", {}).items())
+        wrong.append(f"{count(letters['number'], 'dead letter')}{f' ({reasons})' if reasons else ''}")
     if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
         wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not read")
     return wrong + [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

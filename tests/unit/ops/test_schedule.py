@@ -121,10 +121,10 @@ def test_hundreds_of_ids_share_schedules(operator: Operator, scheduler: Any) -> 
 
 def test_a_condition_travels_with_the_ids(operator: Operator, scheduler: Any) -> None:
     (made,) = operator.run(
-        "schedule", "at", WHEN, "devin-1", "--unless-updated-since", "2026-11-01", "--yes", "--json"
+        "schedule", "at", WHEN, "devin-1", "--unless-updated-since", "2024-11-01T00:00:00Z", "--yes", "--json"
     ).data
     assert (
-        '"unless_updated_since": "2026-11-01T00:00:00+00:00"'
+        '"unless_updated_since": "2024-11-01T00:00:00+00:00"'
         in scheduler.get_schedule(Name=made["name"])["Target"]["Input"]
     )
 
@@ -176,9 +176,69 @@ def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Ope
     assert scheduler.list_schedules()["Schedules"] == []
 
 
+@pytest.mark.parametrize("other", ["Target", "Input", "ScheduleExpression"])
+def test_a_schedule_of_the_same_name_that_does_something_else_is_no_success(
+    operator: Operator, scheduler: Any, other: str
+) -> None:
+    operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
+    (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    found = scheduler.get_schedule(Name=made["name"])
+    schedule = {key: found[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    if other == "ScheduleExpression":
+        schedule[other] = "at(2098-12-01T17:00:00)"
+    else:
+        theirs = {"Target": {"Arn": f"{schedule['Target']['Arn']}-too"}, "Input": {"Input": "devin-2"}}
+        schedule["Target"] |= theirs[other]
+    scheduler.update_schedule(**schedule)
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert ran.status == 1
+    assert "does something else" in ran.err
+
+
+def test_a_stack_of_a_like_name_has_schedules_of_its_own(operator: Operator, scheduler: Any) -> None:
+    for queue in ("work", "work-2"):
+        operator.outputs["WorkQueueArn"] = f"arn:aws:sqs:eu-west-1:123456789012:{queue}"
+        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+        assert len(operator.run("schedule", "list", "--json").data) == 1
+    assert len(scheduler.list_schedules()["Schedules"]) == 2
+
+
+def test_schedules_are_listed_in_the_order_of_their_times_whatever_their_zones(
+    operator: Operator, scheduler: Any
+) -> None:
+    times = {
+        "third": ("at(2099-12-01T18:00:00)", "UTC"),
+        "first": ("at(2099-12-01T23:00:00)", "Asia/Tokyo"),
+        "second": ("at(2099-12-01T10:00:00)", "America/New_York"),
+        "again-and-again": ("rate(1 hour)", "UTC"),
+    }
+    for name, (expression, zone) in times.items():
+        scheduler.create_schedule(
+            Name=name,
+            ScheduleExpression=expression,
+            ScheduleExpressionTimezone=zone,
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": operator.outputs["WorkQueueArn"], "RoleArn": "arn:aws:iam::123456789012:role/x"},
+        )
+    listed = operator.run("schedule", "list", "--json").data
+    assert [(one["name"], one["when"]) for one in listed] == [
+        ("first", "2099-12-01T14:00:00Z"),
+        ("second", "2099-12-01T15:00:00Z"),
+        ("third", "2099-12-01T18:00:00Z"),
+        ("again-and-again", "rate(1 hour) UTC"),
+    ]
+
+
 @pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize(
-    "arguments", [("2099-12-01T18:00:00", "devin-1", "--yes"), (WHEN, "nope", "--yes"), (WHEN, "devin-1")]
+    "arguments",
+    [
+        ("2099-12-01T18:00:00", "devin-1", "--yes"),
+        (WHEN, "nope", "--yes"),
+        (WHEN, "devin-1"),
+        (WHEN, "devin-1", "--yes", "--unless-updated-since", "2024-11-01T00:00:00"),
+        (WHEN, "devin-1", "--yes", "--unless-updated-since", "2099-11-01T00:00:00Z"),
+    ],
 )
 def test_what_is_in_doubt_is_not_scheduled(operator: Operator, arguments: tuple[str, ...]) -> None:
     assert operator.run("schedule", "at", *arguments).status == 2

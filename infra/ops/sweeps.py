@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.ops.deployment import Deployment
 from infra.ops.problems import FoundError, UsageError
 from sweep.policy import PolicyError, parse_policy
 
@@ -22,27 +20,25 @@ type Report = dict[str, Any]
 _NO_CAPS: Policy = {"max_sessions": 10_000, "max_share": 1}
 
 
-def load_policy(given: str | None, deployment: Deployment) -> Policy:
-    """The policy in this text or file, or the stack's own. Raises UsageError if the function would refuse it."""
-    if given is None:
-        where, text = f"the parameter SweepPolicy of {deployment.name}", deployment.parameters.get("SweepPolicy", "")
-    elif given.lstrip().startswith("{"):
-        where, text = "the policy", given
-    else:
-        where = given
-        try:
-            text = Path(given).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{given} is no policy and no file with one ({error})") from None
+def load_policy(where: str, text: str) -> Policy:
+    """The policy in this text, which comes from `where`. Raises UsageError if the function would refuse it."""
     try:
-        policy = json.loads(text)
+        policy: Policy = json.loads(text, object_pairs_hook=_without_repeats)
         parse_policy(policy)
     except PolicyError as error:
         raise UsageError(f"{where}: {error}") from None
     except (ValueError, RecursionError):
         raise UsageError(f"{where} is not JSON") from None
-    made: Policy = policy
-    return made
+    return policy
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise PolicyError(f"{key!r} stands in it twice")
+        fields[key] = value
+    return fields
 
 
 def sweep(lambda_: LambdaClient, function_name: str, policy: Mapping[str, Any]) -> Report:

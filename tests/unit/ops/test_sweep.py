@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from infra.ops.account import Account
-from tests.unit.ops.world import Operator, report
+from tests.unit.ops.world import STACK, Operator, report
 
 POLICY = '{"idle_for": "PT6H", "dry_run": false}'
 INVOKE = "lambda.Invoke"
@@ -23,22 +23,52 @@ def test_a_policy_is_run_dry_whatever_it_says(operator: Operator) -> None:
     assert policies == [{"idle_for": "PT6H", "dry_run": True}]
 
 
-def test_without_a_policy_it_is_the_stacks_own(operator: Operator) -> None:
-    policies = operator.answer_sweeps(report())
-    assert operator.run("sweep").status == 0
-    assert policies == [{"idle_for": "P3D", "dry_run": True}]
-
-
-def test_a_policy_may_be_in_a_file(operator: Operator, tmp_path: Path) -> None:
-    policies = operator.answer_sweeps(report())
+@pytest.mark.parametrize(
+    ("arguments", "given", "idle_for"),
+    [
+        ((), "", "P3D"),
+        (("--stack-policy",), "", "P3D"),
+        (("--stack-policy", "--enforce", "--yes"), "", "P3D"),
+        ((), POLICY, "PT6H"),
+        (("--enforce", "--yes"), POLICY, "PT6H"),
+        (("-", "--enforce", "--yes"), POLICY, "PT6H"),
+        (("{file}",), "", "PT6H"),
+        (("@{file}",), "", "PT6H"),
+    ],
+)
+def test_a_policy_comes_from_where_it_is_said_to(
+    operator: Operator, tmp_path: Path, arguments: tuple[str, ...], given: str, idle_for: str
+) -> None:
+    mode = "enforce" if "--enforce" in arguments else "dry_run"
+    policies = operator.answer_sweeps(report(mode=mode))
     (tmp_path / "policy.json").write_text(POLICY)
-    assert operator.run("sweep", str(tmp_path / "policy.json")).status == 0
-    assert policies[0]["idle_for"] == "PT6H"
+    ran = operator.run("sweep", *(one.format(file=tmp_path / "policy.json") for one in arguments), given=given)
+    assert ran.status == 0
+    assert policies == [{"idle_for": idle_for, "dry_run": mode == "dry_run"}]
 
 
-@pytest.mark.parametrize("policy", ['{"idel_for": "PT6H"}', "{}", "{", "no-such-file.json", '{"idle_for": "PT5M"}'])
-def test_a_policy_that_the_function_would_refuse_is_not_sent(operator: Operator, policy: str) -> None:
-    assert operator.run("sweep", policy).status == 2
+@pytest.mark.parametrize(
+    ("arguments", "given", "says"),
+    [
+        (('{"idel_for": "PT6H"}',), "", "idel_for"),
+        (("{}",), "", "the policy"),
+        (("{",), "", "not JSON"),
+        (("no-such-file.json",), "", "cannot be read"),
+        (('{"idle_for": "PT5M"}',), "", "idle_for"),
+        (('{"idle_for": "PT6H", "tags": ["a"], "idle_for": "P1D"}',), "", "'idle_for' stands in it twice"),
+        (("--enforce", "--yes"), "", "--stack-policy"),
+        (("--enforce", "--yes"), "no-such-file.json", "the pipe is not JSON"),
+        (("", "--enforce", "--yes"), "", "a variable not set"),
+        (("-", "--enforce", "--yes"), "", "- is not JSON"),
+        ((POLICY, "--stack-policy"), "", "not both"),
+    ],
+)
+def test_a_policy_that_is_not_certain_is_not_sent(
+    operator: Operator, arguments: tuple[str, ...], given: str, says: str
+) -> None:
+    ran = operator.run("sweep", *arguments, given=given)
+    assert ran.status == 2
+    assert says in ran.err
     assert INVOKE not in operator.world.aws.names()
 
 
@@ -48,7 +78,7 @@ def test_enforcing_shows_a_dry_run_and_asks(operator: Operator, says: str, statu
     policies = operator.answer_sweeps(report("devin-1"), report("devin-1", mode="enforce"))
     ran = operator.run("sweep", POLICY, "--enforce", given=says)
     assert ran.status == status
-    assert "End 1 session" in ran.err
+    assert f"account 123456789012, eu-west-1, stack {STACK}: Terminate 1 session?" in ran.err.replace("\n", " ")
     assert [policy["dry_run"] for policy in policies] == runs
 
 

@@ -17,6 +17,7 @@ from infra.ops.commands.enqueue import enqueue
 from infra.ops.commands.status import status, watch
 from infra.ops.commands.sweep import sweep
 from infra.ops.commands.switch import go, stop
+from infra.ops.commands.withdraw import withdraw
 from infra.ops.output import Output
 from infra.ops.problems import AWS, INTERRUPTED, ProblemError, aws_problem
 
@@ -78,7 +79,7 @@ def shared(
     context.obj = CliContext(stack_name, profile or None, region or None)
 
 
-for command in (enqueue, sweep, status, watch, stop, go, doctor):
+for command in (enqueue, withdraw, sweep, status, watch, stop, go, doctor):
     app.command()(command)
 app.add_typer(schedule.application, name="schedule")
 app.add_typer(dead_letters.application, name="dead-letters")

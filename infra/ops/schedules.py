@@ -69,9 +69,9 @@ def plan(
         body = body_of(some, unless_updated_since)
         digest = _digest(body)
         leeway = _AGAIN if from_now else timedelta(0)
-        same = next((one for one in existing if one.digest == digest and abs(one.at - moment) <= leeway), None)
+        same = next((one for at, of, one in existing if of == digest and abs(at - moment) <= leeway), None)
         if same is not None:
-            yield Planned(same.label, iso(same.at), same.at, same.state, some, found=True)
+            yield replace(same, session_ids=some)
             continue
         wanted = Planned(f"{_prefix(deployment)}{moment:%Y%m%dT%H%M%S}-{digest}", iso(moment), moment, "ENABLED", some)
         try:
@@ -127,25 +127,17 @@ def _instant(expression: str, zone: str) -> datetime | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Existing:
-    """What the name of a schedule of this command says: its moment and what it sends."""
-
-    label: str
-    state: str
-    at: datetime
-    digest: str
-
-
-def _existing(scheduler: EventBridgeSchedulerClient, deployment: Deployment) -> list[_Existing]:
-    """Nothing for those who may not list schedules: Scheduler itself refuses a name twice."""
+def _existing(scheduler: EventBridgeSchedulerClient, deployment: Deployment) -> list[tuple[datetime, str, Planned]]:
+    """Schedules of this command, with their moment and the digest of what they send, as their names say. Nothing for
+    those who may not list schedules: Scheduler itself refuses a name twice."""
     found = []
     try:
         for summary in _listed(scheduler, deployment, _prefix(deployment)):
             if name := _OURS.fullmatch(summary["Name"]):
                 with suppress(ValueError):  # somebody else's name that looks like ours
                     at = datetime.strptime(name[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-                    found.append(_Existing(_label(summary), summary["State"], at, name[2]))
+                    one = Planned(_label(summary), iso(at), at, summary["State"], (), found=True)
+                    found.append((at, name[2], one))
     except ClientError:
         return []
     return found

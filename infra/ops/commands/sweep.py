@@ -115,14 +115,17 @@ def _show(output: Output, report: Report) -> None:
     if report["chosen"] > len(rows):
         output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
+    if report["enqueued"] and report.get("run"):
+        output.say(f"to take back what was not terminated yet: devin-ops withdraw --sweep {report['run']}")
 
 
 def _compare(output: Output, found: Difference) -> None:
     output.data(found.as_dict())
+    if found.partial:
+        raise FoundError(f"the policies cannot be compared: {', '.join(found.partial)}. Compare narrower ones")
     if not output.as_json:
         rows = [("this policy alone", one, why) for one, why in found.first_only.items()]
         rows += [("the other alone", one, why) for one, why in found.second_only.items()]
-        rows += [("undecided", one, why) for one, why in found.undecided.items()]
         if rows:
             output.table("", ("chosen by", "session", "why"), rows)
         output.say(
@@ -130,16 +133,3 @@ def _compare(output: Output, found: Difference) -> None:
             f"{found.both} by both; caps and notices were left aside",
             "bold",
         )
-    if found.complete:
-        return
-    told = []
-    for name, number, unnamed, why in zip(
-        ("this policy", "the other"), found.chosen, found.unnamed, found.not_listed, strict=True
-    ):
-        if why is not None:
-            told.append(f"the listing for {name} was cut ({why})")
-        if unnamed:
-            told.append(f"{name} chooses {number} sessions and names {number - unnamed}, the first by their ids")
-    exact = f"; it is exact up to {found.exact_up_to}" if found.exact_up_to else ""
-    undecided = f", {len(found.undecided)} are undecided" if found.undecided else ""
-    raise FoundError(f"the comparison is not whole: {', '.join(told)}{exact}{undecided}. Compare narrower policies")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
@@ -12,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.unit.ops.world import Operator
-from tests.unit.world import NOW
+from tests.unit.world import NOW, session
 
 WHEN = "2099-12-01T18:00:00+01:00"
 
@@ -23,7 +24,8 @@ def scheduler(operator: Operator) -> Any:  # noqa: ARG001 - for its account
 
 
 def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator, scheduler: Any) -> None:
-    ran = operator.run("schedule", "at", WHEN, "devin-1", "devin-2", "--yes", "--json")
+    condition = ("--unless-updated-since", "2024-11-01T00:00:00Z")
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "devin-2", *condition, "--yes", "--json")
     assert ran.status == 0
     (made,) = ran.data
     schedule = scheduler.get_schedule(Name=made["name"])
@@ -36,14 +38,21 @@ def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator,
         operator.outputs["OneTimeScheduleRoleArn"],
     )
     assert target["DeadLetterConfig"] == {"Arn": operator.outputs["DeadLetterQueueArn"]}
+    assert json.loads(target["Input"])["unless_updated_since"] == "2024-11-01T00:00:00+00:00"
+    for one in ("devin-1", "devin-2"):
+        operator.world.api.on("GET", one, session(updated_at="2024-10-01T00:00:00Z"))
     operator.world.send(target["Input"])
     operator.world.deliver()
     assert operator.world.api.deleted() == ["devin-1", "devin-2"]
 
 
-def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any) -> None:
-    for _ in range(2):
-        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+@pytest.mark.parametrize("may_list", [True, False])
+def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any, may_list: bool) -> None:
+    if not may_list:
+        operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
+    operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert "is there already" in operator.run("schedule", "at", WHEN, "devin-1", "--yes").out
+    operator.world.aws.faults.pop("scheduler.ListSchedules", None)
     assert len(scheduler.list_schedules()["Schedules"]) == 1
 
 
@@ -74,14 +83,6 @@ def test_a_time_from_now_that_is_asked_for_again_makes_no_second_schedule(
     assert len(scheduler.list_schedules()["Schedules"]) == 2 + schedules
 
 
-def test_what_may_not_list_schedules_may_make_them(operator: Operator, scheduler: Any) -> None:
-    operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
-    for _ in range(2):
-        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
-    operator.world.aws.faults.clear()
-    assert len(scheduler.list_schedules()["Schedules"]) == 1
-
-
 def test_a_schedule_that_somebody_disabled_is_told_to_be(operator: Operator, scheduler: Any) -> None:
     (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
     schedule = scheduler.get_schedule(Name=made["name"])
@@ -107,26 +108,10 @@ def test_schedules_that_were_made_before_one_failed_are_told(operator: Operator,
     assert "1 schedule was made before" in ran.err
     assert made["Name"] in ran.err
     # Asking again makes the others.
-    assert operator.run("schedule", "at", WHEN, "--yes", given=ids).status == 0
+    again = operator.run("schedule", "at", WHEN, "--yes", "--json", given=ids).data
+    assert [len(one["session_ids"]) for one in again] == [100, 100, 5]
+    assert all(len(one["name"]) <= 64 for one in again)
     assert len(scheduler.list_schedules()["Schedules"]) == 3
-
-
-def test_hundreds_of_ids_share_schedules(operator: Operator, scheduler: Any) -> None:
-    ids = [f"devin-{number}" for number in range(205)]
-    made = operator.run("schedule", "at", WHEN, "--yes", "--json", given="\n".join(ids)).data
-    assert [len(one["session_ids"]) for one in made] == [100, 100, 5]
-    assert all(len(one["name"]) <= 64 for one in made)
-    assert len(scheduler.list_schedules()["Schedules"]) == 3
-
-
-def test_a_condition_travels_with_the_ids(operator: Operator, scheduler: Any) -> None:
-    (made,) = operator.run(
-        "schedule", "at", WHEN, "devin-1", "--unless-updated-since", "2024-11-01T00:00:00Z", "--yes", "--json"
-    ).data
-    assert (
-        '"unless_updated_since": "2024-11-01T00:00:00+00:00"'
-        in scheduler.get_schedule(Name=made["name"])["Target"]["Input"]
-    )
 
 
 def test_those_of_others_are_neither_listed_nor_cancelled(operator: Operator, scheduler: Any) -> None:

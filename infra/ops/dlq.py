@@ -23,6 +23,7 @@ from infra.ops.output import count
 from infra.ops.problems import AwsError, FoundError, UsageError, aws_problem
 from infra.ops.sending import BATCH, ids_in, uninterrupted
 from infra.ops.time_args import iso
+from queues import Outgoing
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -38,6 +39,7 @@ RECEIVED_TOO_OFTEN = "received_too_often"
 UNDELIVERED = "undelivered_event"
 INVOCATION_FAILED = "failed_invocation"
 _KNOWN_REASON = re.compile(rf"rejected_\d{{3}}|{UNUSABLE}|{RECEIVED_TOO_OFTEN}|{UNDELIVERED}|{INVOCATION_FAILED}")
+_COUNT = re.compile("[0-9]{1,6}")
 _MOST_ATTRIBUTES = 10  # of a message, by SQS
 # For a question to the operator as well. A process that is killed leaves messages hidden for this long.
 HIDDEN_SECONDS = 600
@@ -115,13 +117,15 @@ class Message:
         name = {UNDELIVERED: "ERROR_MESSAGE", RECEIVED_TOO_OFTEN: ""}.get(self.reason, "detail")
         return self.attributes.get(name, "")
 
-    def with_tries(self) -> dict[str, MessageAttributeValueTypeDef]:
-        """Its attributes, and how often it was received, also as the messages that it was before: for one that is sent
-        in its place."""
-        earlier = self.attributes.get("attempts", "")
-        tries = self.receive_count + (int(earlier) if re.fullmatch("[0-9]{1,6}", earlier) else 0)
-        attributes = self.raw | {"attempts": {"DataType": "Number", "StringValue": str(tries)}}
-        return attributes if len(attributes) <= _MOST_ATTRIBUTES else dict(self.raw)
+    def sent_again(self, body: str, *, with_tries: bool) -> Outgoing:
+        """A message in its place, with the texts among its attributes. With its tries, because SQS counts from one
+        again: the function does not read a session whose first try is rejected, and one of the earlier tries may have
+        terminated it."""
+        attributes: dict[str, str | int] = {name: text for name, text in self.attributes.items() if text}
+        if with_tries and len(attributes.keys() | {"attempts"}) <= _MOST_ATTRIBUTES:
+            earlier = self.attributes.get("attempts", "")
+            attributes["attempts"] = self.receive_count + (int(earlier) if _COUNT.fullmatch(earlier) else 0)
+        return Outgoing(body, attributes)
 
     def as_dict(self) -> dict[str, Any]:
         """A dead letter as JSON."""

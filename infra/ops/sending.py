@@ -5,42 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import batched, groupby
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from infra.ops.problems import AwsError, aws_problem
-from terminate.events import Request, read_body
+from infra.ops.problems import AwsError
+from queues import Outgoing, Queues
+from terminate.messages import Request, parse_body, rebuild_body
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
 BATCH = 10  # as many as SQS takes
-# Of one call; a queue may allow as little: it was the default until 2025-08.
-_BATCH_BYTES = 256 * 1024
 _AT_ONCE = 4
-_ATTEMPTS = 5
 
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to send. The operator knows it by `name`: a session id, or the id of a message."""
-
-    name: str
-    body: str
-    attributes: Mapping[str, MessageAttributeValueTypeDef] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        texts = [self.body, *(str(value) for pair in self.attributes.items() for value in pair)]
-        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+# A message, and what the operator knows it by: a session id, or the id of a message.
+type Named = tuple[str, Outgoing]
 
 
 @dataclass(slots=True)
@@ -64,15 +48,15 @@ def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -
 
 def ids_in(body: str) -> tuple[str, ...]:
     """The sessions that a message asks to terminate, as the function reads it."""
-    return tuple(item.session_id for item in read_body(body).items if isinstance(item, Request))
+    return tuple(item.session_id for item in parse_body(body).items if isinstance(item, Request))
 
 
-def without(body: str, session_ids: Container[str]) -> tuple[list[str], str | None]:
-    """Which of these a message asks to terminate, and the message without them; None if nothing is left of it."""
-    reading = read_body(body)
-    left = [item for item in reading.items if not (isinstance(item, Request) and item.session_id in session_ids)]
-    found = [item.session_id for item in reading.items if isinstance(item, Request) and item.session_id in session_ids]
-    return found, reading.body_for(left) if left else None
+def without(body: str, session_ids: Container[str]) -> tuple[list[str], list[str]]:
+    """Which of these a message asks to terminate, and messages that ask for the rest of it."""
+    items = parse_body(body).items
+    found = [item for item in items if isinstance(item, Request) and item.session_id in session_ids]
+    left = groupby((item for item in items if item not in found), key=lambda item: id(item.body))
+    return [item.session_id for item in found], [rebuild_body(list(some)) for _, some in left]
 
 
 @contextmanager
@@ -99,18 +83,14 @@ def uninterrupted() -> Iterator[None]:
 
 
 def send_all(
-    sqs: SQSClient,
-    queue_url: str,
-    messages: Iterable[Outgoing],
-    *,
-    on_batch: Callable[[Sending], object] = lambda _: None,
-    sleep: Callable[[float], None] = time.sleep,
+    sqs: SQSClient, queue_url: str, messages: Iterable[Named], on_batch: Callable[[Sending], object] = lambda _: None
 ) -> Sending:
-    """Send the messages; what SQS fails is tried again, unless it says that the message is at fault.
+    """Send the messages to this queue.
 
     `on_batch` gets what became of each batch, also when an exception (of `messages`, or Ctrl-C) ends the sending: calls
     under way are waited for. After the error of a whole call nothing more is sent.
     """
+    queues = Queues(sqs, work_queue_url=queue_url, dead_letter_queue_url="")
     outcome = Sending()
     running: set[Future[Sending]] = set()
 
@@ -126,53 +106,23 @@ def send_all(
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as executor:
         try:
-            for batch in _batches(messages):
+            for batch in batched(messages, BATCH, strict=False):
                 if len(running) == _AT_ONCE:
                     collect(wait(running, return_when=FIRST_COMPLETED).done)
                 if outcome.error is not None:
                     break
                 with uninterrupted():
-                    running.add(executor.submit(_send_batch, sqs, queue_url, batch, sleep))
+                    running.add(executor.submit(_send_batch, queues, batch))
         finally:
             collect(wait(running).done)
     return outcome
 
 
-def _batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-    batch: list[Outgoing] = []
-    size = 0
-    for message in messages:
-        if batch and (len(batch) == BATCH or size + message.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += message.size
-    if batch:
-        yield batch
-
-
-def _send_batch(sqs: SQSClient, queue_url: str, batch: Sequence[Outgoing], sleep: Callable[[float], None]) -> Sending:
-    outcome = Sending()
-    left = {str(number): message for number, message in enumerate(batch)}
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            sleep(0.2 * 2**attempt)
-        try:
-            answer = sqs.send_message_batch(
-                QueueUrl=queue_url,
-                Entries=[
-                    {"Id": number, "MessageBody": one.body, "MessageAttributes": one.attributes}
-                    for number, one in left.items()
-                ],
-            )
-        except (ClientError, BotoCoreError) as error:
-            outcome.error = aws_problem(error)
-            break
-        failed = {one["Id"]: one for one in answer.get("Failed", [])}
-        last = attempt == _ATTEMPTS - 1
-        outcome.sent += [one.name for number, one in left.items() if number not in failed]
-        outcome.refused |= {left[n].name: one["Code"] for n, one in failed.items() if last or one["SenderFault"]}
-        left = {number: left[number] for number, one in failed.items() if not one["SenderFault"]}
-        if not left:
-            break
-    return outcome
+def _send_batch(queues: Queues, batch: Sequence[Named]) -> Sending:
+    errors = queues.enqueue([message for _, message in batch])
+    names = [name for name, _ in batch]
+    sent = [name for name, error in zip(names, errors, strict=True) if error is None]
+    failed = {name: error for name, error in zip(names, errors, strict=True) if error is not None}
+    if broken := [error for error in failed.values() if error.whole_request]:
+        return Sending(sent, error=AwsError(str(broken[0])))
+    return Sending(sent, {name: str(error) for name, error in failed.items()})

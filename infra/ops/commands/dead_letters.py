@@ -16,7 +16,7 @@ from infra.ops.deletion import delete_all, save
 from infra.ops.dlq import RECEIVED_TOO_OFTEN, UNUSABLE, Filter, Message, Peek, known_of, peek, starting_with, tally
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError, UsageError
-from infra.ops.sending import Outgoing, Sending, send_all
+from infra.ops.sending import Named, Sending, send_all
 from infra.ops.time_args import iso
 
 # Before a question; `list` shows all.
@@ -209,13 +209,10 @@ def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence
     sent = deleted = 0
     problem: AwsError | None = None
 
-    def outgoing() -> Iterator[Outgoing]:
+    def messages() -> Iterator[Named]:
         for one in chosen:
             look.check()
-            # SQS counts from one again. Without the earlier tries, the function would take the rejection of a session
-            # that one of them terminated for a dead letter, instead of reading the session.
-            attributes = one.with_tries() if one.reason == RECEIVED_TOO_OFTEN else one.raw
-            yield Outgoing(one.message_id, one.body, attributes)
+            yield one.message_id, one.sent_again(one.body, with_tries=one.reason == RECEIVED_TOO_OFTEN)
 
     def delete(batch: Sending) -> None:
         nonlocal sent, deleted, problem
@@ -225,7 +222,7 @@ def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence
         problem = problem or why
 
     try:
-        sending = send_all(context.account.sqs, context.deployment.work_queue_url, outgoing(), on_batch=delete)
+        sending = send_all(context.account.sqs, context.deployment.work_queue_url, messages(), delete)
     finally:
         if sent < len(chosen):
             output.warn(f"{sent} of {len(chosen)} were sent back; the others are still dead letters")

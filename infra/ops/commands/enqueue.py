@@ -12,8 +12,9 @@ from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError
-from infra.ops.sending import Outgoing, Sending, body_of, send_all
+from infra.ops.sending import Named, Sending, body_of, send_all
 from infra.ops.time_args import parse_condition
+from queues import Outgoing
 
 _SHOWN = 20
 
@@ -57,7 +58,7 @@ def enqueue(
     if len(ids) > ask_above:
         confirm(context, output, f"Terminate {count(len(ids), 'session')}?", yes=yes)
     dead_letters_before = letters_now(context) if watch else 0
-    sending = _send(output, context, queue_url, [Outgoing(one, body_of([one], condition)) for one in ids])
+    sending = _send(output, context, queue_url, [(one, Outgoing(body_of([one], condition))) for one in ids])
     sent = len(sending.sent)
     output.say(f"{sent} sent to the work queue{'' if watch else '; follow them with: devin-ops watch'}", "bold")
     last = follow(output, context, letters_before=dead_letters_before, sent=sent) if watch else None
@@ -71,7 +72,7 @@ def enqueue(
         judge(output, last, sent)
 
 
-def _send(output: Output, context: CliContext, queue_url: str, messages: list[Outgoing]) -> Sending:
+def _send(output: Output, context: CliContext, queue_url: str, messages: list[Named]) -> Sending:
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     sent = 0
     # On the standard error: a bar is no data.
@@ -84,7 +85,7 @@ def _send(output: Output, context: CliContext, queue_url: str, messages: list[Ou
             bar.advance(task, len(batch.sent) + len(batch.refused))
 
         try:
-            sending = send_all(context.account.sqs, queue_url, messages, on_batch=advance)
+            sending = send_all(context.account.sqs, queue_url, messages, advance)
         except KeyboardInterrupt:
             output.warn(f"{sent} of {len(messages)} were sent; repeat the command to send all")
             raise

@@ -17,7 +17,7 @@ from infra.ops.deletion import delete_all, save
 from infra.ops.dlq import Message, Peek
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
-from infra.ops.sending import Outgoing, ids_in, send_all, without
+from infra.ops.sending import ids_in, send_all, without
 from infra.ops.time_args import parse_instant
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\D")  # a request id has eight digits or l
 
 @dataclass(frozen=True, slots=True)
 class _Withdrawal:
-    """A message, the ids to withdraw from it, and its body without them: None if it asks for nothing else."""
+    """A message, the ids to withdraw from it, and bodies that ask for the rest of it."""
 
     message: Message
     session_ids: Sequence[str]
-    rest: str | None
+    rest: Sequence[str] = ()
 
 
 def withdraw(
@@ -97,7 +97,7 @@ def _summary(found: Sequence[_Withdrawal], look: Peek, wanted: Sequence[str]) ->
     return {
         "sessions": len(session_ids),
         "messages": len(found),
-        "rewritten": sum(1 for one in found if one.rest is not None),
+        "rewritten": sum(1 for one in found if one.rest),
         "session_ids": session_ids,
         "not_found": sorted(set(wanted) - set(session_ids)),
         "not_seen": look.unseen,
@@ -143,7 +143,7 @@ def _of_sweep(run: str) -> Callable[[Message], _Withdrawal | None]:
             ours = message.attributes.get("sweep_run") == run
         else:
             ours = message.sent_at is not None and message.sent_at >= since
-        return _Withdrawal(message, ids_in(message.body), None) if ours else None
+        return _Withdrawal(message, ids_in(message.body)) if ours else None
 
     return take
 
@@ -151,10 +151,10 @@ def _of_sweep(run: str) -> Callable[[Message], _Withdrawal | None]:
 def _rewrite(found: Sequence[_Withdrawal], sqs: SQSClient, queue_url: str) -> None:
     """Send what is left of the messages. Raises what ended it: then no message is deleted, and some are there twice,
     which terminates nothing else."""
-    outgoing = [
-        Outgoing(one.message.message_id, one.rest, one.message.with_tries()) for one in found if one.rest is not None
+    messages = [
+        (one.message.message_id, one.message.sent_again(body, with_tries=True)) for one in found for body in one.rest
     ]
-    sending = send_all(sqs, queue_url, outgoing)
+    sending = send_all(sqs, queue_url, messages)
     if sending.error is not None:
         raise sending.error
     if sending.refused:

@@ -40,7 +40,7 @@ def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator,
     assert target["DeadLetterConfig"] == {"Arn": operator.outputs["DeadLetterQueueArn"]}
     assert json.loads(target["Input"])["unless_updated_since"] == "2024-11-01T00:00:00+00:00"
     for one in ("devin-1", "devin-2"):
-        operator.world.api.on("GET", one, session(updated_at="2024-10-01T00:00:00Z"))
+        operator.world.api.on("GET", one, session(updated_at="2024-10-01T00:00:00Z", session_id=one))
     operator.world.send(target["Input"])
     operator.world.deliver()
     assert operator.world.api.deleted() == ["devin-1", "devin-2"]

@@ -76,7 +76,7 @@ def _first_row(text: Sequence[str], delimiter: str) -> list[str]:
     try:
         return [cell.strip() for cell in next((row for row in _rows(text, delimiter) if any(row)), [])]
     except csv.Error:
-        return []  # told when it is read, unless another delimiter fits
+        return []  # reported when it is read, unless another delimiter fits
 
 
 def _find(first: Sequence[str], column: str) -> tuple[int, bool] | None:

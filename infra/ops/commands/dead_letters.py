@@ -15,7 +15,7 @@ from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.deletion import delete_all, save
 from infra.ops.dlq import RECEIVED_TOO_OFTEN, UNUSABLE, Filter, Message, Peek, known_of, peek, starting_with, tally
 from infra.ops.output import Output, count
-from infra.ops.problems import AwsError, FoundError, UsageError
+from infra.ops.problems import FoundError, ProblemError, UsageError
 from infra.ops.sending import Named, Sending, send_all
 from infra.ops.time_args import iso
 
@@ -207,7 +207,7 @@ def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence
     """Send all of them, and delete what SQS took. Whatever ends it, says what is where."""
     by_id = {one.message_id: one for one in chosen}
     sent = deleted = 0
-    problem: AwsError | None = None
+    problem: ProblemError | None = None
 
     def messages() -> Iterator[Named]:
         for one in chosen:

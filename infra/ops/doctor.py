@@ -32,8 +32,7 @@ _GONE = {
     "QueueDoesNotExist",
     "ResourceNotFoundException",
 }
-# A secret that was stored with its quotes, as NAME=value, or as a list.
-_NO_KEY = re.compile(r"""["'`\[]|[A-Za-z_]\w*=[^=]""")
+
 
 type Check = Callable[[StackSnapshot], Iterator[Finding]]
 
@@ -88,14 +87,6 @@ def _secret(stack: StackSnapshot) -> Iterator[Finding]:
             raise
         yield Finding(
             "secret", Status.FAILED, "there is no such secret, or it has no value", "store the key: README, Deploy it"
-        )
-        return
-    if _NO_KEY.match(key):
-        yield Finding(
-            "secret",
-            Status.FAILED,
-            "what it holds is not a key: quotes, NAME=value or a list are sent as they are",
-            "store the key alone: README, Deploy it",
         )
         return
     is_v3 = version_of(key) is V3

@@ -41,6 +41,7 @@ class Place(NamedTuple):
 
 COMMANDS: Mapping[str, Place] = {
     "enqueue": Place("enqueue", "enqueue", "Send session ids to the work queue."),
+    "withdraw": Place("withdraw", "withdraw", "Take messages out of the work queue."),
     "sweep": Place("sweep", "sweep", "Run a policy and show its report; dry unless --enforce."),
     "status": Place("status", "status", "Show queues, dead letters, switch, alarms, sweeps."),
     "watch": Place("status", "watch", "Watch the work queue until it is drained."),
@@ -54,6 +55,7 @@ COMMANDS: Mapping[str, Place] = {
 _GROUPS = {name for name, place in COMMANDS.items() if place.attribute == "application"}
 EXAMPLES: Mapping[str, str] = {
     "enqueue": "enqueue --file ids.txt --unless-updated-since 2026-11-01T00:00:00Z --watch",
+    "withdraw": "withdraw --file wrong-ids.txt",
     "sweep": "sweep policy.json",
     "status": "status --json",
     "watch": "watch --timeout 600",

@@ -94,6 +94,6 @@ UnlessUpdatedSince = Annotated[
     typer.Option(
         "--unless-updated-since",
         metavar="TIME",
-        help="Spare sessions that were updated later than this (ISO 8601; without a zone it is UTC).",
+        help="Spare sessions that were updated later than this: ISO 8601 with a zone, from 2024 to now.",
     ),
 ]

@@ -14,10 +14,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment
 from infra.ops.depth import depth_of
-from infra.ops.dlq import Letter, Look
-from infra.ops.output import iso
+from infra.ops.dlq import Message, Peek
 from infra.ops.problems import said
 from infra.ops.schedules import planned
+from infra.ops.time_args import iso
 
 # Of a page CloudWatch promises nothing: it may be empty, with more behind it.
 _LOG_PAGES = 300
@@ -195,11 +195,11 @@ def _sweep(at: datetime, line: dict[str, Any], session_id: str) -> Iterator[Even
                 yield Event(at, f"a sweep ({report.get('mode')}) {what}", "sweep", why)
 
 
-def _find(account: Account, queue_url: str, session_id: str, most: int, warn: Callable[[str], object]) -> list[Letter]:
+def _find(account: Account, queue_url: str, session_id: str, most: int, warn: Callable[[str], object]) -> list[Message]:
     if not depth_of(account.sqs, queue_url).waiting:
         return []
-    with Look(account.sqs, queue_url, warn) as look:
-        found = [one for one in look.letters(most) if session_id in one.session_ids]
+    with Peek(account.sqs, queue_url, warn) as look:
+        found = [one for one in look.messages(most) if session_id in one.session_ids]
     if not look.complete and not found:
         warn(f"only {most} messages of {queue_url.rsplit('/', 1)[-1]} were looked at")
     return found

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -210,10 +210,6 @@ def _cut(text: str) -> str:
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def period(length: timedelta) -> str:

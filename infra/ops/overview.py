@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
-from infra.ops.dlq import Letter, Look, tally
+from infra.ops.dlq import Message, Peek, tally
 from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said
@@ -116,12 +116,12 @@ def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | 
 def _dead_letters(account: Account, deployment: Deployment, most: int, warn: Callable[[str], object]) -> dict[str, Any]:
     """How many there are, and the reasons of some."""
     found: dict[str, Any] = {"number": depth_of(account.sqs, deployment.dead_letter_queue_url).total}
-    letters: list[Letter] = []
+    letters: list[Message] = []
     enough = time.monotonic() + _SAMPLE_SECONDS
     if found["number"] and most:
         try:
-            with Look(account.sqs, deployment.dead_letter_queue_url, warn) as look:
-                for letter in look.letters(most):
+            with Peek(account.sqs, deployment.dead_letter_queue_url, warn) as look:
+                for letter in look.messages(most):
                     letters.append(letter)
                     if time.monotonic() > enough:
                         break
@@ -247,7 +247,9 @@ def _wrong(parts: dict[str, Any]) -> list[str]:
     if (switch := parts["stop_switch"]) is not None and not switch["go"]:
         wrong.append("the stop switch is on: no session is ended before devin-ops go")
     if (letters := parts["dead_letters"]) is not None and letters["number"]:
-        wrong.append(f"{count(letters['number'], 'dead letter')}; see: devin-ops dead-letters list")
+        reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
+        found = f"{count(letters['number'], 'dead letter')}{f' ({reasons})' if reasons else ''}"
+        wrong.append(f"{found}; see: devin-ops dead-letters list")
     if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
         wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not processed")
     return wrong + [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

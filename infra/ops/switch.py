@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.ops.output import iso
 from infra.ops.problems import code_of
+from infra.ops.time_args import iso
 from redaction import one_line
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import typer
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops import explain as explanations
 from infra.ops.cli_context import AsJson, banner, context_of, utc_now
-from infra.ops.output import Output, iso
+from infra.ops.output import Output
 from infra.ops.problems import FoundError, UsageError
+from infra.ops.time_args import iso
 
 _LENGTH = re.compile(r"(\d{1,3})d|(\d{1,4})h|(\d{1,5})m", re.ASCII)
 

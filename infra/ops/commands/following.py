@@ -17,8 +17,9 @@ from infra.ops import output as outputs
 from infra.ops.cli_context import CliContext, stopped_since, utc_now
 from infra.ops.depth import depth_of
 from infra.ops.drain import Moment, watch
-from infra.ops.output import Output, count, iso, rate_and_rest
+from infra.ops.output import Output, count, rate_and_rest
 from infra.ops.problems import FoundError
+from infra.ops.time_args import iso
 
 EVERY_SECONDS = 2.0
 # The switch is read less often than the queue.

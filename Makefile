@@ -31,7 +31,7 @@ pictures: ## draw docs/pictures anew, from the template and a run of the demo; P
 	@infra/setup dev emulator sam
 	@$(PYTHON) -m infra.local.pictures $(PARTS)
 
-runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
+runbook: ## run every command of docs/operations.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli
 	@$(PYTHON) -m tests.runbook
 

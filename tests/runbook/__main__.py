@@ -64,7 +64,7 @@ SHOWS = {
     "Events lost 1": r"UndeliveredEvents.*events\.amazonaws\.com",
     "Schedules dropped 1": r"PeriodicSweep",
     "Stop everything 1": r"^stop$",
-    "Stop everything 2": r"the API is on fire",
+    "Stop everything 2": r"wrong sessions end",
     "Stop everything 3": r"-> go",
     "Redrive 2": r"devin-|names no session",
     "Redrive 1": r"sent back",

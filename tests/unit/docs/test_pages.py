@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.environments import ROOT
+from sweep.policy import CRITERIA, Policy
+from terminate.outcomes import Outcome
 from tests.runbook.page import anchors
 from tests.template.rendered import source
 
@@ -117,3 +121,29 @@ def test_the_picture_shows_the_parts_of_the_template() -> None:
     assert arrows
     for source_, target in arrows:
         assert refers(source_, target) or refers(target, source_), f"{source_} --> {target}"
+
+
+def first_column(text: str) -> set[str]:
+    """Every name that stands between backticks in the first column of a table."""
+    return {name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_outcome_is_in_the_table() -> None:
+    table = README.partition("## What can happen")[2].partition("\n## ")[0]
+    assert {outcome.value for outcome in Outcome} <= set(re.findall(r"`(\w+)`", table))
+
+
+def test_every_key_of_a_policy_is_in_a_table() -> None:
+    criteria, _, limits = TEXTS["docs/sweep.md"].partition("## Criteria")[2].partition("## Limits")
+    assert first_column(criteria) == set(CRITERIA)
+    assert first_column(limits.partition("\n## ")[0]) == {field.name for field in fields(Policy)} - set(CRITERIA)
+
+
+def test_the_sample_policies_are_those_of_the_files() -> None:
+    shown = [
+        json.loads(text)
+        for text in re.findall(r"```json\n(.*?)```", TEXTS["docs/sweep.md"], re.DOTALL)
+        if "…" not in text
+    ]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "tests" / "events").glob("sweep-*.json")]
+    assert sorted(shown, key=str) == sorted(files, key=str)

@@ -13,7 +13,6 @@ import pytest
 from botocore import xform_name
 from typer.main import get_command
 
-from infra.environments import ROOT
 from infra.ops import dlq
 from infra.ops.app import app
 from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then

@@ -154,7 +154,7 @@ def test_without_reading_the_switch_a_sweep_stops(quiet: World) -> None:
     assert sweep(quiet, {"idle_for": "PT6H"})["mode"] == "dry_run"
 
 
-@pytest.mark.parametrize("action", ["dynamodb:BatchGetItem", "dynamodb:PutItem"])
+@pytest.mark.parametrize("action", ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"])
 def test_without_its_table_a_sweep_with_notice_fails(quiet: World, action: str) -> None:
     tag = f"unremembered-{action.rpartition(':')[2]}"
     session_id = swept(quiet, tag)
@@ -209,7 +209,6 @@ def resources(world: World) -> dict[str, str]:
         "sweep's logs": arn("logs", f"log-group:{outputs['SweepLogGroupName']}:log-stream:x"),
         "terminate": arn("lambda", f"function:{outputs['TerminateFunctionName']}"),
         "sweep": outputs["SweepFunctionArn"],
-        "anything": "*",
     }
 
 
@@ -317,20 +316,17 @@ GRANTS = [
     ("TerminateRole", "DeadLetters", "sqs:SendMessage", "dead letters"),
     ("TerminateRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("TerminateRole", "StopSwitch", "ssm:GetParameter", "switch"),
+    ("TerminateRole", "Rejections", "dynamodb:BatchWriteItem", "announcements"),
     ("TerminateRole", "Logs", "logs:CreateLogStream", "terminate's logs"),
     ("TerminateRole", "Logs", "logs:PutLogEvents", "terminate's logs"),
-    ("TerminateRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("TerminateRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("SweepRole", "Work", "sqs:SendMessage", "work queue"),
     ("SweepRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("SweepRole", "StopSwitch", "ssm:GetParameter", "switch"),
     ("SweepRole", "Announcements", "dynamodb:BatchGetItem", "announcements"),
-    ("SweepRole", "Announcements", "dynamodb:PutItem", "announcements"),
+    ("SweepRole", "Announcements", "dynamodb:BatchWriteItem", "announcements"),
     ("SweepRole", "AnnouncementsAndReports", "events:PutEvents", "bus"),
     ("SweepRole", "Logs", "logs:CreateLogStream", "sweep's logs"),
     ("SweepRole", "Logs", "logs:PutLogEvents", "sweep's logs"),
-    ("SweepRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("SweepRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "work queue"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "dead letters"),
     ("SweepScheduleRole", "Invoke", "lambda:InvokeFunction", "sweep"),

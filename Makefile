@@ -4,14 +4,12 @@
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
-# Without the layer for gradual deployments, which is no template: tests look at what becomes of it.
-TEMPLATES := template.yaml $(filter-out infra/gradual.yaml,$(wildcard infra/*.yaml))
 LOCKED := audit awscli bench emulator sam checkov fuzz uv
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
+.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock parameters audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,9 +62,7 @@ lint: ## format, lint, types, template, pins
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
-	.venv/bin/cfn-lint $(TEMPLATES)
-	.tools/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file $(TEMPLATES)
-	$(PYTHON) -m infra.local.sam validate --lint
+	$(PYTHON) -m infra.lint
 	$(PYTHON) -m infra.audit.check
 	$(PYTHON) -m infra.audit.sbom --check
 
@@ -82,6 +78,10 @@ bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out, UPD
 build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam
 	$(PYTHON) -m infra.local.sam build
+
+parameters: ## write docs/parameters.md from template.yaml
+	@infra/setup dev
+	$(PYTHON) -m infra.parameters
 
 setup: ## install everything now instead of on first use
 	@infra/setup

@@ -126,7 +126,7 @@ def _from_facts(facts: Mapping[str, Any]) -> Advisory:
     )
 
 
-def read_record(record: Mapping[str, Any], packages: Iterable[NormalizedName]) -> Iterator[Advisory]:
+def parse_record(record: Mapping[str, Any], packages: Iterable[NormalizedName]) -> Iterator[Advisory]:
     """The advisories in one record of the database (OSV): one for each of these packages that it affects, none if it
     was withdrawn."""
     if record.get("withdrawn"):
@@ -186,7 +186,7 @@ def snapshot_of(repository: Path, packages: Iterable[NormalizedName]) -> Snapsho
                 continue
             text = content.read()
             if any(name.encode() in text.lower().replace(b"_", b"-").replace(b".", b"-") for name in wanted):
-                found += read_record(yaml.load(text, Loader=_Loader), wanted)  # noqa: S506 - a subclass of SafeLoader
+                found += parse_record(yaml.load(text, Loader=_Loader), wanted)  # noqa: S506 - a subclass of SafeLoader
     return Snapshot(commit, date.fromisoformat(taken), wanted, tuple(found))
 
 

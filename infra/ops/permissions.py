@@ -64,7 +64,7 @@ def roles_of(patient: StackSnapshot) -> Iterator[Role]:
             Need(of.work, ("sqs:SendMessage",)),
             Need(of.secret, ("secretsmanager:GetSecretValue",)),
             Need(of.switch, ("ssm:GetParameter",)),
-            Need(of.table, ("dynamodb:BatchGetItem", "dynamodb:PutItem")),
+            Need(of.table, ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem")),
             Need(of.bus, ("events:PutEvents",)),
             *of.key_to_send(),
             *of.key_of_secret(),

@@ -20,6 +20,8 @@ from typing import Any, cast
 from unittest import mock
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from terminate.memory import Memory
+from terminate.pace import Pace
 
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient
@@ -29,10 +31,8 @@ from queues import Queues
 from redaction import Redactor
 from runtime import Runtime
 from terminate import handler
-from terminate.events import Item, Message, Request, read_body, read_event, read_record
-from terminate.memory import Memory
+from terminate.messages import Item, Message, Request, parse_body, parse_event, parse_record
 from terminate.outcomes import Outcome, Then, outcome_of, then
-from terminate.pace import Pace
 from tests.fuzz import answers, sources
 from tests.fuzz.checking import Target
 from tests.fuzz.doubles import WAYS, AtOnce, Call, ScriptedBus, ScriptedSqs, ScriptedTransport, Write, disguised
@@ -335,7 +335,7 @@ class Books:
 
     def check_writes(self) -> None:
         for write in self.world.sqs.writes:
-            items = read_body(write.body).items
+            items = parse_body(write.body).items
             assert set(_asked(items)) <= self.wanted, "a message asks for more than was asked for"
             assert len(write.attributes) <= 10
             for name, value in write.attributes.items():
@@ -344,10 +344,10 @@ class Books:
         for write in self.letters:
             assert write.delay is None
             assert _REASON.fullmatch(write.attributes["reason"])
-            assert len(read_body(write.body).items) == 1, "a dead letter of several ids"
+            assert len(parse_body(write.body).items) == 1, "a dead letter of several ids"
             named = write.attributes.get("session_id")
             assert (named is None) == (write.attributes["reason"] == "invalid_message")
-            assert [session_id for session_id, _ in _asked(read_body(write.body).items)] == ([named] if named else [])
+            assert [session_id for session_id, _ in _asked(parse_body(write.body).items)] == ([named] if named else [])
         for write in self.returned:
             assert write.delay is not None
             assert 1 <= write.delay <= 900
@@ -360,7 +360,7 @@ class Books:
 
     def _written(self, writes: list[Write]) -> tuple[set[str], int]:
         """Ids in what was written and taken, and how many things in it are no ids."""
-        items = [item for write in writes if write.taken for item in read_body(write.body).items]
+        items = [item for write in writes if write.taken for item in parse_body(write.body).items]
         ids = {item.session_id for item in items if isinstance(item, Request)}
         return ids, sum(not isinstance(item, Request) for item in items)
 
@@ -448,7 +448,7 @@ def check_batch(case: dict[str, Any], *, threads: bool = False) -> None:
     delivered = [record["messageId"] for record in event["Records"]]
     assert len(set(reported)) == len(reported)
     assert set(reported) <= set(delivered), "reported what was not delivered"
-    books = Books(world, [read_record(record) for record in event["Records"]])
+    books = Books(world, [parse_record(record) for record in event["Records"]])
     books.check_calls()
     books.check_writes()
     books.check_accounts([message_id in reported for message_id in delivered])
@@ -467,7 +467,7 @@ def check_direct(case: dict[str, Any]) -> None:
     event = case.get("event")
     with mock.patch.object(handler, "memory", Memory()):
         answer, kept = _invoked(world, event)
-        books = Books(world, [read_event(event)])
+        books = Books(world, [parse_event(event)])
         books.check_calls()
         books.check_writes()
         books.check_accounts([kept])
@@ -488,7 +488,7 @@ def check_direct(case: dict[str, Any]) -> None:
 def _invoked(world: World, event: Any) -> tuple[dict[str, list[str]], bool]:
     try:
         return world.invoke(event), False
-    except handler.KeptError:
+    except handler.RedeliveryError:
         return {}, True
 
 

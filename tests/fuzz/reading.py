@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from terminate.events import Item, Message, Reading, Request, read_body, read_event, read_record
+from terminate.messages import Item, Message, Reading, Request, parse_body, parse_event, parse_record
 from tests.fuzz import sources
 from tests.fuzz.checking import Target
 
@@ -130,7 +130,7 @@ def judge(reading: Reading, wanted: list[Asked] | None) -> None:
     else:
         assert got == without_conditions_of_nothing(wanted), "read otherwise than it was written"
     for part in _parts(items):
-        again = read_body(reading.body_for(part))
+        again = parse_body(reading.body_for(part))
         # What came as a single thing is asked for as it came.
         assert asked(again.items) == asked(part if len(items) > 1 else items), "a dead letter asks for something else"
         for one, other in zip(part, again.items, strict=False):
@@ -151,7 +151,7 @@ def check_body(text: str) -> None:
         wanted: list[Asked] | None = expected(text)
     except NothingAskedError:
         wanted = None
-    judge(read_body(text), wanted)
+    judge(parse_body(text), wanted)
 
 
 def check_event(event: Any) -> None:
@@ -160,7 +160,7 @@ def check_event(event: Any) -> None:
         wanted: list[Asked] | None = expected_of(event, 0)
     except NothingAskedError:
         wanted = None
-    message = read_event(event)
+    message = parse_event(event)
     assert (message.attempts, message.receipt_handle) == (1, None)
     assert message.source == ("eventbridge" if isinstance(event, dict) and "detail" in event else "direct")
     judge(message.reading, wanted)
@@ -169,7 +169,7 @@ def check_event(event: Any) -> None:
 def check_record(record: dict[str, Any]) -> None:
     """A record of SQS; what it says about itself may be anything, as long as it has an id, a handle and a body."""
     whole = {"messageId": "m-1", "receiptHandle": "r-1", "body": "devin-1"} | record
-    message: Message = read_record(whole)
+    message: Message = parse_record(whole)
     assert (message.message_id, message.receipt_handle) == (whole["messageId"], whole["receiptHandle"])
     receives = _expected_count(whole.get("attributes", {}).get("ApproximateReceiveCount")) or 1
     written = {name: (one or {}).get("stringValue") for name, one in (whole.get("messageAttributes") or {}).items()}

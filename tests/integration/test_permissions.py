@@ -154,7 +154,7 @@ def test_without_reading_the_switch_a_sweep_stops(quiet: World) -> None:
     assert sweep(quiet, {"idle_for": "PT6H"})["mode"] == "dry_run"
 
 
-@pytest.mark.parametrize("action", ["dynamodb:BatchGetItem", "dynamodb:PutItem"])
+@pytest.mark.parametrize("action", ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"])
 def test_without_its_table_a_sweep_with_notice_fails(quiet: World, action: str) -> None:
     tag = f"unremembered-{action.rpartition(':')[2]}"
     session_id = swept(quiet, tag)
@@ -325,7 +325,7 @@ GRANTS = [
     ("SweepRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("SweepRole", "StopSwitch", "ssm:GetParameter", "switch"),
     ("SweepRole", "Announcements", "dynamodb:BatchGetItem", "announcements"),
-    ("SweepRole", "Announcements", "dynamodb:PutItem", "announcements"),
+    ("SweepRole", "Announcements", "dynamodb:BatchWriteItem", "announcements"),
     ("SweepRole", "AnnouncementsAndReports", "events:PutEvents", "bus"),
     ("SweepRole", "Logs", "logs:CreateLogStream", "sweep's logs"),
     ("SweepRole", "Logs", "logs:PutLogEvents", "sweep's logs"),

@@ -42,7 +42,7 @@ def record(*events: dict[str, str], versions: tuple[str, ...] = (), **fields: An
 
 
 def snapshot(*records: dict[str, Any]) -> Snapshot:
-    found = [one for given in records for one in advisories.read_record(given, {PACKAGE})]
+    found = [one for given in records for one in advisories.parse_record(given, {PACKAGE})]
     return Snapshot("commit", TODAY, frozenset({PACKAGE}), tuple(found))
 
 
@@ -99,9 +99,9 @@ def test_a_finding_names_lock_package_version_advisory_and_cure(tmp_path: Path) 
 
 def test_a_cure_that_another_range_affects_is_none() -> None:
     first, second = {"introduced": "1.0"}, {"introduced": "2.0"}
-    (advisory,) = advisories.read_record(record(first, {"fixed": "2.0"}, second, {"fixed": "2.1"}), {PACKAGE})
+    (advisory,) = advisories.parse_record(record(first, {"fixed": "2.0"}, second, {"fixed": "2.1"}), {PACKAGE})
     assert advisory.fixed_for(Version("1.5")) == Version("2.1")
-    (advisory,) = advisories.read_record(record({"introduced": "1.0"}), {PACKAGE})
+    (advisory,) = advisories.parse_record(record({"introduced": "1.0"}), {PACKAGE})
     assert advisory.fixed_for(Version("1.5")) is None
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from terminate.calls import Calls
 
 from devin.session import Session
 from redaction import Redactor
-from terminate.calls import Calls
 from terminate.invocation import Invocation
 from terminate.outcomes import Outcome
 from tests.fuzz.campaign import inputs_of, tally
@@ -100,17 +100,17 @@ def _unmasked(_: Redactor, text: str) -> str:
 
 
 MISTAKES: list[tuple[str, str, object]] = [
-    ("body", "terminate.events._without_repeats", dict),
+    ("body", "terminate.messages._without_repeats", dict),
     (
         "body",
-        "terminate.events._OWN_KEYS",
+        "terminate.messages._OWN_KEYS",
         {"session_id", "session_ids", "unless_updated_since", "unles_updated_since"},
     ),
-    ("body", "terminate.events.parse_timestamp", lambda _: None),
-    ("body", "terminate.events._MAX_DEPTH", 2),
-    ("event", "terminate.events._ENVELOPES", {"detail": None}),
-    ("record", "terminate.events._count", lambda _: 0),
-    ("record", "terminate.events._attribute", lambda attributes, name: str(attributes.get(name))),
+    ("body", "terminate.messages.parse_timestamp", lambda _: None),
+    ("body", "terminate.messages._MAX_DEPTH", 2),
+    ("event", "terminate.messages._ENVELOPES", {"detail": None}),
+    ("record", "terminate.messages._count", lambda _: 0),
+    ("record", "terminate.messages._attribute", lambda attributes, name: str(attributes.get(name))),
     ("session_id", "devin.session_id._BARE_ID", re.compile("[0-9A-Fa-f]{2,32}")),
     ("session", "devin.session._EARLIEST", datetime(1, 1, 1, tzinfo=UTC)),
     ("page", "sweep.policy._protection", _nothing),
@@ -145,7 +145,7 @@ def test_a_mistake_would_be_found(monkeypatch: pytest.MonkeyPatch, name: str, pl
 
 
 def test_a_finding_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("terminate.events._without_repeats", dict)
+    monkeypatch.setattr("terminate.messages._without_repeats", dict)
 
     given = '{"source": "somebody", "detail": {"session_id": "devin-abc", "session_id": "devin-abcdef"}}'
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from terminate.events import InvalidItem, Request, read_body, read_event
+from terminate.messages import InvalidItem, Request, parse_body, parse_event
 from tests.chaos.__main__ import arguments
 from tests.chaos.plan import (
     KINDS,
@@ -60,9 +60,9 @@ def test_a_message_asks_for_its_ids_and_the_function_reads_it_so(plan: Plan) -> 
     for message in plan.messages:
         assert named(message.text) == set(message.ids)
         reading = (
-            read_body(message.text)
+            parse_body(message.text)
             if message.trigger in {"queue", "schedule"}
-            else read_event(json.loads(message.text)).reading
+            else parse_event(json.loads(message.text))
         )
         usable = {one for one in message.ids if plan.subjects[one] != "unusable"}
         assert {item.session_id for item in reading.items if isinstance(item, Request)} == usable

@@ -9,14 +9,14 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock parameters audit advisories sbom clean
+.PHONY: help setup build demo up down runbook test unit fuzz chaos check lint fmt bench lock parameters audit advisories sbom clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run the whole stack on this machine and send real messages through it
+demo: ## run the whole stack on this machine and send real messages through it; SAVE=docs/pictures/demo.svg draws it
 	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.demo
+	@$(PYTHON) -m infra.local.demo $(if $(SAVE),--save $(SAVE))
 
 up: ## start the stack on this machine and leave it running
 	@infra/setup dev emulator sam
@@ -24,10 +24,6 @@ up: ## start the stack on this machine and leave it running
 
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
-
-pictures: ## draw docs/pictures anew, from the template and a run of the demo; PARTS=architecture needs no run
-	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.pictures $(PARTS)
 
 runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli

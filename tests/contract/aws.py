@@ -121,7 +121,9 @@ class FailingAws:
             case _:
                 return Failure(400, "UnknownOperationException")
 
-    def _batch(self, given: dict[str, Any], take: Callable[[dict[str, Any]], Failure | dict[str, Any]]) -> Any:
+    def _batch(
+        self, given: dict[str, Any], take: Callable[[dict[str, Any]], Failure | dict[str, Any]]
+    ) -> dict[str, Any]:
         """Each entry for itself; `troubles` of `Entry` are those of single entries."""
         answer: dict[str, Any] = {"Successful": [], "Failed": []}
         for entry in given["Entries"]:

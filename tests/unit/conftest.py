@@ -130,6 +130,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """Somebody with the operator's command, and a stack that says go. Looks at queues do not wait."""
     monkeypatch.setattr("infra.ops.account.open_session", lambda *_: boto3.DEFAULT_SESSION)
     monkeypatch.setattr("infra.ops.dlq.WAIT_SECONDS", 0)
+    monkeypatch.setattr("infra.ops.dlq.PAUSES", (0, 0))
     for name in ("STACK_NAME", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return Operator(world)

@@ -4,8 +4,6 @@
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
-# Without the layer for gradual deployments, which is no template: tests look at what becomes of it.
-TEMPLATES := template.yaml $(filter-out infra/gradual.yaml,$(wildcard infra/*.yaml))
 LOCKED := audit awscli bench emulator sam checkov uv
 # Vulnerabilities that no release of ours can mend, with the reason:
 # CVE-2026-7246 (click): aws-sam-cli pins click 8.1.8 and never calls click.edit(), the vulnerable function.
@@ -15,7 +13,7 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit faults clean
+.PHONY: help setup build demo up down runbook test unit fuzz chaos check lint fmt bench lock parameters audit faults clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +28,6 @@ up: ## start the stack on this machine and leave it running
 
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
-
-pictures: ## draw docs/pictures anew, from the template and a run of the demo; PARTS=architecture needs no run
-	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.pictures $(PARTS)
 
 runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli
@@ -63,9 +57,7 @@ lint: ## format, lint, types, template, pins
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
-	.venv/bin/cfn-lint $(TEMPLATES)
-	.tools/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file $(TEMPLATES)
-	$(PYTHON) -m infra.local.sam validate --lint
+	$(PYTHON) -m infra.lint
 
 fmt: ## format, and mend what ruff can mend
 	@infra/setup dev
@@ -79,6 +71,10 @@ bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out, UPD
 build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam
 	$(PYTHON) -m infra.local.sam build
+
+parameters: ## write docs/parameters.md from template.yaml
+	@infra/setup dev
+	$(PYTHON) -m infra.parameters
 
 setup: ## install everything now instead of on first use
 	@infra/setup

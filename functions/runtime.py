@@ -14,7 +14,6 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.config import Config
 
 from devin.api_key import ApiKeyError
-from devin.client import DevinClient
 from devin.http import Transport
 from eventbridge import Bus
 from queues import Queues
@@ -39,7 +38,7 @@ class Runtime:
     says, None for go. `dynamodb()` makes a client when first asked, which few invocations do.
     """
 
-    client: DevinClient
+    transport: Transport
     queues: Queues
     executor: Executor
     fetch_secret: Callable[[bool], str | bytes]
@@ -53,7 +52,7 @@ def runtime_for(settings: Settings) -> Runtime:
     """The runtime for these settings, the same one as long as they stay the same."""
     config = _config(settings)
     return Runtime(
-        client=DevinClient(Transport(settings.devin_api_url), org_id=settings.devin_org_id, archive=settings.archive),
+        transport=Transport(settings.devin_api_url),
         queues=Queues(
             boto3.client("sqs", config=config),
             work_queue_url=settings.work_queue_url,

@@ -11,8 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -94,31 +93,20 @@ class Transport:
         slept on. Raises TransportError if no whole response arrived.
         """
         give_up = time.monotonic() + seconds
-        send = partial(self._send, method, path, key=key, params=params, give_up=give_up, keep_bytes=keep_bytes)
-        try:
-            try:
-                return send()
-            except _FAILURES as error:
-                if _ATTEMPT.connected or not _is_stale(error):
-                    raise
-                return replace(send(), repeated=True)
-        except _FAILURES as error:
-            raise TransportError(_describe(error)) from None
-
-    def _send(
-        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, give_up: float, keep_bytes: int
-    ) -> Reply:
-        _ATTEMPT.connected = False
-        left = max(give_up - time.monotonic(), 0.001)
-        response = self._adapter().send(
-            _prepared(method, self._base_url + path, params, key),
+        request = _prepared(method, self._base_url + path, params, key)
+        repeated = False
+        while True:
+            left = max(give_up - time.monotonic(), 0.001)
             # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
-            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
-            stream=True,
-        )
-        with response:
-            body = _read(response, keep_bytes)
-        return Reply(response.status_code, response.headers, body)
+            timeout: Any = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left)
+            _ATTEMPT.connected = False
+            try:
+                with self._adapter().send(request, timeout=timeout, stream=True) as response:
+                    return Reply(response.status_code, response.headers, _read(response, keep_bytes), repeated)
+            except _FAILURES as error:
+                if repeated or _ATTEMPT.connected or not _is_stale(error):
+                    raise TransportError(_describe(error)) from None
+                repeated = True
 
     def _adapter(self) -> _Adapter:
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)

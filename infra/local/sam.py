@@ -86,11 +86,6 @@ def build(group: ProcessGroup, log: Path) -> bool:
         return True
 
 
-def _quoted(value: str) -> str:
-    """SAM CLI takes a value apart at spaces and quotes, as those of a policy in JSON, unless it is quoted itself."""
-    return '"' + value.replace('"', '\\"') + '"'
-
-
 def deploy(
     group: ProcessGroup,
     name: str,
@@ -110,7 +105,9 @@ def deploy(
     command += ["--config-file", ROOT / "samconfig.toml"]
     # A bucket of our own spares the stack that --resolve-s3 would make first.
     command += ["--s3-bucket", bucket, "--no-resolve-s3", "--no-confirm-changeset", "--no-progressbar"]
-    command += ["--parameter-overrides", *(f"{key}={_quoted(value)}" for key, value in parameters.items())]
+    # SAM CLI takes a value apart at spaces and quotes unless it is quoted itself.
+    quoted = {key: value.replace('"', '\\"') for key, value in parameters.items()}
+    command += ["--parameter-overrides", *(f'{key}="{value}"' for key, value in quoted.items())]
     group.run(command, env=environment({**aws, **_scratch(log)}), cwd=ROOT, log=log)
 
 

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.output import count
 from infra.ops.problems import FoundError
-from terminate.events import Request, read_body
+from terminate.messages import Request, parse_body
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -84,7 +84,7 @@ class Letter:
         """The sessions that it is about, as the function would read it."""
         if told := self.attributes.get("session_id"):
             return (told,)
-        return tuple(item.session_id for item in read_body(self.body).items if isinstance(item, Request))
+        return tuple(item.session_id for item in parse_body(self.body).items if isinstance(item, Request))
 
     @property
     def why(self) -> str:

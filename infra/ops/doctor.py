@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from devin.api_key import ApiKeyError, parse_api_key
-from devin.client import bad_key_is_403
 from devin.error_detail import error_detail
 from devin.http import Reply, Transport, TransportError
+from devin.version import V3, version_of
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
@@ -179,7 +179,7 @@ def _secret(patient: StackSnapshot) -> Iterator[Finding]:
             "secret", Status.FAILED, "there is no such secret, or it has no value", "store the key: README, Deploy it"
         )
         return
-    version = 3 if bad_key_is_403(key) else 1
+    version = 3 if version_of(key) is V3 else 1
     yield Finding("secret", Status.OK, f"holds a key of version {version} (not shown)")
     if version == 3 and patient.settings.devin_org_id is None:
         yield Finding(
@@ -196,7 +196,7 @@ def _secret(patient: StackSnapshot) -> Iterator[Finding]:
 
 def _api(patient: StackSnapshot) -> Iterator[Finding]:
     settings, key = patient.settings, patient.key
-    if bad_key_is_403(key):
+    if version_of(key) is V3:
         if settings.devin_org_id is None:
             yield Finding("api", Status.WARNING, "not called: there is no organisation to ask for", "deploy DevinOrgId")
             return

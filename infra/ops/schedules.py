@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from infra.ops.deployment import Deployment
 from infra.ops.problems import FoundError, code_of
 from infra.ops.sending import body_of
-from terminate.events import Request, read_body
+from terminate.messages import Request, parse_body
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -152,7 +152,7 @@ def planned(scheduler: EventBridgeSchedulerClient, deployment: Deployment) -> li
             if code_of(error) == "ResourceNotFoundException":
                 continue  # its time has come since it was listed
             raise
-        items = read_body(schedule["Target"].get("Input", "")).items
+        items = parse_body(schedule["Target"].get("Input", "")).items
         zone = schedule.get("ScheduleExpressionTimezone", "UTC")
         found.append(
             Planned(

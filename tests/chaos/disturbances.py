@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infra.local.fake_devin import Rule
 from infra.local.fake_devin.faults import Conditions
-from infra.local.fake_devin_process import API_KEY
+from infra.local.stack import API_KEY
 from tests.chaos.plan import Accept, Disturbance, Kill, Latency, Permit, Resource, Store
 from tests.integration.world import World
 

@@ -16,6 +16,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from terminate.pace import Pace
 
 import runtime
 from infra.local.fake_devin import FakeDevin
@@ -23,7 +24,6 @@ from infra.local.fake_devin.sessions import ORG_ID
 from settings import Settings
 from sweep import handler as sweep_handler
 from terminate import handler
-from terminate.pace import Pace
 from tests.contract.aws import HANG, FailingAws, Trouble
 from tests.contract.caller import V1_KEY
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.fake_devin import FakeDevin, Fault
-from terminate.handler import KeptError
+from terminate.apply import RedeliveryError
 from tests.contract.aws import CLOSE, HANG, MESSAGE_BYTES, NO_SUCH_QUEUE, RESET, Failure, Trouble, size
 from tests.contract.caller import V1_KEY
 from tests.contract.functions import Functions, functions
@@ -221,7 +221,7 @@ def test_a_body_that_sqs_takes_is_a_dead_letter_as_it_came(world: Functions, fin
 def test_an_event_that_cannot_be_kept_in_the_work_queue_fails(world: Functions, trouble: Trouble) -> None:
     world.api.script(Fault(status=503), session_id="devin-a")
     world.fails("SendMessage", trouble)
-    with pytest.raises(KeptError):
+    with pytest.raises(RedeliveryError):
         world.invoke({"session_ids": ["devin-a", "devin-b"]})
     assert ended(world) == ["devin-b"]
     assert world.aws.messages == []
@@ -277,5 +277,5 @@ def test_nothing_but_the_network_is_left_and_still_everything_is_kept(world: Fun
         world.fails(operation, HANG)
     assert world.deliver("devin-a", "devin-b", "devin-c") == ["0", "1", "2"]
     assert len(world.aws.requests) == ATTEMPTS * 4
-    with pytest.raises(KeptError):
+    with pytest.raises(RedeliveryError):
         world.invoke({"session_id": "devin-a"})

@@ -26,15 +26,15 @@ import pytest
 import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from terminate.calls import Calls
+from terminate.pace import Pace
 
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
 from devin.http import Reply, Transport, TransportError
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
 from redaction import Redactor
-from terminate.calls import Calls
 from terminate.outcomes import Outcome
-from terminate.pace import Pace
 from terminate.termination import end_session
 from tests.contract.caller import V1_KEY
 

@@ -13,8 +13,7 @@ from infra.local.certificate import Certificate
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import html_error
 from infra.local.fake_devin.sessions import ORG_ID
-from infra.local.fake_devin_process import API_KEY
-from infra.local.stack import Account, Stack, local_account
+from infra.local.stack import API_KEY, Account, Stack, local_account
 from tests.integration.faulty_aws import FaultyAws
 from tests.integration.world import World, wait_for
 

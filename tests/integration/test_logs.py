@@ -17,7 +17,7 @@ from tests.integration.world import Letter, World, wait_for
 # before.
 PLATFORM = re.compile(r"(START|END|REPORT) RequestId: |Worker process died$|\[Errno 32\] Broken pipe$")
 # How it prints what an invocation was ended by on purpose, so that the event is kept.
-KEPT = re.compile(r"Traceback \(most recent call last\):$|  |terminate\.handler\.KeptError: ")
+KEPT = re.compile(r"Traceback \(most recent call last\):$|  |terminate\.apply\.RedeliveryError: ")
 FIELDS = {
     "timestamp", "level", "service", "message", "outcome", "session_id", "duration_ms", "source", "attempts",
     "function_request_id",

@@ -72,7 +72,7 @@ def failure_record(session_id: str) -> str:
             "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
             "requestPayload": json.loads(eventbridge(session_id)),
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-            "responsePayload": {"errorType": "KeptError", "errorMessage": "…"},
+            "responsePayload": {"errorType": "RedeliveryError", "errorMessage": "…"},
         }
     )
 

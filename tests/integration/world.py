@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 
 from infra.local.fake_devin import Call, Fault
 from infra.local.fake_devin.sessions import Fields
-from infra.local.fake_devin_process import API_KEY
-from infra.local.stack import Stack
+from infra.local.stack import API_KEY, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef

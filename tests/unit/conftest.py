@@ -15,10 +15,10 @@ import responses
 from moto import mock_aws
 from moto.backends import get_backend
 
+from devin.limiter import RateLimiter
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
-from terminate.pace import Pace
 from tests.unit.ops.world import Operator
 from tests.unit.world import ORG_ID, SESSIONS, SWITCH, TABLE, V3_KEY, Api, Aws, World, client
 
@@ -61,7 +61,7 @@ def aws(_moto: Aws) -> Aws:
 def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
     scripted = Api()
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        for method in (responses.DELETE, responses.GET):
+        for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)
         yield scripted
 
@@ -92,7 +92,7 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
     monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
     monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
-    monkeypatch.setattr(handler, "pace", Pace())
+    monkeypatch.setattr(handler, "limiter", RateLimiter())
     made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()

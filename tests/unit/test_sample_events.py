@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweep.policy import Policy, parse_policy
-from terminate.events import Item, Message, Request, is_batch, read_event, read_record
+from terminate.messages import Item, Message, Request, is_batch, parse_event, parse_record
 
 SAMPLES = Path(__file__).resolve().parent.parent / "events"
 SINCE = datetime(2026, 1, 31, 18, tzinfo=UTC)
@@ -74,7 +74,7 @@ def asked(item: Item) -> object:
 
 
 def summary(message: Message) -> Asked:
-    return message.source, message.attempts, [asked(item) for item in message.reading.items]
+    return message.source, message.attempts, [asked(item) for item in message.items]
 
 
 def test_every_sample_is_expected() -> None:
@@ -85,7 +85,7 @@ def test_every_sample_is_expected() -> None:
 def test_sample_asks_for_what_it_says(name: str) -> None:
     event = load(name)
     assert is_batch(event) == name.startswith("sqs-")
-    messages = [read_record(record) for record in event["Records"]] if is_batch(event) else [read_event(event)]
+    messages = [parse_record(record) for record in event["Records"]] if is_batch(event) else [parse_event(event)]
     assert [summary(message) for message in messages] == EXPECTED[name]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from sweep.announcements import AnnouncementsError
 
 from eventbridge import BusError
 from redaction import MaskedError
 from settings import SettingsError
-from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, page, session, stale
@@ -673,7 +673,7 @@ def test_two_sweeps_at_once_end_each_session_once(world: World, log: Log) -> Non
 
 def test_a_repeat_that_another_invocation_overtakes_finds_the_session_ended(world: World) -> None:
     """Both read the session alive, and the other one ends it first."""
-    world.api.on("GET", "devin-1", session(), session("finished"))
+    world.api.on("GET", "devin-1", session(), session("expired"))
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send('{"session_id": "devin-1", "unless_updated_since": "2999-01-01T00:00:00Z"}')
     assert world.deliver() == []

@@ -29,7 +29,7 @@ up: ## start the stack on this machine and leave it running
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
 
-runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
+runbook: ## run every command of docs/operations.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli
 	@$(PYTHON) -m tests.runbook
 

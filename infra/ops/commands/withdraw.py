@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.ops.cli_context import AsJson, desk_of, place_of, utc_now
+from infra.ops.cli_context import AsJson, context_of, place_of, utc_now
 from infra.ops.commands.dead_letters import To
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.deletion import delete_all, save
@@ -61,7 +61,7 @@ def withdraw(
     function is handling, and delayed ones, cannot be seen: run `stop` before, and repeat the command after 15 minutes.
     Each look counts as a delivery of what it sees, and the fifth makes a dead letter.
     """
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     if sweep is not None and (session_ids or file is not None):
         raise UsageError("give ids or --sweep, not both")
     wanted: tuple[str, ...] = ()

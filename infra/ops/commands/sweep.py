@@ -117,7 +117,7 @@ def _show(output: Output, report: Report, command: str) -> None:
         output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
     if report["enqueued"] and report.get("run"):
-        output.say(f"to take back what was not terminated yet: {command} withdraw --sweep {report['run']}")
+        output.say(f"to take back what was not terminated yet: {command} withdraw --run {report['run']}")
 
 
 def _compare(output: Output, found: Difference) -> None:

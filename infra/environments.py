@@ -64,7 +64,6 @@ ENVIRONMENTS = {
         Environment("audit", TOOLS / "audit", optional=True),
         Environment("awscli", TOOLS / "awscli", optional=True),
         Environment("bench", TOOLS / "bench", optional=True),
-        Environment("fuzz", TOOLS / "fuzz", optional=True),
     )
 }
 
@@ -135,8 +134,10 @@ def install_command(environment: Environment) -> None:
     python, script = environment.path / "bin" / "python", environment.path / "bin" / "devin-ops"
     (packages / "devin_ops.pth").write_text(f"{COMMAND}\n", encoding="utf-8")
     # Isolated: neither the directory that the shell is in nor PYTHONPATH has a say. A shell's exec, because the first
-    # line of a script takes no path with a space in it.
-    script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} -I -m devin_ops "$@"\n', encoding="utf-8")
+    # line of a script takes no path with a space in it. Ctrl-C is ignored until Python can end without a traceback.
+    script.write_text(
+        f"#!/bin/sh\ntrap '' INT\nexec {shlex.quote(str(python))} -I -m devin_ops \"$@\"\n", encoding="utf-8"
+    )
     script.chmod(0o755)
 
 

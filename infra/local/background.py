@@ -68,7 +68,7 @@ def describe(stack: Stack) -> None:
         "pid": os.getpid(),
         "stack": stack.name,
         "aws": stack.aws.endpoint_url,
-        "api": stack.api_url,
+        "api": stack.api.url,
         "outputs": dict(stack.outputs),
         "logs": str(stack.directory),
     }

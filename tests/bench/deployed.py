@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from itertools import batched, count
 from pathlib import Path
 
-from infra.local.fake_devin_process import API_KEY
-from infra.local.stack import Stack, local_account
+from infra.local.stack import API_KEY, Stack, local_account
 from tests.bench.fleet import OURS, Server, Spread
 from tests.bench.result import Goal, Section, Table
 

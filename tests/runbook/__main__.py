@@ -20,10 +20,9 @@ from rich.console import Console
 
 from infra.environments import ENVIRONMENTS, ROOT
 from infra.local.emulator import CREDENTIALS, REGION
-from infra.local.fake_devin_process import API_KEY
 from infra.local.metrics import Forwarder
 from infra.local.processes import ProcessFailedError
-from infra.local.stack import Stack, running_stack
+from infra.local.stack import API_KEY, Stack, running_stack
 from tests.runbook.page import Block, blocks, text
 
 # Version 1 takes the address of SQS from nowhere but this option, and payloads raw without being told to.

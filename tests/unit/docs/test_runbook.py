@@ -13,9 +13,10 @@ import pytest
 from botocore import xform_name
 from typer.main import get_command
 
+from devin.client import Answer
 from infra.ops import dlq
 from infra.ops.app import app
-from terminate.outcomes import Outcome, Then, Verdict, outcome_of, then
+from terminate.outcomes import Disposition, Outcome, Result, classify
 from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
 from tests.runbook.page import Block, anchors, blocks, headings, text
 
@@ -33,10 +34,10 @@ done
 
 def reasons() -> set[str]:
     """Every reason of a dead letter that functions write or the operator's command prints."""
-    rejected = [Verdict(outcome_of(status), http_status=status) for status in range(100, 600)]
-    written = {one.reason for one in rejected if then(one.outcome) is Then.DEAD_LETTER}
+    rejected = [Result(classify(Answer(status))[0], http_status=status) for status in range(100, 600)]
+    written = {one.reason for one in rejected if one.disposition is Disposition.DEAD_LETTER}
     printed = {dlq.UNUSABLE, dlq.RECEIVED_TOO_OFTEN, dlq.UNDELIVERED, dlq.INVOCATION_FAILED}
-    return written | {Verdict(Outcome.INVALID).reason} | printed
+    return written | {Result(Outcome.INVALID).reason} | printed
 
 
 def test_there_are_reasons() -> None:

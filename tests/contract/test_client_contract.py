@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from openapi_core import OpenAPI
 from openapi_core.testing import MockRequest
 from schemathesis.generation import GenerationMode
+from tests.fuzz.batches import World, sqs_event
 
 from devin.api_key import ApiKeyError
 from devin.client import DevinClient
@@ -29,7 +30,6 @@ from devin.session import Page, Session
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY
-from tests.fuzz.batches import World, sqs_event
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}

@@ -129,6 +129,7 @@ class Function:
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             dynamodb=lambda: cast(Any, None),
+            rejections=None,
         )
 
     def invoke(self, event: object, **environment: str) -> Any:

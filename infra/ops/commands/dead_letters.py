@@ -72,7 +72,7 @@ def show_all(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), desk_of(ctx)
     wanted = _filter(reason, session, None)
     with _peek(output, context, most) as (look, found):
         selected = wanted.select(found)
@@ -112,7 +112,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), desk_of(ctx)
     if not subject.strip():
         raise UsageError("the id is empty; is a variable not set?")
     session = None

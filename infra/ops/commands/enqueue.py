@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, confirm, desk_of, utc_now
+from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, banner, confirm, desk_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.output import Output, count
@@ -54,6 +53,7 @@ def enqueue(
             output.say(f"  … and {len(ids) - _SHOWN} more")
         output.say(f"{len(ids)} would be sent; nothing was", "bold")
         return
+    banner(context, output)
     queue_url = context.deployment.work_queue_url
     if len(ids) > ask_above:
         confirm(context, output, f"Terminate {count(len(ids), 'session')}?", yes=yes)
@@ -73,16 +73,13 @@ def enqueue(
 
 
 def _send(output: Output, context: CliContext, queue_url: str, messages: list[Named]) -> Sending:
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     sent = 0
-    # On the standard error: a bar is no data.
-    with Progress(*columns, console=output.errors, disable=not output.errors.is_terminal) as bar:
-        task = bar.add_task("sending", total=len(messages))
+    with output.progress("sending", len(messages)) as step:
 
         def advance(batch: Sending) -> None:
             nonlocal sent
             sent += len(batch.sent)
-            bar.advance(task, len(batch.sent) + len(batch.refused))
+            step(len(batch.sent) + len(batch.refused))
 
         try:
             sending = send_all(context.account.sqs, queue_url, messages, advance)

@@ -75,7 +75,7 @@ def _warn_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> 
 @application.command("list")
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules that send to the work queue, by whomever they were made."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), desk_of(ctx)
     found = schedules.planned(context.account.scheduler, context.deployment)
     output.data([one.as_dict() for one in found])
     if not found:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from botocore.exceptions import HTTPClientError
 
-from infra.ops.cli_context import AsJson, CliContext, Yes, confirm, desk_of
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, desk_of
 from infra.ops.commands.source import piped, read_text
 from infra.ops.deployment import Deployment
 from infra.ops.output import Output, count
@@ -38,8 +38,9 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Run a policy and show its report. Dry unless --enforce is given, whatever the policy says."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), desk_of(ctx)
     first = _policy(policy, context.deployment, stack_policy=stack_policy, enforce=enforce)
+    banner(context, output)
     output.say(f"policy {json.dumps(first)}")
     if other is not None:
         if enforce:

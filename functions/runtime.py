@@ -17,6 +17,7 @@ from devin.api_key import ApiKeyError
 from devin.http import Transport
 from eventbridge import Bus
 from queues import Queues
+from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
 
@@ -45,12 +46,14 @@ class Runtime:
     reason_to_stop: Callable[[], str | None]
     bus: Bus
     dynamodb: Callable[[], DynamoDBClient]
+    rejections: Rejections | None
 
 
 @lru_cache(maxsize=1)
 def runtime_for(settings: Settings) -> Runtime:
     """The runtime for these settings, the same one as long as they stay the same."""
     config = _config(settings)
+    dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
     return Runtime(
         transport=Transport(settings.devin_api_url),
         queues=Queues(
@@ -62,7 +65,8 @@ def runtime_for(settings: Settings) -> Runtime:
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
         bus=Bus(cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))),
-        dynamodb=cache(lambda: boto3.client("dynamodb", config=config)),
+        dynamodb=dynamodb,
+        rejections=Rejections(dynamodb, settings.announcements_table) if settings.announcements_table else None,
     )
 
 

@@ -64,7 +64,6 @@ ENVIRONMENTS = {
         Environment("audit", TOOLS / "audit", optional=True),
         Environment("awscli", TOOLS / "awscli", optional=True),
         Environment("bench", TOOLS / "bench", optional=True),
-        Environment("fuzz", TOOLS / "fuzz", optional=True),
     )
 }
 

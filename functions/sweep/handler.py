@@ -19,7 +19,6 @@ from devin.client import DevinClient
 from devin.limiter import RateLimiter
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
-from rejections import Rejections
 from runtime import Runtime, runtime_for
 from settings import Settings
 from sweep.notices import Notices
@@ -119,7 +118,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         reason_to_stop=runtime.reason_to_stop,
         redact=redact,
         notices=None if table is None else Notices(runtime.dynamodb, table, fingerprint(policy)),
-        rejections=None if table is None else Rejections(runtime.dynamodb, table),
+        rejections=runtime.rejections,
         protect_tag=settings.protect_tag,
         remaining_seconds=remaining_seconds,
     )

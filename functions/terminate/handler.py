@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -21,7 +22,7 @@ from terminate.apply import RedeliveryError
 from terminate.deadline import Deadline
 from terminate.invocation import end_sessions, settle
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
-from terminate.plan import MessageResult
+from terminate.plan import MessageResult, rejected_conditions
 from terminate.report import publish, report
 
 redact = Redactor()
@@ -107,6 +108,10 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         request_id=context.aws_request_id,
         on_bug=on_bug,
     )
+    if runtime.rejections is not None and deadline.allows_an_event() and (rejected := rejected_conditions(settled)):
+        warning = runtime.rejections.remember(rejected, datetime.now(UTC))
+        if warning is not None:
+            logger.warning(warning)
     report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger, deadline.allows_an_event)

@@ -180,3 +180,13 @@ def redeliver_unplanned(message: Message) -> MessageResult:
 def is_done(plans: Iterable[MessageResult]) -> bool:
     """Whether nothing is left to write."""
     return not any(planned.redeliver or planned.requeue or planned.dead_letters for planned in plans)
+
+
+def rejected_conditions(settled: Iterable[MessageResult]) -> dict[str, datetime | None]:
+    """Conditions of the rejected sessions, of which a sweep need not ask for the same again."""
+    return {
+        item.session_id: item.unless_updated_since
+        for one in settled
+        for item, result in one.results
+        if isinstance(item, Request) and item.unless_updated_since and result.outcome is Outcome.REJECTED
+    }

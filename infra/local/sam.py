@@ -1,4 +1,4 @@
-"""SAM CLI, kept from what the shell may carry: `python -m infra.local.sam validate --lint`, `... build`."""
+"""SAM CLI, kept from what the shell may carry: `python -m infra.local.sam build`."""
 
 import fcntl
 import hashlib
@@ -10,11 +10,14 @@ from pathlib import Path
 
 from infra.bytecode import compile_functions
 from infra.environments import ENVIRONMENTS, ROOT, clean_environment
+from infra.local import overlay
 from infra.local.emulator import CREDENTIALS, REGION
 from infra.local.processes import ProcessGroup
 
 SAM = ENVIRONMENTS["sam"].path / "bin" / "sam"
 BUILD = ROOT / ".aws-sam" / "build"
+# What is deployed here.
+TEMPLATE = BUILD / overlay.NAME
 # In the build directory, which every other `sam build` empties: so it never vouches for someone else's build.
 FINGERPRINT = BUILD / ".fingerprint"
 # The build itself needs no account.
@@ -53,6 +56,7 @@ def _sources() -> Iterable[Path]:
     yield from (ROOT / name for name in ("template.yaml", "samconfig.toml", "requirements.txt"))
     yield ENVIRONMENTS["sam"].lock
     yield ROOT / "infra" / "bytecode.py"
+    yield Path(overlay.__file__)
     yield from sorted((ROOT / "infra").glob("*.yaml"))
     yield from sorted(
         path for path in (ROOT / "functions").rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -82,6 +86,7 @@ def build(group: ProcessGroup, log: Path) -> bool:
             return False
         group.run([SAM, "build"], env=environment(OFFLINE | _scratch(log)), cwd=ROOT, log=log)
         compile_functions(BUILD)
+        overlay.write(BUILD)
         FINGERPRINT.write_text(current)
         return True
 

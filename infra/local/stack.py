@@ -1,5 +1,5 @@
 """The whole stack on this machine, for as long as a program needs it: the emulator, a fake of the Devin API, and the
-unmodified template.yaml as `sam build` left it."""
+built template.yaml with a small overlay."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ from infra.local.run_directory import run_directory
 STACK_NAME = "devin-session-cleanup"
 # The one key that the fake API accepts at first; made up, and worth nothing elsewhere.
 API_KEY = "apk_user_local-stack-0123456789abcdef"
-# The first step of the backoff, so that what is retried is back within seconds.
-QUICK = {"RetryBaseSeconds": "1"}
+# What has no use for everybody by default, and is looked at here.
+OBSERVED = {"AlarmEmail": "on-call@example.com", "Dashboard": "true"}
 
 type Progress = Callable[[str], None]
 
@@ -123,7 +123,7 @@ class Account:
         self,
         name: str = STACK_NAME,
         parameters: Mapping[str, str] | None = None,
-        template: Path = sam.BUILD / "template.yaml",
+        template: Path = sam.TEMPLATE,
     ) -> Stack:
         """Deploys what `sam build` made, with `parameters` over those that suit this machine.
 
@@ -138,7 +138,7 @@ class Account:
             self.group,
             name,
             self._parameters(parameters),
-            template=sam.BUILD / "template.yaml",
+            template=sam.TEMPLATE,
             bucket=cloudformation.BUCKET,
             aws=self.emulator.client_environment,
             log=self.directory / f"sam-deploy-{name}.log",
@@ -146,7 +146,7 @@ class Account:
         return Stack(name, self.aws, cloudformation.outputs(self.aws, name), self.api, self.directory)
 
     def _parameters(self, parameters: Mapping[str, str] | None) -> dict[str, str]:
-        return {"DevinApiUrl": self.api.url, **QUICK, **(parameters or {})}
+        return {"DevinApiUrl": self.api.url, **OBSERVED, **(parameters or {})}
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.depth import depth_of
 from infra.ops.output import count
-from infra.ops.problems import AwsError, FoundError, UsageError, aws_problem
+from infra.ops.problems import AwsError, FoundError, ProblemError, UsageError, aws_problem
 from infra.ops.sending import BATCH, ids_in, uninterrupted
 from infra.ops.time_args import iso
 from queues import Outgoing
@@ -259,11 +259,14 @@ class Peek:
         if time.monotonic() - self._began > HIDDEN_SECONDS - _MARGIN_SECONDS:
             raise FoundError("this took so long that the messages are no longer held; run it again for the rest")
 
-    def delete(self, messages: Sequence[Message]) -> tuple[int, AwsError | None]:
-        """Delete these; returns how many were deleted, and why the others were not. Raises as `check` does."""
+    def delete(self, messages: Sequence[Message]) -> tuple[int, ProblemError | None]:
+        """Delete these; returns how many were deleted, and why the others were not."""
         deleted = 0
         for some in batched(messages, BATCH, strict=False):
-            self.check()
+            try:
+                self.check()
+            except FoundError as late:
+                return deleted, late
             with uninterrupted():
                 try:
                     answer = self._sqs.delete_message_batch(

@@ -60,7 +60,7 @@ def roles_of(stack: StackSnapshot) -> Iterator[Role]:
             Need(of.work, ("sqs:SendMessage",)),
             Need(of.secret, ("secretsmanager:GetSecretValue",)),
             Need(of.switch, ("ssm:GetParameter",)),
-            Need(of.table, ("dynamodb:BatchGetItem", "dynamodb:PutItem")),
+            Need(of.table, ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem")),
             Need(of.bus, ("events:PutEvents",)),
         ),
     )

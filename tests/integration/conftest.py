@@ -70,7 +70,7 @@ def _begun(stack: Stack) -> tuple[World, Underway]:
     world = World(stack)
     poison = world.session("poison")
     stack.api.script(html_error(500), session_id=poison, operation="terminate", times=5)  # as the queue's most receives
-    poison_body = f' {{"session_ids" : ["{poison}"], "unless_updated_since": "2999-01-01T00:00:00Z"}}\n'
+    poison_body = f' {{"session_ids" : ["{poison}"], "unless_updated_since": "{datetime.now(UTC).isoformat()}"}}\n'
     scheduled, schedule_name = world.session("scheduled"), "end-a-session-once"
     stack.aws.scheduler.create_schedule(
         Name=schedule_name,

@@ -109,6 +109,7 @@ def bare_runtime(api: BareApi, sqs: BareSqs, executor: Executor) -> Runtime:
         reason_to_stop=lambda: None,
         bus=None,  # type: ignore[arg-type]
         dynamodb=None,  # type: ignore[arg-type]
+        rejections=None,
     )
 
 

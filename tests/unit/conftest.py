@@ -87,6 +87,8 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setenv(name, value)
     # One worker, so that the order of calls is the order of ids; tests of concurrency ask for more.
     monkeypatch.setenv("MAX_WORKERS", "1")
+    monkeypatch.setenv("ANNOUNCEMENTS_TABLE", TABLE)
+    made.make_table()
     runtime_for.cache_clear()
     for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
@@ -118,10 +120,8 @@ def switch(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def table(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The world with a table of announcements."""
-    monkeypatch.setenv("ANNOUNCEMENTS_TABLE", TABLE)
-    world.make_table()
+def table(world: World) -> World:
+    """The world, in a test about its table."""
     return world
 
 

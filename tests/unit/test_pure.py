@@ -64,6 +64,7 @@ def test_a_bare_id_gets_its_prefix(bare: str) -> None:
     assert parse_session_id(f"https://app.devin.ai/sessions/{bare}") == f"devin-{bare.lower()}"
 
 
+@pytest.mark.fault(30)
 @given(hostile)
 def test_nothing_but_plain_ids_gets_through(text: str) -> None:
     try:
@@ -247,6 +248,10 @@ def test_a_safe_api_url_is_taken(url: str) -> None:
         ("DEVIN_API_URL", "https://user:secret@api.devin.ai"),
         ("DEVIN_API_URL", "https://api.devin.ai?x=1"),
         ("DEVIN_API_URL", "https://api.devin.ai#x"),
+        ("DEVIN_API_URL", "https://api.devin.ai?"),
+        ("DEVIN_API_URL", "https://api.devin.ai#"),
+        ("DEVIN_API_URL", "https://\\"),
+        ("DEVIN_API_URL", "http://evil.example[::1]"),
         ("DEVIN_API_URL", "https://"),
         ("DEVIN_API_URL", "https://api.devin.ai:port"),
         ("DEVIN_API_URL", "ftp://api.devin.ai"),
@@ -281,6 +286,22 @@ def test_a_known_key_never_comes_through(key: str, before: str, after: str) -> N
     redact.remember(key)
     assert key.lower() not in redact(before + key + after).replace("[redacted]", "\x00").lower()
     assert json.dumps(key)[1:-1] not in redact(json.dumps({"text": key})).replace("[redacted]", "\x00")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("_YZ8Y_", "_YZ\\u0038\\u0059\\u005F"),
+        ("apk_user_a/b", "apk_user_a\\/b"),
+        ("apk_user_!a*b+c", "apk_user_!a*b%2Bc"),
+        ("apk_user_a/b", "%61%70%6b%5f%75%73%65%72%5f%61%2f%62"),
+        ("apk_user_ab", "APK_USER_AB"),
+    ],
+)
+def test_a_known_key_is_masked_however_much_of_it_is_escaped(key: str, shown: str) -> None:
+    redact = Redactor()
+    redact.remember(key)
+    assert shown not in redact(f"before {shown} after")
 
 
 @pytest.mark.parametrize("text", ["apk_user_abc123", "cog_abc.def", "Bearer abc.def-ghi=", "bearer  abc"])

@@ -4,6 +4,7 @@ Tools have environments of their own because their pins exclude each other: the 
 another botocore. Run by `infra/setup` with nothing but the standard library.
 """
 
+import ensurepip
 import fcntl
 import os
 import shlex
@@ -99,26 +100,26 @@ def clean_environment() -> dict[str, str]:
     return clean
 
 
-def run(*command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment(), check=True)
+def run(*command: str | Path, **variables: str) -> None:
+    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment() | variables, check=True)
 
 
 def install_uv(environment: Environment) -> None:
+    """With the pip that Python carries along to put into virtual environments: installing that first takes seconds."""
     shutil.rmtree(environment.path, ignore_errors=True)
-    run(sys.executable, "-m", "venv", environment.path)
-    python = environment.path / "bin" / "python"
-    run(
-        python,
+    # Distributions may keep it elsewhere.
+    bundled = [str(path) for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")]
+    run(sys.executable, "-m", "venv", *(["--without-pip"] if bundled else []), environment.path)
+    pip: list[str | Path] = [
+        environment.path / "bin" / "python",
         "-m",
         "pip",
         "--quiet",
         "--quiet",
         "--disable-pip-version-check",
-        "install",
-        "--require-hashes",
-        "-r",
-        environment.lock,
-    )
+    ]
+    variables = {"PYTHONPATH": bundled[0]} if bundled else {}
+    run(*pip, "install", "--no-compile", "--require-hashes", "-r", environment.lock, **variables)
 
 
 def install(environment: Environment) -> None:

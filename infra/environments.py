@@ -50,7 +50,7 @@ class Environment:
             return False
 
     def finish(self) -> None:
-        """Written last: an interrupted installation is made anew."""
+        """Written last: an interrupted installation is repeated."""
         (self.path / "stamp").write_text(self.stamp)
 
 
@@ -71,11 +71,11 @@ ENVIRONMENTS = {
 
 
 def clean_environment() -> dict[str, str]:
-    """The caller's environment without what would bend an installation.
+    """The caller's environment without what would change an installation.
 
     Settings of a mirror or a proxy stay; uv does not read pip's, so the index is handed over.
     """
-    bending = {
+    harmful = {
         "PYTHONHOME",
         "PYTHONPATH",
         "PYTHONDONTWRITEBYTECODE",
@@ -94,7 +94,7 @@ def clean_environment() -> dict[str, str]:
         "UV_SYSTEM_PYTHON",
         "VIRTUAL_ENV",
     }
-    clean = {name: value for name, value in os.environ.items() if name not in bending}
+    clean = {name: value for name, value in os.environ.items() if name not in harmful}
     if "PIP_INDEX_URL" in clean:
         clean.setdefault("UV_DEFAULT_INDEX", clean["PIP_INDEX_URL"])
     return clean

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from devin.api_key import ApiKeys
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
-from runtime import Runtime, runtime_for
+from runtime import Runtime, initialise, runtime_for
 from settings import Settings
 from sweep.announcements import Announcements
 from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
@@ -30,10 +29,7 @@ logger = Logger(
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
 
-# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
-# are made now. Whatever stands in the way is met again, and told, by the invocation.
-with suppress(Exception):
-    runtime_for(Settings.from_environment(os.environ))
+initialise(os.environ)
 
 
 class Metric(StrEnum):

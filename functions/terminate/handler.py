@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -16,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from devin.api_key import ApiKeys
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
-from runtime import runtime_for
+from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.calls import Calls
 from terminate.deadline import Deadline
@@ -36,10 +35,7 @@ metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 memory = Memory()
 pace = Pace()
 
-# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
-# are made now. Whatever stands in the way is met again, and told, by the invocation.
-with suppress(Exception):
-    runtime_for(Settings.from_environment(os.environ))
+initialise(os.environ)
 
 
 class KeptError(Exception):

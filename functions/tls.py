@@ -1,10 +1,11 @@
-"""One TLS context for all connections: making one parses a bundle of some 140 certificates, half of a cold start's CPU
-if each client does it for itself. https://github.com/boto/botocore/issues/3171"""
+"""One TLS context for all connections. botocore parses a bundle of some 120 certificates for each new connection,
+requests once more: half of a cold start. https://github.com/boto/botocore/issues/3171"""
 
 from __future__ import annotations
 
 import ssl
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import botocore.args
@@ -12,10 +13,16 @@ import certifi
 from botocore.endpoint import Endpoint, EndpointCreator
 from botocore.httpsession import URLLib3Session, get_cert_path
 
+# certifi's bundle, a file for each authority, which OpenSSL finds by its name and reads when it needs it. The build
+# makes it (infra/artefact.py); without a build the bundle is parsed as a whole.
+_HASHED = Path(__file__).with_name("authorities")
+
 
 @cache
 def context(bundle: str) -> ssl.SSLContext:
     """Verifies certificates and host names against a bundle of authorities; the same one for the same bundle."""
+    if bundle == certifi.where() and _HASHED.is_dir():
+        return ssl.create_default_context(capath=str(_HASHED))
     return ssl.create_default_context(cafile=bundle)
 
 

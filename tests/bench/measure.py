@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
+from infra.artefact import hash_authorities
 from infra.environments import ENVIRONMENTS, ROOT
 from infra.local.certificate import Certificate
 
@@ -63,8 +64,13 @@ class Subject:
     paths: Sequence[Path]
 
 
-def ours(artefact: Path) -> Subject:
-    return Subject("ours", "terminate.handler", [artefact])
+def ours(artefact: Path, scratch: Path) -> Subject:
+    """The built artefact, with the authority of the benchmark beside the others."""
+    place = scratch / "ours"
+    shutil.copytree(artefact, place)
+    shutil.rmtree(place / "authorities")
+    hash_authorities((scratch / "trust" / "certifi" / "cacert.pem").read_text(), place / "authorities")
+    return Subject("ours", "terminate.handler", [place])
 
 
 def peer(name: str, module: str, scratch: Path) -> Subject:

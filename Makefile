@@ -4,21 +4,23 @@
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
-# Without the layer for gradual deployments, which is no template: tests look at what becomes of it.
-TEMPLATES := template.yaml $(filter-out infra/gradual.yaml,$(wildcard infra/*.yaml))
-LOCKED := audit awscli bench emulator sam checkov fuzz uv
+LOCKED := audit awscli bench emulator sam checkov uv
+# Vulnerabilities that no release of ours can mend, with the reason:
+# CVE-2026-7246 (click): aws-sam-cli pins click 8.1.8 and never calls click.edit(), the vulnerable function.
+# CVE-2024-23342 (ecdsa): no fix is planned. Only signing leaks timing; checkov verifies alone.
+ACCEPTED := CVE-2026-7246 CVE-2024-23342
 COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python-version 3.13 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down pictures runbook test unit fuzz chaos check lint fmt bench lock audit advisories sbom clean
+.PHONY: help setup build demo up down runbook test unit fuzz chaos check lint fmt bench lock parameters audit faults clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run the whole stack on this machine and send real messages through it
+demo: ## run the whole stack on this machine and send real messages through it; SAVE=docs/pictures/demo.svg draws it
 	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.demo
+	@$(PYTHON) -m infra.local.demo $(if $(SAVE),--save $(SAVE))
 
 up: ## start the stack on this machine and leave it running
 	@infra/setup dev emulator sam
@@ -27,11 +29,7 @@ up: ## start the stack on this machine and leave it running
 down: ## end what `make up` started
 	@[ ! -e $(PYTHON) ] || $(PYTHON) -m infra.local.background down
 
-pictures: ## draw docs/pictures anew, from the template and a run of the demo; PARTS=architecture needs no run
-	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.pictures $(PARTS)
-
-runbook: ## run every command of docs/runbook.md against the stack on this machine: minutes
+runbook: ## run every command of docs/operations.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli
 	@$(PYTHON) -m tests.runbook
 
@@ -43,14 +41,9 @@ unit: ## the tests that need neither emulator nor build, but for the thorough on
 	@infra/setup dev
 	$(PYTHON) -m pytest --numprocesses auto -m "not thorough" tests/unit
 
-fuzz: ## a million random inputs for each parser, and for the rest; N=, SEED=, TARGET= choose; GUIDED=<target> runs Atheris until Ctrl-C
-ifdef GUIDED
-	@infra/setup fuzz
-	.tools/fuzz/bin/python tests/fuzz/guided.py $(GUIDED) $(OPTIONS)
-else
+fuzz: ## the property tests with a hundred times as many examples: minutes
 	@infra/setup dev
-	$(PYTHON) -m tests.fuzz $(if $(N),--inputs $(N)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET))
-endif
+	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest --numprocesses auto -m hypothesis
 
 chaos: ## thousands of ids while everything fails, then the books: minutes; IDS=, SECONDS=; it says how to replay it
 	@infra/setup dev emulator sam
@@ -64,11 +57,7 @@ lint: ## format, lint, types, template, pins
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m mypy
-	.venv/bin/cfn-lint $(TEMPLATES)
-	.tools/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation --file $(TEMPLATES)
-	$(PYTHON) -m infra.local.sam validate --lint
-	$(PYTHON) -m infra.audit.check
-	$(PYTHON) -m infra.audit.sbom --check
+	$(PYTHON) -m infra.lint
 
 fmt: ## format, and mend what ruff can mend
 	@infra/setup dev
@@ -83,6 +72,10 @@ build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam
 	$(PYTHON) -m infra.local.sam build
 
+parameters: ## write docs/parameters.md from template.yaml
+	@infra/setup dev
+	$(PYTHON) -m infra.parameters
+
 setup: ## install everything now instead of on first use
 	@infra/setup
 
@@ -94,18 +87,18 @@ lock: ## compile the pins anew; UPGRADE=1 takes the newest versions
 		$(COMPILE) $(if $(UPGRADE),--upgrade) infra/requirements/$$name.in -o infra/requirements/$$name.txt || exit; \
 	done
 
-audit: ## ask PyPI, over the network, which pins are known to be vulnerable
-	@infra/setup dev audit
-	$(PYTHON) -m infra.audit.online
+audit: ## ask PyPI which pins have known vulnerabilities, and write the list of what ships to .local/sbom.cdx.json
+	@infra/setup audit
+	@mkdir -p .local
+	.tools/audit/bin/cyclonedx-py requirements --output-reproducible --output-file .local/sbom.cdx.json requirements.txt
+	for lock in requirements.txt infra/requirements/*.txt; do echo "$$lock" && .tools/audit/bin/pip-audit --strict \
+		--require-hashes --disable-pip --progress-spinner off $(ACCEPTED:%=--ignore-vuln=%) --requirement "$$lock" || exit; \
+	done
 
-advisories: ## renew the snapshot of advisories that the gate reads; FROM=<clone> reads one that is here already
+faults: ## write docs/faults.md from the markers on the tests
 	@infra/setup dev
-	$(PYTHON) -m infra.audit.advisories $(FROM)
-
-sbom: ## write docs/sbom.cdx.json, the list of what ships
-	@infra/setup dev
-	$(PYTHON) -m infra.audit.sbom
+	$(PYTHON) -m tests.faults
 
 clean: down ## end the stack; remove builds and caches, keep the environments
-	rm -rf .aws-sam .fuzz .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	find . -path ./.venv -prune -o -path ./.tools -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,10 @@
-"""The work queue and the dead-letter queue, as far as the functions write to them."""
+"""The work queue and the dead-letter queue, written to in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,77 +14,175 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, str | int]
 
-# What a message may have in all: SQS takes 1 MiB, a queue may say less, and did by default until 2025-08.
+# Entries and bytes of one request, and what a queue may allow for one message: it was 256 KiB until 2025-08.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+_BATCH_ENTRIES = 10
+_BATCH_BYTES = 1024 * 1024
 _MESSAGE_BYTES = (1024 * 1024, 256 * 1024)
+# SQS fails single entries of a batch when it is busy, and botocore repeats only whole requests. It does not repeat a
+# KMS throttling error either. https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.1
 
 
 class QueueError(Exception):
-    """SQS did not take what was written; the message names the operation and SQS's error code.
+    """SQS did not take an entry; the message names the operation and SQS's error code, never what was to be written.
 
-    `unfit`: it is what was written that will not do, its size for instance, and not SQS that has no time.
+    `sender_fault`: the entry itself is refused, and would be again. `whole_request`: it is not about this entry, and
+    was repeated already. `handle_invalid`: the queue does not know the receipt handle.
     """
 
-    def __init__(self, message: str, *, unfit: bool = False) -> None:
-        super().__init__(message)
-        self.unfit = unfit
+    def __init__(self, operation: str, code: str, *, sender_fault: bool = False, whole_request: bool = False) -> None:
+        super().__init__(f"{operation}: {code}")
+        self.sender_fault = sender_fault
+        self.whole_request = whole_request
+        self.handle_invalid = "ReceiptHandleIsInvalid" in code or "InvalidParameterValue" in code
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to send. `delay_seconds`: 0 to 900, ignored for a dead letter."""
+
+    body: str
+    attributes: Attributes = field(default_factory=dict)
+    delay_seconds: int = 0
 
 
 class Queues:
-    """Writes to the two queues; every method raises QueueError if not all of it was written."""
+    """Writes to the two queues, ten entries a request.
+
+    Every method answers for each entry, in the order given: None if it was written, else the QueueError. After a
+    request that failed as a whole, and not because of its entries, the rest is not tried: SQS cannot be reached, and
+    the time is needed elsewhere.
+    """
 
     def __init__(self, sqs: SQSClient, *, work_queue_url: str, dead_letter_queue_url: str) -> None:
         self._sqs = sqs
         self._work_queue_url = work_queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
 
-    def enqueue(self, body: str, attributes: Attributes, delay_seconds: int) -> None:
-        """Send a message to the work queue, to be received in 0 to 900 seconds."""
-        try:
-            self._sqs.send_message(
-                QueueUrl=self._work_queue_url,
-                MessageBody=body,
-                MessageAttributes=_typed(attributes),
-                DelaySeconds=delay_seconds,
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise _queue_error("sending to the work queue", error) from None
+    def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
+        """Send messages to the work queue."""
+        return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
 
-    def dead_letter(self, body: str, attributes: Attributes) -> None:
-        """Send a message to the dead-letter queue, the body as it is. Attributes that do not fit beside it are left
-        out, the last ones first; a `detail` is cut."""
-        size = len(body.encode("utf-8", "replace"))
-        most, least = (_fitting(attributes, limit - size) for limit in _MESSAGE_BYTES)
-        try:
-            self._send_dead_letter(body, most)
-        except QueueError as error:
-            if most == least or not error.unfit:
-                raise
-            self._send_dead_letter(body, least)
+    def dead_letter(
+        self, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
+    ) -> list[QueueError | None]:
+        """Send messages to the dead-letter queue, each body as it is. Attributes that do not fit beside it are left
+        out, the last ones first; a `detail` is cut. `has_time` is asked before every request."""
+        operation = "sending to the dead-letter queue"
+        most, least = ([_fitted(message, limit) for message in messages] for limit in _MESSAGE_BYTES)
+        errors = self._send(operation, self._dead_letter_queue_url, most, has_time)
+        smaller = [
+            index
+            for index, error in enumerate(errors)
+            if error is not None and error.sender_fault and most[index] != least[index]
+        ]
+        again = self._send(operation, self._dead_letter_queue_url, [least[index] for index in smaller], has_time)
+        for index, error in zip(smaller, again, strict=True):
+            errors[index] = error
+        return errors
 
-    def _send_dead_letter(self, body: str, attributes: Attributes) -> None:
-        try:
-            self._sqs.send_message(
-                QueueUrl=self._dead_letter_queue_url, MessageBody=body, MessageAttributes=_typed(attributes)
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise _queue_error("sending to the dead-letter queue", error) from None
+    def change_visibility(self, timeouts: Sequence[tuple[str, int]]) -> list[QueueError | None]:
+        """Set visibility timeouts of received messages of the work queue: receipt handles and seconds from now."""
+        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, seconds in timeouts]
+        return _in_batches(
+            "changing the visibility timeout",
+            lambda batch: self._sqs.change_message_visibility_batch(QueueUrl=self._work_queue_url, Entries=batch),
+            entries,
+            [0] * len(entries),
+            lambda: True,
+        )
 
-    def hide(self, receipt_handle: str, seconds: int) -> None:
-        """Make a received message of the work queue visible again in so many seconds, instead of when its visibility
-        timeout ends."""
-        try:
-            self._sqs.change_message_visibility(
-                QueueUrl=self._work_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
-            )
-        except (ClientError, BotoCoreError) as error:
-            raise _queue_error("changing the visibility timeout", error) from None
+    def _send(
+        self, operation: str, queue_url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool]
+    ) -> list[QueueError | None]:
+        delayed = queue_url == self._work_queue_url
+        entries = [
+            {"MessageBody": message.body, "MessageAttributes": _typed(message.attributes)}
+            | ({"DelaySeconds": message.delay_seconds} if delayed else {})
+            for message in messages
+        ]
+        return _in_batches(
+            operation,
+            lambda batch: self._sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
+            entries,
+            [_size(message) for message in messages],
+            has_time,
+        )
 
 
-def _queue_error(operation: str, error: ClientError | BotoCoreError) -> QueueError:
-    # Not the error's own text: for a wrong parameter it repeats what was to be sent.
-    code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else type(error).__name__
-    return QueueError(f"{operation}: {code}", unfit=str(code).startswith("InvalidParameterValue"))
+def _in_batches(
+    operation: str,
+    request: Callable[[Any], Any],
+    entries: Sequence[dict[str, Any]],
+    sizes: Sequence[int],
+    has_time: Callable[[], bool],
+) -> list[QueueError | None]:
+    errors: list[QueueError | None] = [QueueError(operation, "not tried after an earlier failure")] * len(entries)
+    left = list(range(len(entries)))
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_PAUSE_SECONDS * 2**attempt)
+        reachable = True
+        for batch in _batches(left, sizes):
+            if has_time():
+                found = _write(operation, request, [entries[index] for index in batch])
+            else:
+                found = [QueueError(operation, "not enough time left in this invocation")] * len(batch)
+            for index, error in zip(batch, found, strict=True):
+                errors[index] = error
+            reachable = not all(error is not None and error.whole_request for error in found)
+            if not reachable:
+                break
+        left = [index for index in left if (error := errors[index]) is not None and not error.sender_fault]
+        if not left or not reachable or not has_time():
+            break
+    return errors
+
+
+def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    room = _BATCH_BYTES
+    for index in indexes:
+        if batch and (len(batch) == _BATCH_ENTRIES or sizes[index] > room):
+            yield batch
+            batch, room = [], _BATCH_BYTES
+        batch.append(index)
+        room -= sizes[index]
+    if batch:
+        yield batch
+
+
+def _write(operation: str, request: Callable[[Any], Any], entries: Sequence[dict[str, Any]]) -> list[QueueError | None]:
+    """One request. If it is refused because of an entry, each entry is sent on its own, to tell them apart."""
+    try:
+        answer = request([{"Id": str(number), **entry} for number, entry in enumerate(entries)])
+    except (ClientError, BotoCoreError) as error:
+        # Not the error's own text: for a wrong parameter it repeats what was to be sent.
+        code = str(error.response["Error"].get("Code")) if isinstance(error, ClientError) else type(error).__name__
+        fault = _is_sender_fault(code)
+        if fault and len(entries) > 1:
+            return [_write(operation, request, [entry])[0] for entry in entries]
+        repeated = not fault and "kms" not in code.lower()
+        return [QueueError(operation, code, sender_fault=fault, whole_request=repeated)] * len(entries)
+    written = {entry["Id"] for entry in answer.get("Successful", [])}
+    failed = {entry["Id"]: entry for entry in answer.get("Failed", [])}
+    return [
+        None if str(number) in written else _entry_error(operation, failed.get(str(number), {}))
+        for number in range(len(entries))
+    ]
+
+
+def _entry_error(operation: str, failed: Mapping[str, Any]) -> QueueError:
+    return QueueError(operation, str(failed.get("Code", "no answer")), sender_fault=bool(failed.get("SenderFault")))
+
+
+def _is_sender_fault(code: str) -> bool:
+    return any(
+        part in code
+        for part in ("InvalidParameterValue", "TooLong", "InvalidMessageContents", "ReceiptHandleIsInvalid")
+    )
 
 
 def _typed(attributes: Attributes) -> dict[str, Any]:
@@ -92,19 +192,28 @@ def _typed(attributes: Attributes) -> dict[str, Any]:
     }
 
 
-def _size(name: str, value: str | int) -> int:
+def _size(message: Outgoing) -> int:
+    return _bytes(message.body) + sum(_attribute_size(name, value) for name, value in message.attributes.items())
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
+def _attribute_size(name: str, value: str | int) -> int:
     """Bytes that an attribute counts for: its name, its type (String or Number) and its value."""
-    return len(name.encode()) + len("String") + len(str(value).encode("utf-8", "replace"))
+    return len(name.encode()) + len("String") + _bytes(str(value))
 
 
-def _fitting(attributes: Attributes, room: int) -> Attributes:
-    """As many of the attributes as fit into so many bytes."""
+def _fitted(message: Outgoing, limit: int) -> Outgoing:
+    """The message with as many of its attributes as fit into so many bytes beside its body."""
+    room = limit - _bytes(message.body)
     fitting: dict[str, str | int] = {}
-    for name, value in attributes.items():
+    for name, value in message.attributes.items():
         if name == "detail":
             whole = str(value).encode("utf-8", "replace")
-            value = whole[: max(room - _size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
-        if value != "" and _size(name, value) <= room:
+            value = whole[: max(room - _attribute_size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
+        if value != "" and _attribute_size(name, value) <= room:
             fitting[name] = value
-            room -= _size(name, value)
-    return fitting
+            room -= _attribute_size(name, value)
+    return Outgoing(message.body, fitting, message.delay_seconds)

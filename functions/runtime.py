@@ -17,10 +17,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 import tls
 from cached import Cached
 from devin.api_key import ApiKeyError
-from devin.client import DevinClient
 from devin.http import Transport
 from eventbridge import Bus
 from queues import Queues
+from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
 
@@ -44,13 +44,14 @@ class Runtime:
     says, None for go. `dynamodb()` makes a client when first asked, which few invocations do.
     """
 
-    client: DevinClient
+    transport: Transport
     queues: Queues
     executor: Executor
     fetch_secret: Callable[[bool], str | bytes]
     reason_to_stop: Callable[[], str | None]
     bus: Bus
     dynamodb: Callable[[], DynamoDBClient]
+    rejections: Rejections | None
 
 
 @lru_cache(maxsize=1)
@@ -58,8 +59,9 @@ def runtime_for(settings: Settings) -> Runtime:
     """The runtime for these settings, the same one as long as they stay the same."""
     tls.share_with_botocore()
     config = _config(settings)
+    dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
     return Runtime(
-        client=DevinClient(Transport(settings.devin_api_url), org_id=settings.devin_org_id, archive=settings.archive),
+        transport=Transport(settings.devin_api_url),
         queues=Queues(
             boto3.client("sqs", config=config),
             work_queue_url=settings.work_queue_url,
@@ -69,7 +71,8 @@ def runtime_for(settings: Settings) -> Runtime:
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
         bus=Bus(cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))),
-        dynamodb=cache(lambda: boto3.client("dynamodb", config=config)),
+        dynamodb=dynamodb,
+        rejections=Rejections(dynamodb, settings.announcements_table) if settings.announcements_table else None,
     )
 
 

@@ -110,6 +110,9 @@ def _api_url(environ: Mapping[str, str]) -> str:
         parts.port  # noqa: B018 - reading it raises ValueError for a port that is none
     except ValueError:
         raise SettingsError(complaint) from None
+    if re.search(r"/v[0-9]+/?$", parts.path):
+        without = re.sub(r"/v[0-9]+/?$", "", value)
+        raise SettingsError(f"DEVIN_API_URL should not end in the API's version; write {without}")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise SettingsError(complaint)
     return value.rstrip("/")

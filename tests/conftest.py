@@ -1,11 +1,18 @@
-"""How `make test` shares the tests among processes."""
+"""How the tests share processes, and how many examples the property tests try."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+# The gate tries the same examples every time; `make fuzz` tries new ones, and a hundred times as many.
+settings.register_profile("gate", max_examples=50, derandomize=True, deadline=None, database=None)
+settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -13,7 +20,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class _OneStack(LoadScopeScheduling):  # type: ignore[misc]
-    """One process runs all tests of the stack, so that there is one; every other file is run by whoever is free."""
+    """One process runs all tests of the stack, so that there is only one; other files go to any free process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "the stack" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]

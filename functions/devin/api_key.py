@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from threading import Lock
 
-from devin.http import Reply
-
 _FIELDS = ("api_key", "service_key", "token")
+# What may stand behind "Bearer": https://www.rfc-editor.org/rfc/rfc6750#section-2.1
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _ADVICE = 'store the bare key, or JSON {"api_key": "<key>"}, as one line of printable ASCII with nothing around it'
 
 
@@ -28,8 +28,11 @@ def parse_api_key(secret: str | bytes) -> str:
     key = _field(secret) if secret.lstrip().startswith("{") else secret
     if not key:
         raise ApiKeyError(f"the secret holds no key yet; {_ADVICE}")
-    if not re.fullmatch(r"[!-~]+", key):
-        raise ApiKeyError(f"the key in the secret has whitespace, a line break or a character outside ASCII; {_ADVICE}")
+    if not _TOKEN.fullmatch(key):
+        raise ApiKeyError(
+            "the key in the secret has whitespace, a line break, quotes, NAME= before it or another character that no "
+            f"key has; {_ADVICE}"
+        )
     return key
 
 
@@ -70,17 +73,6 @@ class ApiKeys:
             if self._key is None:
                 self._key = self._read_first()
             return self._key
-
-    def call(self, send: Callable[[str], Reply]) -> Reply:
-        """Call with the key, and once more if the API refuses it and the secret holds another by now.
-
-        Raises ApiKeyError if there is no key to begin with, and what `send` raises.
-        """
-        key = self.current()
-        reply = send(key)
-        if reply.status in {401, 403} and (other := self.after_refusal(key)):
-            reply = send(other)
-        return reply
 
     def after_refusal(self, refused: str) -> str | None:
         """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable.

@@ -1,74 +1,299 @@
-"""The Devin API: terminate, read and list sessions, in whichever version the key belongs to."""
+"""The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
 from __future__ import annotations
 
-from devin.api_key import ApiKeyError
-from devin.error_detail import parse_json
-from devin.http import Reply, Transport
-from devin.session import Page, Session, parse_session
-from devin.version import V3, Version, version_of
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from threading import Event, Lock
 
-# A session carries its messages, which nobody here reads but which have to be parsed to get past them.
-_SESSION_BYTES = 8 * 1024 * 1024
-# 200 sessions, some with long structured outputs.
-_PAGE_BYTES = 16 * 1024 * 1024
+from devin.api_key import ApiKeyError, ApiKeys
+from devin.error_detail import error_detail, parse_json
+from devin.http import Reply, Transport, TransportError
+from devin.limiter import RateLimiter
+from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
+from devin.version import V3, Version, version_of
+from redaction import Redactor, one_line
+from retry import parse_retry_after
+
 # Enough for any explanation of a refusal.
 _DETAIL_BYTES = 64 * 1024
+_DETAIL_CHARACTERS = 1000
+# Ten times what a call takes on a bad day; a longer one is given up and tried again later.
+CALL_SECONDS = 10.0
+# A call that would get less than this is not started: it would be cut off before an answer can be expected.
+_MIN_CALL_SECONDS = 1.0
+
+
+class NotCalled(StrEnum):
+    """Why no call was made. The value is the start of the detail."""
+
+    STOPPED = "stopped"
+    NO_KEY = "no API key"
+    KEY_REFUSED = "the API refuses the key"
+    THROTTLED = "not called: the API asked other calls to slow down"
+    NO_TIME = "not enough time left in this invocation"
+    UNSUPPORTED = "archiving needs a service user's key (cog_), of version 3"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call led to. Failures are values.
+
+    `status` is None if no call was made (`not_called` says why) or no whole response arrived; `detail` holds what the
+    API or we say of it, without secrets. `retry_after` is in seconds. `session` and `page` are what a 2xx held, if it
+    could be read and is what was asked for. `confirmed`: a 2xx to a terminate or archive call said that it was done.
+    `replayed`: the request was sent twice, and may have been carried out the first time. `key_refused`: this answer is
+    about the key, not the session. `other_session`: a 2xx to a read held another session. `date` is the header.
+    """
+
+    status: int | None = None
+    detail: str | None = None
+    retry_after: float | None = None
+    session: Session | None = None
+    page: Page | None = None
+    confirmed: bool = False
+    replayed: bool = False
+    not_called: NotCalled | None = None
+    key_refused: bool = False
+    other_session: bool = False
+    date: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def _no_query(_: Version) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request below the version's path of sessions, and how to read a 2xx."""
+
+    method: str
+    path: str
+    keep_bytes: int
+    read: Callable[[bytes, Version], Answer]
+    query: Callable[[Version], Mapping[str, str]] = _no_query
+    seconds: float = CALL_SECONDS
+    at_once: bool = False
+
+
+_PROBE = _Call("GET", "", PAGE_BYTES, lambda *_: Answer(), lambda _: {"first": "1"}, at_once=True)
 
 
 class DevinClient:
-    """Calls the API with the key and within the time given to each call; what an answer means is for others to say.
+    """Calls the API on behalf of one invocation; shared by its threads. Session ids must come from `parse_session_id`.
 
-    Every method raises TransportError if no whole response arrived, and ApiKeyError if the key needs a setting that
-    is missing. Session ids must come from `parse_session_id`.
+    `seconds_left` says how long a call may take at most. A 429 or a refused key stops every call that has not begun.
+    `stop` is a reason to make no call at all. `limiter` is the one of this execution environment, so that a later
+    invocation does not start where this one was slowed down. `latencies` collects milliseconds, one for each answered
+    call.
     """
 
-    def __init__(self, transport: Transport, *, org_id: str | None, archive: bool) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        keys: ApiKeys,
+        limiter: RateLimiter,
+        redact: Redactor,
+        *,
+        org_id: str | None,
+        archive: bool,
+        seconds_left: Callable[[], float],
+        stop: Answer | None = None,
+    ) -> None:
         self._transport = transport
+        self._keys = keys
+        self._limiter = limiter
+        self._redact = redact
         self._org_id = org_id
         self._archive = archive
+        self._seconds_left = seconds_left
+        self._stop = stop
+        self._stopped = Event()
+        self._probe = Lock()
+        self._key_works: bool | None = None
+        self.latencies: list[float] = []
 
-    def terminate(self, session_id: str, *, key: str, seconds: float) -> Reply:
-        """DELETE the session: it ends, and cannot be resumed."""
-        version = version_of(key)
-        params = {"archive": "true"} if self._archive and version is V3 else None
-        path = f"{self._sessions_path(version)}/{session_id}"
-        return self._transport.request(
-            "DELETE", path, key=key, params=params, seconds=seconds, keep_bytes=_DETAIL_BYTES
-        )
+    def not_called(self) -> Answer | None:
+        """Why no further call may begin, if so."""
+        return self._stop
 
-    def get(self, session_id: str, *, key: str, seconds: float) -> tuple[Reply, Session | None]:
-        """GET the session; the session is None unless the answer is a 2xx that holds one."""
-        version = version_of(key)
-        path = f"{self._sessions_path(version)}/{session_id}"
-        reply = self._transport.request("GET", path, key=key, params=None, seconds=seconds, keep_bytes=_SESSION_BYTES)
-        fields = parse_json(reply.body) if 200 <= reply.status < 300 else None
-        return reply, parse_session(fields, version) if isinstance(fields, dict) else None
+    def terminate(self, session_id: str, *, at_once: bool = False) -> Answer:
+        """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the rate limit, because
+        what was read of the session would grow stale."""
 
-    def page(self, following: str | None, *, key: str, seconds: float) -> tuple[Reply, Page | None]:
-        """GET a page of the organisation's sessions, the first one for None; the page is None unless the answer is a
-        2xx that holds one."""
-        version = version_of(key)
-        path, query = self._sessions_path(version), version.page_query(following)
-        reply = self._transport.request("GET", path, key=key, params=query, seconds=seconds, keep_bytes=_PAGE_BYTES)
-        fields = parse_json(reply.body) if 200 <= reply.status < 300 else None
-        items = fields.get(version.items_field) if isinstance(fields, dict) else None
-        if not isinstance(fields, dict) or not isinstance(items, list):
-            return reply, None
+        def query(version: Version) -> Mapping[str, str]:
+            return {"archive": "true"} if self._archive and version is V3 else {}
+
+        def read(body: bytes, version: Version) -> Answer:
+            return _confirmation(body, session_id, version, "terminat")
+
+        return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once=at_once))
+
+    def archive(self, session_id: str, *, at_once: bool = False) -> Answer:
+        """POST …/archive: the session sleeps and leaves the lists, and can be brought back. Version 3 only."""
+
+        def read(body: bytes, version: Version) -> Answer:
+            return _confirmation(body, session_id, version, "archiv")
+
+        return self._call(_Call("POST", f"/{session_id}/archive", _DETAIL_BYTES, read, at_once=at_once))
+
+    def get(self, session_id: str) -> Answer:
+        """GET the session."""
+
+        def read(body: bytes, version: Version) -> Answer:
+            session = parse_session_body(body, version)
+            if session is None or session.session_id is None:
+                return Answer(detail="the answer is no session")
+            if session.session_id != session_id:
+                # A cache or a proxy that answers for another one.
+                return Answer(detail="the API showed another session", other_session=True)
+            if session.status is not None:
+                session = replace(session, status=self._redact(session.status))
+            return Answer(session=session)
+
+        return self._call(_Call("GET", f"/{session_id}", SESSION_BYTES, read))
+
+    def list_page(self, cursor: str | None, *, seconds: float = CALL_SECONDS) -> Answer:
+        """GET a page of the organisation's sessions, the first one for None, in at most so many seconds."""
+
+        def read(body: bytes, version: Version) -> Answer:
+            return Answer(page=parse_page_body(body, version, cursor))
+
+        def query(version: Version) -> Mapping[str, str]:
+            return version.page_query(cursor)
+
+        return self._call(_Call("GET", "", PAGE_BYTES, read, query, seconds=seconds))
+
+    def _call(self, call: _Call) -> Answer:
+        """With the key, and once more if the API refuses it and the secret holds another by now."""
+        if self._stop is not None:
+            return self._stop
         try:
-            after = version.page_after(following, fields, len(items))
-        except ValueError:
-            return reply, None
-        sessions = tuple(parse_session(item if isinstance(item, dict) else {}, version) for item in items)
-        return reply, Page(sessions, after)
+            key = self._keys.current()
+            answer = self._send(call, key)
+            if answer.status in {401, 403} and (other := self._keys.after_refusal(key)):
+                key = other
+                answer = self._send(call, key)
+        except ApiKeyError as error:
+            return Answer(detail=self._redact(f"{NotCalled.NO_KEY}: {error}"), not_called=NotCalled.NO_KEY)
+        if answer.status == 429:
+            self._stop_with(replace(answer, status=None, detail=NotCalled.THROTTLED, not_called=NotCalled.THROTTLED))
+        elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
+            answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
+            self._stop_with(replace(answer, status=None, not_called=NotCalled.KEY_REFUSED))
+        elif answer.status not in {None, 403}:
+            self._key_works = True
+        return answer
 
-    def _sessions_path(self, version: Version) -> str:
+    def _send(self, call: _Call, key: str) -> Answer:
+        version = version_of(key)
         if version is V3 and self._org_id is None:
             raise ApiKeyError("a key that starts with cog_ needs the organisation's id; set DEVIN_ORG_ID")
-        return version.sessions_path.format(org_id=self._org_id)
+        if version is not V3 and call.method == "POST":
+            return Answer(detail=NotCalled.UNSUPPORTED, not_called=NotCalled.UNSUPPORTED)
+        begun = self._wait(call.at_once)
+        if isinstance(begun, Answer):
+            return begun
+        seconds = min(self._seconds_left(), call.seconds)
+        if seconds < _MIN_CALL_SECONDS:
+            return Answer(detail=NotCalled.NO_TIME, not_called=NotCalled.NO_TIME)
+        started = time.monotonic()
+        try:
+            reply = self._transport.request(
+                call.method,
+                version.sessions_path.format(org_id=self._org_id) + call.path,
+                key=key,
+                params=call.query(version) or None,
+                seconds=seconds,
+                keep_bytes=call.keep_bytes,
+            )
+        except TransportError as error:
+            return Answer(detail=str(error))
+        self.latencies.append((time.monotonic() - started) * 1000)
+        retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
+        if reply.status == 429:
+            self._limiter.on_throttle(begun, retry_after)
+        else:
+            self._limiter.on_success(begun)
+        return replace(
+            call.read(reply.body, version) if 200 <= reply.status < 300 else Answer(detail=self._said(reply)),
+            status=reply.status,
+            retry_after=retry_after,
+            replayed=reply.repeated,
+            date=reply.headers.get("Date"),
+        )
+
+    def _wait(self, at_once: bool) -> float | Answer:
+        """When the call begins, or why it must not.
+
+        Waiting costs a little compute, and holds back what is in the queue: the event source mapping delivers no more
+        than these invocations take. Failing instead would use up a receive of every message.
+        """
+        if self._stop is not None:
+            return self._stop
+        if at_once:
+            return self._limiter.record()
+        acquired = self._limiter.acquire(max(self._seconds_left() - _MIN_CALL_SECONDS, 0.0))
+        if acquired is None:
+            return Answer(
+                detail=NotCalled.THROTTLED, retry_after=self._limiter.retry_in(), not_called=NotCalled.THROTTLED
+            )
+        begins, seconds = acquired
+        if seconds > 0:
+            # Another thread's answer may stop this one while it waits.
+            self._stopped.wait(seconds)
+        stopped = self.not_called()
+        return begins if stopped is None else stopped
+
+    def _stop_with(self, answer: Answer) -> None:
+        self._stop = answer
+        self._stopped.set()
+
+    def _is_refused(self, key: str) -> bool:
+        """Whether a 403 is about the key: version 3 has no 401 for a wrong key, and answers 403 for a session of
+        another organisation too. One harmless list call tells them apart, once in an invocation."""
+        if version_of(key) is not V3:
+            return False
+        with self._probe:
+            if self._key_works is None and self._stop is None:
+                answer = self._send(_PROBE, key)
+                if answer.status is not None:
+                    self._key_works = answer.status not in {401, 403}
+            return self._key_works is False
+
+    def _refusal(self, key: str, answer: Answer) -> str:
+        said = f"{NotCalled.KEY_REFUSED} ({answer.detail or answer.status})"
+        if self._keys.unreadable is not None:
+            return f"{said}, and whether there is a new one is not known: {self._keys.unreadable}"
+        advice = "store a valid one in the secret"
+        if version_of(key) is V3 and answer.status == 401:
+            advice += ", or put this address on the enterprise's IP access list"
+        elif version_of(key) is V3:
+            advice += ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
+        return f"{said}; {advice}"
+
+    def _said(self, reply: Reply) -> str | None:
+        detail = error_detail(reply.body[:_DETAIL_BYTES])
+        return detail and one_line(self._redact(detail), _DETAIL_CHARACTERS)
 
 
-def bad_key_is_403(key: str) -> bool:
-    """Whether the version that the key belongs to answers 403 to a bad key, as it does to a session that is not the
-    organisation's."""
-    return version_of(key).bad_key_is_403
+def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> Answer:
+    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, a detail with the word, or
+    the session itself."""
+    if not body.strip():
+        return Answer(confirmed=True)
+    fields = parse_json(body)
+    if isinstance(fields, dict):
+        detail = fields.get("detail")
+        if isinstance(detail, str) and word in detail.lower():
+            return Answer(confirmed=True)
+        if parse_session(fields, version).session_id == session_id:
+            return Answer(confirmed=True)
+    return Answer(detail="the answer does not say that it was done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import logging
@@ -11,8 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,6 +30,15 @@ from devin.dns import SlowNameServerError, look_up
 logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 CONNECT_SECONDS = 3.0
+# A kept connection may have died without a word, behind a NAT gateway for instance. One that was idle for longer than
+# load balancers usually keep one is not used again, and data that is not acknowledged for so long breaks it.
+_MAX_IDLE_SECONDS = 50.0
+_UNACKNOWLEDGED_MILLISECONDS = 3000
+_SOCKET_OPTIONS = (
+    [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS)]
+    if hasattr(socket, "TCP_USER_TIMEOUT")  # Linux has it, macOS does not
+    else []
+)
 # What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
 DRAIN_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
@@ -94,36 +103,30 @@ class Transport:
         slept on. Raises TransportError if no whole response arrived.
         """
         give_up = time.monotonic() + seconds
-        send = partial(self._send, method, path, key=key, params=params, give_up=give_up, keep_bytes=keep_bytes)
-        try:
-            try:
-                return send()
-            except _FAILURES as error:
-                if _ATTEMPT.connected or not _is_stale(error):
-                    raise
-                return replace(send(), repeated=True)
-        except _FAILURES as error:
-            raise TransportError(_describe(error)) from None
-
-    def _send(
-        self, method: str, path: str, *, key: str, params: Mapping[str, str] | None, give_up: float, keep_bytes: int
-    ) -> Reply:
-        _ATTEMPT.connected = False
-        left = max(give_up - time.monotonic(), 0.001)
-        response = self._adapter().send(
-            _prepared(method, self._base_url + path, params, key),
+        request = _prepared(method, self._base_url + path, params, key)
+        repeated = False
+        while True:
+            left = max(give_up - time.monotonic(), 0.001)
             # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
-            timeout=urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left),  # type: ignore[arg-type]
-            stream=True,
-        )
-        with response:
-            body = _read(response, keep_bytes)
-        return Reply(response.status_code, response.headers, body)
+            timeout: Any = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left)
+            _ATTEMPT.connected = False
+            try:
+                with self._adapter().send(request, timeout=timeout, stream=True) as response:
+                    return Reply(response.status_code, response.headers, _read(response, keep_bytes), repeated)
+            except _FAILURES as error:
+                if repeated or _ATTEMPT.connected or not _is_stale(error):
+                    raise TransportError(_describe(error)) from None
+                repeated = True
 
     def _adapter(self) -> _Adapter:
+        now = time.monotonic()
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
+        if adapter is not None and now - self._mine.used_at > _MAX_IDLE_SECONDS:
+            adapter.close()
+            adapter = None
         if adapter is None:
             adapter = self._mine.adapter = _Adapter(self._base_url, self._tls)
+        self._mine.used_at = now
         return adapter
 
 
@@ -172,8 +175,12 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_stale(error: BaseException) -> bool:
-    """Closed or reset before a byte of the response: what a call sees over a connection that the server gave up."""
-    return any(isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)) for cause in _causes(error))
+    """Closed, reset or dead before a byte of the response: what a call sees over a connection that is no more."""
+    return any(
+        isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError))
+        or (isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT)
+        for cause in _causes(error)
+    )
 
 
 def _describe(error: BaseException) -> str:
@@ -333,7 +340,7 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
         try:
             # Fails if the machine has no such protocol, as one without IPv6.
             sock = socket.socket(family, kind, protocol)
-            for option in connection.socket_options or ():
+            for option in (*_SOCKET_OPTIONS, *(connection.socket_options or ())):
                 sock.setsockopt(*option)
             # Those that come after it get their share.
             sock.settimeout(left / (len(addresses) - number))

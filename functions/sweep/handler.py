@@ -1,4 +1,4 @@
-"""Lambda function `sweep`: finds the sessions that a policy calls stale, and enqueues them for `terminate`."""
+"""Lambda function `sweep`: finds the sessions that match a policy, and enqueues them for `terminate`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
+from devin.client import DevinClient
+from devin.limiter import RateLimiter
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
 from settings import Settings
-from sweep.announcements import Announcements
+from sweep.notices import Notices
 from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
 from sweep.selection import CapExceededError
-from sweep.sweep import Sweep, report
+from sweep.sweep import RESERVE_SECONDS, Sweep
 
 redact = Redactor()
 logger = Logger(
@@ -33,7 +35,7 @@ initialise(os.environ)
 
 
 class Metric(StrEnum):
-    """Whatever is counted here; dashboard and alarms are held to it."""
+    """What is counted here; dashboard and alarms are held to it."""
 
     LISTED = "sweep_listed"
     CHOSEN = "sweep_chosen"
@@ -47,14 +49,15 @@ class Metric(StrEnum):
 
 @masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
-    """Carry out the policy that is the event, and answer with a report (see `sweep.sweep.report`).
+    """Carry out the policy that is the event, and answer with a report (see `Sweep.report`).
 
-    Raises PolicyError before any call if the policy cannot be used, CapExceededError if it chooses more than it may,
+    Raises PolicyError before any call if the policy cannot be used, CapExceededError if more matches than it allows,
     and others if the sweep could not be carried out: an invocation that failed is an alarm, a report is not.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
-    # Or two stacks of one account would add up.
+    # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
+    run = context.aws_request_id
     try:
         policy = parse_policy(event)
     except PolicyError as error:
@@ -65,68 +68,81 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     policy = replace(policy, dry_run=policy.dry_run or settings.dry_run)
     runtime = runtime_for(settings)
     if stopped := runtime.reason_to_stop():
-        _count(Metric.STOPPED, 1)
-        metrics.flush_metrics()
-        return _tell(runtime, {"mode": "stopped", "why": redact(stopped), "chosen": 0, "enqueued": 0})
+        _count({Metric.STOPPED: 1})
+        return _publish(runtime, {"mode": "stopped", "run": run, "why": redact(stopped), "chosen": 0, "enqueued": 0})
+    sweep = _sweep(settings, runtime, policy, context)
     try:
-        done = _sweep(settings, runtime, policy, context).run(policy, datetime.now(UTC))
+        result = sweep.carry_out(policy, datetime.now(UTC))
     except CapExceededError as error:
         _refuse(error)
-        _tell(runtime, {"mode": "refused", "why": str(error), "enqueued": 0})
+        _publish(runtime, {"mode": "refused", "run": run, "why": str(error), "enqueued": 0})
         raise
     except Exception:
         logger.exception("sweep failed")
-        _count(Metric.FAILED, 1)
-        metrics.flush_metrics()
+        _count({Metric.FAILED: 1})
         raise
-    for name, number in (
-        (Metric.LISTED, done.selection.listed),
-        (Metric.CHOSEN, len(done.selection.chosen)),
-        (Metric.KEPT, done.selection.kept.total()),
-        (Metric.ENQUEUED, done.enqueued),
-        (Metric.ANNOUNCED, done.announced),
-    ):
-        _count(name, number)
-    metrics.flush_metrics()
-    for choice in done.plan.to_announce if done.announced else ():
-        logger.info("announced", extra={"session_id": choice.session_id, "updated_at": choice.updated_at.isoformat()})
-    return _tell(runtime, report(done, policy, redact))
+    _count({
+        Metric.LISTED: result.selection.listed,
+        Metric.CHOSEN: len(result.selection.matched),
+        Metric.KEPT: result.selection.kept.total(),
+        Metric.ENQUEUED: result.enqueued,
+        Metric.ANNOUNCED: result.announced,
+    })  # fmt: skip
+    for one in result.plan.to_announce if result.announced else ():
+        logger.info("announced", extra={"session_id": one.session_id, "updated_at": one.updated_at.isoformat()})
+    return _publish(runtime, sweep.report(result, policy))
 
 
 def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:
+    def remaining_seconds() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    table = settings.announcements_table
     return Sweep(
-        runtime,
-        ApiKeys(runtime.fetch_secret, redact.remember),
-        redact,
-        announcements=_announcements(settings, runtime, policy),
+        run=context.aws_request_id,
+        client=DevinClient(
+            runtime.transport,
+            ApiKeys(runtime.fetch_secret, redact.remember),
+            RateLimiter(),
+            redact,
+            org_id=settings.devin_org_id,
+            archive=settings.archive,
+            seconds_left=lambda: max(remaining_seconds() - RESERVE_SECONDS, 1.0),
+        ),
+        queues=runtime.queues,
+        eventbridge=runtime.bus,
+        reason_to_stop=runtime.reason_to_stop,
+        redact=redact,
+        notices=None if table is None else Notices(runtime.dynamodb, table, fingerprint(policy)),
+        rejections=runtime.rejections,
         protect_tag=settings.protect_tag,
-        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
+        remaining_seconds=remaining_seconds,
     )
 
 
-def _announcements(settings: Settings, runtime: Runtime, policy: Policy) -> Announcements | None:
-    if settings.announcements_table is None or policy.notify_first is None:
-        return None
-    return Announcements(runtime.dynamodb(), settings.announcements_table, fingerprint(policy))
-
-
 def _refuse(error: PolicyError | CapExceededError) -> None:
-    """Somebody asked for what must not be done: said plainly and loudly, without a traceback of ours."""
+    """The request itself is wrong: one error line without a traceback."""
     logger.error(str(error), extra={"refused": type(error).__name__})
-    _count(Metric.REFUSED, 1)
-    metrics.flush_metrics()
+    _count({Metric.REFUSED: 1})
 
 
-def _tell(runtime: Runtime, said: dict[str, Any]) -> dict[str, Any]:
+def _publish(runtime: Runtime, report: dict[str, Any]) -> dict[str, Any]:
     """Log and publish a report, and return it."""
-    logger.info("sweep completed", extra={"report": said})
+    logger.info("sweep completed", extra={"report": report})
     try:
-        runtime.bus.publish("Devin Sweep Completed", [said])
+        runtime.bus.publish("Devin Sweep Completed", [report])
     except BusError as error:
         # What was enqueued is enqueued: failing now would only have it enqueued again.
         logger.warning(str(error))
-    return said
+    return report
 
 
-def _count(metric: Metric, number: int) -> None:
-    metrics.add_metric(metric.value, MetricUnit.Count, number)
+def _count(numbers: dict[Metric, int]) -> None:
+    """Publish what is not zero: a metric costs money in every hour in which it is published."""
+    if not any(numbers.values()):
+        metrics.clear_metrics()
+        return
+    for metric, number in numbers.items():
+        if number:
+            metrics.add_metric(metric.value, MetricUnit.Count, number)
+    metrics.flush_metrics()

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 from devin.session import Page, Session
 
-# Two hundred thousand sessions in v3; whatever goes on longer does not end.
-MOST_PAGES = 1000
+# A listing that goes on longer does not end. In v3 both limits are reached together.
+MAX_PAGES = 1000
+MAX_SESSIONS = 200_000
 # So many pages in a row without anything new: the API repeats itself.
-_MOST_STALE_PAGES = 3
+_MAX_STALE_PAGES = 3
 
 
 @dataclass(slots=True)
 class Listing:
-    """Iterates over the sessions, each as often as the API lists it: a later showing is the newer truth.
+    """Iterates over the sessions, each as often as the API lists it.
 
-    `fetch(following)` gets a page, raising what it likes. `has_time` is asked before every page. When the iteration
-    has ended, `listed` is the number of different sessions and `complete` says whether the API came to its end;
-    `end` says in words what the end was.
+    `fetch(cursor)` gets a page, raising what it likes. `has_time` is asked before every page. After the iteration,
+    `end` says what the end was: "complete" if the API came to its end.
     """
 
     fetch: Callable[[str | None], Page]
@@ -29,36 +29,35 @@ class Listing:
     _seen: set[str | None] = field(default_factory=set)
 
     @property
-    def listed(self) -> int:
-        return len(self._seen)
-
-    @property
     def complete(self) -> bool:
         return self.end == "complete"
 
     def __iter__(self) -> Iterator[Session]:
-        following: str | None = None
+        cursor: str | None = None
         asked: set[str] = set()
         stale_pages = 0
         while True:
-            if self.pages == MOST_PAGES:
-                self.end = f"more than {MOST_PAGES} pages"
+            if self.pages == MAX_PAGES:
+                self.end = f"more than {MAX_PAGES} pages"
+                return
+            if len(self._seen) > MAX_SESSIONS:
+                self.end = f"more than {MAX_SESSIONS} sessions"
                 return
             if not self.has_time():
                 self.end = "out of time"
                 return
-            page = self.fetch(following)
+            page = self.fetch(cursor)
             self.pages += 1
-            before = self.listed
+            before = len(self._seen)
             for session in page.sessions:
                 self._seen.add(session.session_id)
                 yield session
-            stale_pages = stale_pages + 1 if self.listed == before else 0
-            following = page.following
-            if following is None:
+            stale_pages = stale_pages + 1 if len(self._seen) == before else 0
+            cursor = page.following
+            if cursor is None:
                 self.end = "complete"
                 return
-            if following in asked or stale_pages == _MOST_STALE_PAGES:
+            if cursor in asked or stale_pages == _MAX_STALE_PAGES:
                 self.end = "the API repeats itself"
                 return
-            asked.add(following)
+            asked.add(cursor)

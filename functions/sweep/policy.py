@@ -1,26 +1,28 @@
-"""What a sweep may end: the policy as its author writes it, and the judgement of one session, both pure."""
+"""What a sweep may end: the policy as its author writes it, and its evaluation for one session. Both are pure."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
+from comparison import all_as_seen, as_seen
 from devin.session import Session
 
-# No session younger than this is ever chosen, and no policy may ask for less: it covers a mistyped unit, clocks that
-# are not quite together, and a session that is still being set up.
+# No session younger than this ever matches, and no policy may ask for less: it covers a mistyped unit, clocks that are
+# not quite together, and a session that is still being set up.
 FLOOR = timedelta(hours=1)
-_LONGEST = timedelta(days=3650)
-# Well within the time for which announcements are remembered.
-_LONGEST_NOTICE = timedelta(days=30)
-_MOST_SESSIONS = 10_000
-_PATTERN_CHARACTERS = 200
-_TITLE_CHARACTERS = 1000
+_MAX_AGE = timedelta(days=3650)
+# Well within the time for which notices are kept.
+_MAX_NOTICE = timedelta(days=30)
+_MAX_SESSIONS = 10_000
+_MAX_PATTERN = 200
 _DURATION = re.compile(
     r"P(?:(\d{1,4})W|(?:(\d{1,4})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,8})S)?)?)", re.ASCII
 )
@@ -32,9 +34,9 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Criteria, all of which must hold, and the limits of what may follow from them.
+    """Criteria, all of which must hold, what to do with the sessions that match, and the limits.
 
-    A criterion that is None, or an empty tuple, is not asked for. `title_matches` is a shell-style pattern.
+    A criterion that is None, or an empty tuple, is not asked for. `title_matches` is a shell-style pattern of * and ?.
     """
 
     idle_for: timedelta | None = None
@@ -45,8 +47,14 @@ class Policy:
     users: tuple[str, ...] = ()
     exclude_users: tuple[str, ...] = ()
     title_matches: str | None = None
+    origins: tuple[str, ...] = ()
+    playbook_ids: tuple[str, ...] = ()
+    automation_ids: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
     has_pull_request: bool | None = None
+    pull_request_states: tuple[str, ...] = ()
     min_acus: float | None = None
+    action: str = "terminate"
     dry_run: bool = True
     max_sessions: int = 50
     max_share: float = 0.5
@@ -54,57 +62,86 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """Whether a session is chosen, and why: every criterion it meets if it is, the first reason to keep it if not."""
+class Evaluation:
+    """Whether a session matches, and why: every criterion if it does, else the first reason to keep it."""
 
-    chosen: bool
+    matched: bool
     reasons: tuple[str, ...]
 
 
-def parse_policy(given: object) -> Policy:
+def parse_policy(raw: object) -> Policy:
     """The policy in a parsed JSON value. Raises PolicyError for an unknown key, a value that is of another type or
     out of bounds, and a policy without any criterion, which would mean every session there is."""
-    if not isinstance(given, dict):
+    if not isinstance(raw, dict):
         raise PolicyError("the policy should be a JSON object")
-    unknown = sorted(str(key) for key in given.keys() - _READERS.keys())
+    unknown = sorted(str(key) for key in raw.keys() - _PARSERS.keys())
     if unknown:
-        raise PolicyError(f"{unknown[0][:50]!r} is no key of a policy; there are {', '.join(_READERS)}")
-    values = {key: _READERS[key](key, value) for key, value in given.items()}
+        raise PolicyError(f"{unknown[0][:50]!r} is no key of a policy; there are {', '.join(_PARSERS)}")
+    values = {key: _PARSERS[key](key, value) for key, value in raw.items()}
     if not values.keys() & CRITERIA.keys():
         raise PolicyError(f"the policy has no criterion and would end everything; give one of {', '.join(CRITERIA)}")
     return Policy(**values)
 
 
 def fingerprint(policy: Policy) -> str:
-    """The same for policies with the same criteria, whatever their limits."""
-    criteria = [(name, getattr(policy, name)) for name in CRITERIA]
-    return hashlib.sha256(repr(criteria).encode()).hexdigest()[:16]
+    """The same for policies that do the same to the same sessions, whatever their limits."""
+    names = [*CRITERIA, *(["action"] if policy.action != "terminate" else [])]
+    wanted = [(name, value) for name in names if (value := getattr(policy, name)) not in (None, ())]
+    return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
 
 
-def judge(policy: Policy, session: Session, now: datetime, protect_tag: str) -> Judgement:
-    """Whether the policy chooses this session. `now` is aware.
+def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) -> Evaluation:
+    """Whether the session matches the policy. `now` is aware.
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
+    kept = _no_end(session) or _protection(session, now, protect_tag)
+    if kept is not None:
+        return Evaluation(False, (kept,))
+    reasons: list[str] = []
+    for name in CRITERIA:
+        unmet, found = _check(name, policy, session, now)
+        if unmet is not None:
+            return Evaluation(False, (unmet,))
+        if found is not None:
+            reasons.append(f"{name}: {found}")
+    return Evaluation(True, tuple(reasons))
+
+
+def family_reason(policy: Policy, session: Session, now: datetime, protect_tag: str) -> str | None:
+    """Why this session keeps its parents and children as well: it is protected, in use, or of those to be left alone.
+
+    One that has ended is in no status that matters any more, but may have been in use lately.
+    """
     kept = _protection(session, now, protect_tag)
     if kept is not None:
-        return Judgement(False, (kept,))
-    reasons: list[str] = []
-    for name, criterion in CRITERIA.items():
-        wanted = getattr(policy, name)
-        if wanted is None or wanted == ():
-            continue
-        holds, said = criterion(wanted, session, now)
-        if not holds:
-            return Judgement(False, (f"{name}: {'unknown' if holds is None else 'no'}",))
-        reasons.append(f"{name}: {said}")
-    return Judgement(True, tuple(reasons))
+        return kept
+    names = ("idle_for", "without_tags", "exclude_users", *(() if _no_end(session) else ("statuses",)))
+    unmet = (_check(name, policy, session, now)[0] for name in names)
+    return next((reason for reason in unmet if reason is not None), None)
+
+
+def _check(name: str, policy: Policy, session: Session, now: datetime) -> tuple[str | None, object]:
+    """Why the criterion does not hold, or else what was found; neither if the policy does not ask for it."""
+    wanted = getattr(policy, name)
+    if wanted is None or wanted == ():
+        return None, None
+    holds, found = CRITERIA[name](wanted, session, now)
+    # Interned, because a reason is kept for each of maybe 200,000 sessions.
+    return (None, found) if holds else (sys.intern(f"{name}: {'unknown' if holds is None else 'no'}"), None)
+
+
+def _no_end(session: Session) -> str | None:
+    """Why there is nothing to end."""
+    if session.session_id is None:
+        return "no session id"
+    if session.exited:
+        return "exited"
+    return "archived" if session.is_archived else None
 
 
 def _protection(session: Session, now: datetime, protect_tag: str) -> str | None:
-    """Why it must live whatever the criteria say."""
-    if session.session_id is None:
-        return "no session id"
+    """Why the session is kept whatever the criteria say."""
     if session.created_at is None or session.updated_at is None:
         return "no date"
     if session.updated_at > now or session.created_at > now:
@@ -117,90 +154,69 @@ def _protection(session: Session, now: datetime, protect_tag: str) -> str | None
         return "no status"
     if session.tags is None:
         return "tags unknown"
-    if protect_tag.casefold() in _folded(session.tags):
+    if as_seen(protect_tag) in all_as_seen(session.tags):
         return "protected by its tag"
-    if session.exited:
-        return "exited"
-    return None
+    return "family unknown" if session.child_session_ids is None else None
 
 
-type Criterion = Callable[[Any, Session, datetime], tuple[bool | None, object]]
-"""Of what the policy wants, a session, and now: whether it holds, None if that is unknown; and what is the case."""
+type Check = tuple[bool | None, object]
+"""Whether a criterion holds, None if that is unknown; and what was found."""
 
 
-def _idle_for(least: timedelta, session: Session, now: datetime) -> tuple[bool | None, object]:
-    return (None, None) if session.updated_at is None else _at_least(now - session.updated_at, least)
-
-
-def _older_than(least: timedelta, session: Session, now: datetime) -> tuple[bool | None, object]:
-    return (None, None) if session.created_at is None else _at_least(now - session.created_at, least)
-
-
-def _at_least(age: timedelta, least: timedelta) -> tuple[bool, timedelta]:
+def _at_least(since: datetime | None, least: timedelta, now: datetime) -> Check:
+    if since is None:
+        return None, None
+    age = now - since
     return age >= least, timedelta(seconds=int(age.total_seconds()))
 
 
-def _statuses(wanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:
-    """v3 tells in the detail what v1 tells in the status, so either may be named."""
-    known = [text for text in (session.status, session.status_detail) if text]
-    return (bool(_folded(known) & _folded(wanted)) if known else None), " ".join(known)
+def _any_of(wanted: Iterable[str], found: Iterable[str | None]) -> Check:
+    """Chooses, so it is narrow: but for case, texts have to be the same."""
+    known = {text.casefold() for text in found if text is not None}
+    shared = {text.casefold() for text in wanted} & known
+    return (bool(shared) if known else None), ", ".join(sorted(shared))
 
 
-def _tags(wanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:
-    return _overlap(wanted, session.tags)
+def _none_of(unwanted: Iterable[str], found: Iterable[str]) -> Check:
+    """Keeps, so it is wide: texts are compared as people see them."""
+    return not all_as_seen(unwanted) & all_as_seen(found), "none of them"
 
 
-def _without_tags(unwanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:
-    holds, _shared = _overlap(unwanted, session.tags)
-    return (None if holds is None else not holds), "none of them"
-
-
-def _users(wanted: tuple[str, ...], session: Session, _: datetime) -> tuple[bool | None, object]:
-    return _overlap(wanted, None if session.user is None else (session.user,))
-
-
-def _exclude_users(unwanted: tuple[str, ...], session: Session, now: datetime) -> tuple[bool | None, object]:
-    holds, _user = _users(unwanted, session, now)
-    return (None if holds is None else not holds), "none of them"
-
-
-def _title_matches(pattern: str, session: Session, _: datetime) -> tuple[bool | None, object]:
-    if session.title is None or len(session.title) > _TITLE_CHARACTERS:
+def _title_matches(pattern: str, session: Session, _: datetime) -> Check:
+    if session.title is None:
         return None, None
     return fnmatch.fnmatchcase(session.title.casefold(), pattern.casefold()), "yes"
 
 
-def _has_pull_request(wanted: bool, session: Session, _: datetime) -> tuple[bool | None, object]:
-    return None if session.has_pull_request is None else session.has_pull_request == wanted, wanted
-
-
-def _min_acus(least: float, session: Session, _: datetime) -> tuple[bool | None, object]:
-    return None if session.acus is None else session.acus >= least, session.acus
-
-
-CRITERIA: dict[str, Criterion] = {
-    "idle_for": _idle_for,
-    "older_than": _older_than,
-    "statuses": _statuses,
-    "tags": _tags,
-    "without_tags": _without_tags,
-    "users": _users,
-    "exclude_users": _exclude_users,
-    "title_matches": _title_matches,
-    "has_pull_request": _has_pull_request,
-    "min_acus": _min_acus,
-}
-
-
-def _overlap(wanted: tuple[str, ...], found: tuple[str, ...] | None) -> tuple[bool | None, object]:
-    if found is None:
+def _pull_requests(wanted: tuple[str, ...], session: Session, _: datetime) -> Check:
+    """All of them, and at least one: an open one beside a merged one is work in progress."""
+    if session.pull_request_states is None:
         return None, None
-    shared = _folded(wanted) & _folded(found)
-    return bool(shared), ", ".join(sorted(shared))
+    found = {state.casefold() for state in session.pull_request_states}
+    return bool(found) and found <= {state.casefold() for state in wanted}, ", ".join(sorted(found))
 
 
-def _folded(texts: Iterable[str]) -> set[str]:
-    return {text.casefold() for text in texts}
+CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
+    "idle_for": lambda least, session, now: _at_least(session.updated_at, least, now),
+    "older_than": lambda least, session, now: _at_least(session.created_at, least, now),
+    # v3 has in the detail what v1 has in the status, so either may be named.
+    "statuses": lambda wanted, session, _: _any_of(wanted, (session.status, session.status_detail)),
+    "tags": lambda wanted, session, _: _any_of(wanted, session.tags) if session.tags else (False, None),
+    "without_tags": lambda unwanted, session, _: _none_of(unwanted, session.tags or ()),
+    "users": lambda wanted, session, _: _any_of(wanted, session.users),
+    "exclude_users": lambda unwanted, session, _: _none_of(unwanted, session.users) if session.users else (None, None),
+    "title_matches": _title_matches,
+    "origins": lambda wanted, session, _: _any_of(wanted, (session.origin,)),
+    "playbook_ids": lambda wanted, session, _: _any_of(wanted, (session.playbook_id,)),
+    "automation_ids": lambda wanted, session, _: _any_of(wanted, (session.automation_id,)),
+    "categories": lambda wanted, session, _: _any_of(wanted, (session.category,)),
+    "has_pull_request": lambda wanted, session, _: (
+        None if session.has_pull_request is None else session.has_pull_request == wanted,
+        wanted,
+    ),
+    "pull_request_states": _pull_requests,
+    "min_acus": lambda least, session, _: (None if session.acus is None else session.acus >= least, session.acus),
+}
 
 
 def _boolean(key: str, value: object) -> bool:
@@ -211,7 +227,7 @@ def _boolean(key: str, value: object) -> bool:
 
 def _texts(key: str, value: object) -> tuple[str, ...]:
     texts = value if isinstance(value, list) else []
-    if not texts or not all(isinstance(text, str) and text and text == text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and as_seen(text) and text == text.strip() for text in texts):
         raise PolicyError(f"{key} should be a list of at least one text, without spaces around it")
     return tuple(texts)
 
@@ -224,23 +240,27 @@ def _duration(key: str, value: object) -> timedelta:
         raise PolicyError(f"{key} should be {example}")
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not FLOOR <= duration <= _LONGEST:
+    if not FLOOR <= duration <= _MAX_AGE:
         raise PolicyError(f"{key} should be at least an hour (PT1H) and at most ten years")
     return duration
 
 
 def _notice(key: str, value: object) -> timedelta:
     notice = _duration(key, value)
-    if notice > _LONGEST_NOTICE:
-        raise PolicyError(f"{key} should be at most {_LONGEST_NOTICE.days} days")
+    if notice > _MAX_NOTICE:
+        raise PolicyError(f"{key} should be at most {_MAX_NOTICE.days} days")
     return notice
 
 
 def _pattern(key: str, value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _PATTERN_CHARACTERS:
-        raise PolicyError(f"{key} should be a text of at most {_PATTERN_CHARACTERS} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_PATTERN:
+        raise PolicyError(f"{key} should be a text of at most {_MAX_PATTERN} characters")
     if value.startswith("^") or value.endswith("$") or ".*" in value or "\\" in value:
         raise PolicyError(f"{key} is a shell-style pattern (* and ?), not a regular expression")
+    if "[" in value or "]" in value:
+        # In a shell-style pattern "[WIP]" is a single letter of the three.
+        instead = value.replace("[", "?").replace("]", "?")
+        raise PolicyError(f'{key} takes no brackets; write ? in place of each, as in "{instead[:50]}"')
     if not value.strip("*? "):
         raise PolicyError(f"{key} would match every title")
     return value
@@ -253,24 +273,28 @@ def _number(key: str, value: object, *, above: float, most: float) -> float:
 
 
 def _count(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_SESSIONS:
-        raise PolicyError(f"{key} should be a whole number from 1 to {_MOST_SESSIONS}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_SESSIONS:
+        raise PolicyError(f"{key} should be a whole number from 1 to {_MAX_SESSIONS}")
     return value
 
 
-_READERS: dict[str, Callable[[str, object], Any]] = {
-    "idle_for": _duration,
-    "older_than": _duration,
-    "statuses": _texts,
-    "tags": _texts,
-    "without_tags": _texts,
-    "users": _texts,
-    "exclude_users": _texts,
+def _action(key: str, value: object) -> str:
+    if value not in ("terminate", "archive"):
+        raise PolicyError(f"{key} should be terminate or archive")
+    return str(value)
+
+
+_PARSERS: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("idle_for", "older_than"), _duration),
+    **dict.fromkeys(("statuses", "tags", "without_tags", "users", "exclude_users"), _texts),
     "title_matches": _pattern,
+    **dict.fromkeys(("origins", "playbook_ids", "automation_ids", "categories"), _texts),
     "has_pull_request": _boolean,
-    "min_acus": lambda key, value: _number(key, value, above=0, most=1e6),
+    "pull_request_states": _texts,
+    "min_acus": partial(_number, above=0, most=1e6),
+    "action": _action,
     "dry_run": _boolean,
     "max_sessions": _count,
-    "max_share": lambda key, value: _number(key, value, above=0, most=1),
+    "max_share": partial(_number, above=0, most=1),
     "notify_first": _notice,
 }

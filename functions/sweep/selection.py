@@ -1,22 +1,22 @@
-"""Which sessions a sweep would end: judged one by one as they are listed, and held against the caps."""
+"""Which sessions a sweep would end: evaluated as they are listed, then by families, then held to the caps."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from devin.session import Session
-from sweep.announcements import Announcement
-from sweep.policy import Policy, judge
+from sweep.notices import TerminationNotice
+from sweep.policy import Policy, evaluate, family_reason
 
 _SAMPLE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A session that the policy chooses, when it was last updated, and why it is chosen."""
+class Candidate:
+    """A session that matches the policy, when it was last updated, and why it matches."""
 
     session_id: str
     updated_at: datetime
@@ -25,84 +25,137 @@ class Choice:
 
 @dataclass(slots=True)
 class Selection:
-    """The chosen sessions, and how many were kept for which reason."""
+    """The sessions that match, and how many are kept for which reason."""
 
-    chosen: dict[str, Choice] = field(default_factory=dict)
+    matched: dict[str, Candidate] = field(default_factory=dict)
     _kept: dict[str, str] = field(default_factory=dict)
-    _nameless: int = 0
+    _without_id: int = 0
+    _ended: set[str] = field(default_factory=set)
+    _relatives: dict[str, set[str]] = field(default_factory=dict)
+    _family_reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def kept(self) -> Counter[str]:
         kept = Counter(self._kept.values())
-        if self._nameless:
-            kept["no session id"] = self._nameless
+        if self._without_id:
+            kept["no session id"] = self._without_id
         return kept
 
     @property
     def listed(self) -> int:
-        return len(self.chosen) + len(self._kept) + self._nameless
+        return len(self.matched) + len(self._kept) + self._without_id
+
+    @property
+    def alive(self) -> int:
+        """How many could be ended. A session without an id cannot be told apart from another occurrence of itself, and
+        must not make a share look smaller."""
+        return len(self.matched) + len(self._kept) - len(self._ended)
 
     def add(self, session: Session, policy: Policy, now: datetime, protect_tag: str) -> None:
-        """Judge a session. One that is listed twice is chosen only if it is both times: pages shift while sessions
-        change, and either showing may be the older one."""
-        judgement = judge(policy, session, now, protect_tag)
-        if session.session_id is None:
-            self._nameless += 1
-        elif not judgement.chosen or session.updated_at is None:
-            self.chosen.pop(session.session_id, None)
-            self._kept[session.session_id] = judgement.reasons[0]
-        elif session.session_id not in self._kept:
-            before = self.chosen.get(session.session_id)
+        """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
+        change, and either may be the older one."""
+        evaluation = evaluate(policy, session, now, protect_tag)
+        session_id = session.session_id
+        if session_id is None:
+            self._without_id += 1
+            return
+        if session.exited or session.is_archived:
+            self._ended.add(session_id)
+        reason = family_reason(policy, session, now, protect_tag)
+        if reason is not None:
+            self._family_reasons[session_id] = reason
+        for other in (session.parent_session_id, *(session.child_session_ids or ())):
+            if other is not None and other != session_id:
+                self._relatives.setdefault(session_id, set()).add(other)
+                self._relatives.setdefault(other, set()).add(session_id)
+        if not evaluation.matched or session.updated_at is None:
+            self.keep({session_id: evaluation.reasons[0]})
+        elif session_id not in self._kept:
+            before = self.matched.get(session_id)
             # The earlier of two dates spares the session if it was used in between.
             updated_at = session.updated_at if before is None else min(before.updated_at, session.updated_at)
-            self.chosen[session.session_id] = Choice(session.session_id, updated_at, judgement.reasons)
+            self.matched[session_id] = Candidate(session_id, updated_at, evaluation.reasons)
+
+    def keep(self, reasons: Mapping[str, str]) -> None:
+        """Keep these sessions, whether they matched or not."""
+        for session_id, reason in reasons.items():
+            self.matched.pop(session_id, None)
+            self._kept[session_id] = reason
+
+    def keep_families(self) -> None:
+        """Keep what matched if a relative keeps it: one that is in use or protected, or one that is not listed, of
+        which nothing is known. Call it when everything is listed."""
+        for family in self._families():
+            reasons = {
+                self._family_reasons.get(member)
+                or (None if member in self.matched or member in self._kept else "not listed")
+                for member in family
+            }
+            if known := sorted(reason for reason in reasons if reason):
+                self.keep({member: f"family: {known[0]}" for member in family if member in self.matched})
+
+    def _families(self) -> Iterator[set[str]]:
+        left = set(self._relatives)
+        while left:
+            family: set[str] = set()
+            found = {left.pop()}
+            while found:
+                member = found.pop()
+                family.add(member)
+                found |= self._relatives[member] - family
+            left -= family
+            yield family
 
 
 class CapExceededError(Exception):
-    """The policy chooses more than it may; nothing was done. The message has the numbers and a sample."""
+    """More sessions match than the policy allows; nothing was done. The message has the numbers and a sample."""
 
 
 def check_caps(selection: Selection, policy: Policy) -> None:
-    """Raises CapExceededError if more was chosen than the policy's `max_sessions`, or than its `max_share` of what was
-    listed: the mark of a policy that says something else than its author meant."""
-    # What has no id cannot be told apart from another showing of itself, and must not make the share look smaller.
-    chosen, listed = len(selection.chosen), selection.listed - selection.kept["no session id"]
-    share = chosen / listed if listed else 0.0
+    """Raises CapExceededError if more sessions match than the policy's `max_sessions`, or than its `max_share` of those
+    that could be ended: the policy may say something else than its author meant."""
+    matched, alive = len(selection.matched), selection.alive
+    share = matched / alive if alive else 0.0
     exceeded = []
-    if chosen > policy.max_sessions:
+    if matched > policy.max_sessions:
         exceeded.append(f"max_sessions is {policy.max_sessions}")
     if share > policy.max_share:
         exceeded.append(f"max_share is {policy.max_share:g}")
     if exceeded:
-        sample = ", ".join(sorted(selection.chosen)[:_SAMPLE])
+        sample = ", ".join(sorted(selection.matched)[:_SAMPLE])
         raise CapExceededError(
-            f"{chosen} of {listed} sessions match, a share of {share:.2f}, but {' and '.join(exceeded)}; "
-            f"nothing was enqueued. Among them: {sample}"
+            f"{matched} of {alive} sessions that could be ended match, a share of {share:.2f}, but "
+            f"{' and '.join(exceeded)}; nothing was enqueued. Among them: {sample}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with the chosen: end them, announce their end, or wait until an announcement is old enough."""
+    """What to do with the sessions that match: end them, announce it, or wait until the notice is old enough."""
 
-    due: tuple[Choice, ...]
-    to_announce: tuple[Choice, ...]
-    waiting: tuple[Choice, ...]
+    ready: tuple[Candidate, ...]
+    to_announce: tuple[Candidate, ...]
+    waiting: tuple[Candidate, ...]
 
 
-def plan(chosen: Iterable[Choice], announced: dict[str, Announcement], notice: timedelta | None, now: datetime) -> Plan:
-    """Sort the chosen by what was announced of them. A session that was updated after its announcement was used
-    again: that announcement counts no more."""
-    due, to_announce, waiting = [], [], []
-    for choice in chosen:
-        announcement = announced.get(choice.session_id)
-        if notice is None:
-            due.append(choice)
-        elif announcement is None or choice.updated_at != announcement.updated_at or announcement.announced_at > now:
-            to_announce.append(choice)
-        elif now < max(announcement.ends_after, announcement.announced_at + notice):
-            # A notice that was shortened since does not take back what was promised.
-            waiting.append(choice)
+def plan(
+    candidates: Iterable[Candidate],
+    notices: Mapping[str, TerminationNotice],
+    notify_first: timedelta | None,
+    now: datetime,
+) -> Plan:
+    """Sort the candidates by the notices there are. A session that was updated after its notice was used again: that
+    notice is void."""
+    ready, to_announce, waiting = [], [], []
+    for candidate in candidates:
+        notice = notices.get(candidate.session_id)
+        if notify_first is None:
+            ready.append(candidate)
+        elif notice is None or candidate.updated_at != notice.updated_at or notice.announced_at > now:
+            to_announce.append(candidate)
+        elif now < max(notice.ends_after, notice.announced_at + notify_first):
+            # A policy that was shortened since does not take back what was announced.
+            waiting.append(candidate)
         else:
-            due.append(choice)
-    return Plan(tuple(due), tuple(to_announce), tuple(waiting))
+            ready.append(candidate)
+    return Plan(tuple(ready), tuple(to_announce), tuple(waiting))

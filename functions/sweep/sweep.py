@@ -1,4 +1,4 @@
-"""One sweep: list, judge, check the caps, then announce and enqueue, unless it is a dry run."""
+"""One sweep: list, evaluate, check the caps, then announce and enqueue, unless it is a dry run."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from devin.api_key import ApiKeys
-from devin.error_detail import error_detail
-from devin.http import Reply, TransportError
+from devin.client import DevinClient
 from devin.session import Page
-from queues import QueueError
+from eventbridge import Bus
+from queues import Outgoing, Queues
 from redaction import Redactor, one_line
-from runtime import Runtime
-from sweep.announcements import Announcement, Announcements
+from rejections import Rejections
 from sweep.listing import Listing
+from sweep.notices import Notices, TerminationNotice
 from sweep.policy import Policy
-from sweep.selection import Choice, Plan, Selection, check_caps, plan
+from sweep.selection import Candidate, Plan, Selection, check_caps, plan
 
-_CALL_SECONDS = 15.0
-# For announcing and enqueuing what was chosen, and for the report.
-_RESERVE_SECONDS = 5.0
+# For announcing and enqueuing, and for the report.
+RESERVE_SECONDS = 5.0
 # Ages are differences between the API's clock and ours.
-_MOST_SKEW_SECONDS = 300.0
-_REPORTED_CHOICES = 100
+_MAX_SKEW_SECONDS = 300.0
+_REPORTED_CANDIDATES = 100
 _WHY_CHARACTERS = 200
 
 
@@ -35,175 +33,171 @@ class SweepError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class SweepResult:
     """What a sweep found and did."""
 
     selection: Selection
     plan: Plan
     listing: Listing
-    enqueued: int
-    announced: int
+    enqueued: int = 0
+    announced: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The parts that a sweep works with. `announcements` is None where the stack has no table for them."""
+    """The parts that a sweep works with. `run` is its id, `notices` and `rejections` are None where the stack has no
+    table for them."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        keys: ApiKeys,
-        redact: Redactor,
-        *,
-        announcements: Announcements | None,
-        protect_tag: str,
-        remaining_seconds: Callable[[], float],
-    ) -> None:
-        self._client = runtime.client
-        self._queues = runtime.queues
-        self._bus = runtime.bus
-        self._executor = runtime.executor
-        self._reason_to_stop = runtime.reason_to_stop
-        self._keys = keys
-        self._redact = redact
-        self._announcements = announcements
-        self._protect_tag = protect_tag
-        self._remaining_seconds = remaining_seconds
+    run: str
+    client: DevinClient
+    queues: Queues
+    eventbridge: Bus
+    reason_to_stop: Callable[[], str | None]
+    redact: Redactor
+    notices: Notices | None
+    rejections: Rejections | None
+    protect_tag: str
+    remaining_seconds: Callable[[], float]
 
-    def run(self, policy: Policy, now: datetime) -> Done:
-        """Raises SweepError, CapExceededError, ApiKeyError and BusError, and botocore's errors for the memory of
-        announcements. Nothing is announced or enqueued before the whole listing is judged."""
-        if policy.notify_first is not None and self._announcements is None:
-            raise SweepError("notify_first needs a table to remember announcements; set ANNOUNCEMENTS_TABLE")
-        listing = Listing(self._page, self._has_time)
+    def carry_out(self, policy: Policy, now: datetime) -> SweepResult:
+        """Raises SweepError, CapExceededError, TableError and BusError. Nothing is announced or enqueued before the
+        whole listing is evaluated."""
+        if policy.notify_first is not None and self.notices is None:
+            raise SweepError("notify_first needs a table to remember notices; set ANNOUNCEMENTS_TABLE")
+        listing = Listing(lambda cursor: self._page(cursor, policy), self._has_time)
         selection = Selection()
         for session in listing:
-            if session.session_id is not None and self._redact(session.session_id) != session.session_id:
-                # It would be told to queue, table and bus; whatever it is, it is no id.
+            if session.session_id is not None and self.redact(session.session_id) != session.session_id:
+                # Whatever holds a key is no id, and must not get to queue, table and bus.
                 session = replace(session, session_id=None)  # noqa: PLW2901
-            selection.add(session, policy, now, self._protect_tag)
+            selection.add(session, policy, now, self.protect_tag)
         if not listing.complete and not policy.dry_run:
-            # What was not seen might protect what was: a later showing of a session, or its share of the whole.
+            # What was not seen might protect what was: another occurrence of a session, a relative, the whole's size.
             raise SweepError(f"listing sessions: {listing.end} after {listing.pages} pages; nothing was enqueued")
+        selection.keep_families()
+        self._keep_rejected(selection)
         check_caps(selection, policy)
         planned = self._plan(policy, selection, now)
         if policy.dry_run:
-            return Done(selection, planned, listing, enqueued=0, announced=0)
-        if stopped := self._reason_to_stop():
+            return SweepResult(selection, planned, listing)
+        if stopped := self.reason_to_stop():
             raise SweepError(f"{stopped}; nothing was enqueued")
         self._announce(planned.to_announce, policy, now)
-        return Done(selection, planned, listing, self._enqueue(planned.due), len(planned.to_announce))
+        self._enqueue(planned.ready, policy)
+        return SweepResult(selection, planned, listing, len(planned.ready), len(planned.to_announce))
 
     def _has_time(self) -> bool:
-        return self._remaining_seconds() > 2 * _RESERVE_SECONDS
+        return self.remaining_seconds() > 2 * RESERVE_SECONDS
 
-    def _page(self, following: str | None) -> Page:
-        seconds = max(min(self._remaining_seconds() - _RESERVE_SECONDS, _CALL_SECONDS), 1.0)
-        pages: list[Page | None] = []
+    def _page(self, cursor: str | None, policy: Policy) -> Page:
+        answer = self.client.list_page(cursor)
+        if answer.page is None:
+            what = "a page that cannot be read" if answer.ok else answer.detail or "no explanation"
+            where = "" if answer.status is None else f"the API answered {answer.status}: "
+            raise SweepError(f"listing sessions: {where}{one_line(what, 500)}; nothing was enqueued")
+        if policy.action == "archive" and not answer.page.can_archive:
+            raise SweepError(
+                "action archive needs version 3 of the API, which a key that starts with cog_ selects; "
+                "nothing was enqueued"
+            )
+        _check_clock(answer.date, datetime.now(UTC))
+        return answer.page
 
-        def get(key: str) -> Reply:
-            reply, page = self._client.page(following, key=key, seconds=seconds)
-            pages.append(page)
-            return reply
-
-        try:
-            reply = self._keys.call(get)
-        except TransportError as error:
-            raise SweepError(f"listing sessions: {error}; nothing was enqueued") from None
-        page = pages[-1]
-        if page is None:
-            said = "a page that cannot be read" if 200 <= reply.status < 300 else error_detail(reply.body)
-            detail = one_line(self._redact(said or "no explanation"), 500)
-            if self._keys.unreadable is not None:
-                detail += f"; whether there is a new key is not known: {self._keys.unreadable}"
-            raise SweepError(f"listing sessions: the API answered {reply.status}: {detail}; nothing was enqueued")
-        _check_clock(reply.headers.get("Date"), datetime.now(UTC))
-        return page
+    def _keep_rejected(self, selection: Selection) -> None:
+        """Keep what the API refused to end, and was not updated since: it would be a dead letter at every sweep."""
+        if self.rejections is None:
+            return
+        rejected = self.rejections.of(selection.matched)
+        selection.keep({
+            session_id: "rejected before"
+            for session_id, updated_at in rejected.items()
+            if updated_at is None or selection.matched[session_id].updated_at <= updated_at
+        })  # fmt: skip
 
     def _plan(self, policy: Policy, selection: Selection, now: datetime) -> Plan:
-        chosen = sorted(selection.chosen.values(), key=lambda choice: choice.session_id)
-        announced: dict[str, Announcement] = {}
-        if policy.notify_first is not None and self._announcements is not None:
-            announced = dict(self._announcements.of(choice.session_id for choice in chosen))
-        return plan(chosen, announced, policy.notify_first, now)
+        candidates = sorted(selection.matched.values(), key=lambda candidate: candidate.session_id)
+        notices: dict[str, TerminationNotice] = {}
+        if policy.notify_first is not None and self.notices is not None:
+            notices = self.notices.of(candidate.session_id for candidate in candidates)
+        return plan(candidates, notices, policy.notify_first, now)
 
-    def _announce(self, choices: tuple[Choice, ...], policy: Policy, now: datetime) -> None:
-        """Tell first, remember then: what was told and forgotten is told again, what was remembered but never told
-        would be ended without a warning."""
-        if policy.notify_first is None or self._announcements is None:
+    def _announce(self, candidates: tuple[Candidate, ...], policy: Policy, now: datetime) -> None:
+        """Publish first, remember second: what was published and forgotten is published again, what was remembered but
+        never published would be ended without a warning."""
+        if policy.notify_first is None or self.notices is None:
             return
         ends_after = now + policy.notify_first
         details = [
             {
-                "session_id": choice.session_id,
+                "session_id": candidate.session_id,
                 "ends_after": ends_after.isoformat(),
-                "why": [one_line(self._redact(why), _WHY_CHARACTERS) for why in choice.why],
+                "why": self._why(candidate),
+                "run": self.run,
+                **_action(policy),
             }
-            for choice in choices
+            for candidate in candidates
         ]
-        self._bus.publish("Devin Session Termination Announced", details)
-        remember = self._announcements.add
-        # Into a list, so that the first failure is raised here.
-        list(
-            self._executor.map(
-                lambda one: remember(one.session_id, Announcement(now, ends_after, one.updated_at)), choices
-            )
+        self.eventbridge.publish("Devin Session Termination Announced", details)
+        self.notices.add(
+            {one.session_id: TerminationNotice(now, ends_after, one.updated_at) for one in candidates}, now
         )
 
-    def _enqueue(self, choices: tuple[Choice, ...]) -> int:
-        """Send each to the work queue, with the condition that it was not used since it was listed."""
-        errors = [error for error in self._executor.map(self._send, choices) if error is not None]
-        if errors:
+    def _enqueue(self, candidates: tuple[Candidate, ...], policy: Policy) -> None:
+        """Send each to the work queue, with the condition that it was not updated since it was listed."""
+        attributes = {"source": "sweep", "sweep_run": self.run}
+        bodies = [
+            {"session_id": one.session_id, "unless_updated_since": one.updated_at.isoformat(), **_action(policy)}
+            for one in candidates
+        ]
+        errors = self.queues.enqueue([Outgoing(json.dumps(body), attributes) for body in bodies])
+        if failed := [error for error in errors if error is not None]:
             raise SweepError(
-                f"enqueued {len(choices) - len(errors)} of {len(choices)} sessions: {errors[0]}; "
+                f"enqueued {len(errors) - len(failed)} of {len(errors)} sessions: {failed[0]}; "
                 "run it again, repeats do no harm"
             )
-        return len(choices)
 
-    def _send(self, choice: Choice) -> QueueError | None:
-        body = {"session_id": choice.session_id, "unless_updated_since": choice.updated_at.isoformat()}
-        try:
-            self._queues.enqueue(json.dumps(body), {}, 0)
-        except QueueError as error:
-            return error
-        return None
+    def report(self, result: SweepResult, policy: Policy) -> dict[str, Any]:
+        """A sweep as plain JSON: counts for each reason, the candidates with their why (the first hundred of each
+        kind), caps and mode."""
+
+        def listed(candidates: tuple[Candidate, ...]) -> list[dict[str, Any]]:
+            return [
+                {"session_id": one.session_id, "updated_at": one.updated_at.isoformat(), "why": self._why(one)}
+                for one in candidates[:_REPORTED_CANDIDATES]
+            ]
+
+        return {
+            "mode": "dry_run" if policy.dry_run else "enforce",
+            "run": self.run,
+            **_action(policy),
+            "listed": result.selection.listed,
+            "pages": result.listing.pages,
+            "listing": result.listing.end,
+            "kept": dict(sorted(result.selection.kept.items())),
+            "chosen": len(result.selection.matched),
+            "enqueued": result.enqueued,
+            "announced": result.announced,
+            "caps": {"max_sessions": policy.max_sessions, "max_share": policy.max_share},
+            "due": listed(result.plan.ready),
+            "to_announce": listed(result.plan.to_announce),
+            "waiting": listed(result.plan.waiting),
+        }
+
+    def _why(self, candidate: Candidate) -> list[str]:
+        return [one_line(self.redact(reason), _WHY_CHARACTERS) for reason in candidate.why]
+
+
+def _action(policy: Policy) -> dict[str, str]:
+    """For bodies and reports, which say nothing of the default."""
+    return {} if policy.action == "terminate" else {"action": policy.action}
 
 
 def _check_clock(date: str | None, now: datetime) -> None:
-    """Refuse to judge ages if the API's clock and ours differ by more than minutes."""
+    """Raises SweepError if the API's clock and ours differ by more than minutes."""
     try:
         theirs = parsedate_to_datetime(date or "")
     except (ValueError, OverflowError):
         return  # it does not say
     skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
-    if skew > _MOST_SKEW_SECONDS:
+    if skew > _MAX_SKEW_SECONDS:
         raise SweepError(f"the API's clock and this one differ by {skew:.0f} s, so ages mean nothing; nothing enqueued")
-
-
-def report(done: Done, policy: Policy, redact: Redactor) -> dict[str, Any]:
-    """A sweep as plain JSON: counts for each reason, the chosen with their why (the first hundred), caps and mode.
-    What the API said of them is made fit to be read by others."""
-
-    def told(choices: tuple[Choice, ...]) -> list[dict[str, Any]]:
-        return [
-            {
-                "session_id": choice.session_id,
-                "updated_at": choice.updated_at.isoformat(),
-                "why": [one_line(redact(why), _WHY_CHARACTERS) for why in choice.why],
-            }
-            for choice in choices[:_REPORTED_CHOICES]
-        ]
-
-    return {
-        "mode": "dry_run" if policy.dry_run else "enforce",
-        "listed": done.selection.listed,
-        "pages": done.listing.pages,
-        "listing": done.listing.end,
-        "kept": dict(sorted(done.selection.kept.items())),
-        "chosen": len(done.selection.chosen),
-        "enqueued": done.enqueued,
-        "announced": done.announced,
-        "caps": {"max_sessions": policy.max_sessions, "max_share": policy.max_share},
-        "due": told(done.plan.due),
-        "to_announce": told(done.plan.to_announce),
-        "waiting": told(done.plan.waiting),
-    }

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
-from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
+from devin.client import Answer, DevinClient, NotCalled
+from devin.limiter import RateLimiter
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
 from settings import Settings
-from terminate.calls import Calls
+from terminate.apply import RedeliveryError
 from terminate.deadline import Deadline
-from terminate.events import Message, Request, is_batch, read_event, read_record
-from terminate.invocation import Invocation, Settled
-from terminate.memory import Memory
-from terminate.outcomes import Outcome, Verdict
-from terminate.pace import Pace
+from terminate.invocation import end_sessions, settle
+from terminate.messages import Message, Request, is_batch, parse_event, parse_record
+from terminate.plan import MessageResult, rejected_conditions
 from terminate.report import publish, report
 
 redact = Redactor()
@@ -32,97 +30,92 @@ logger = Logger(
     service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str, separators=(",", ":")))
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
-memory = Memory()
-pace = Pace()
+limiter = RateLimiter()
 
 initialise(os.environ)
 
 
-class KeptError(Exception):
-    """Something could be neither settled nor written to a queue: whoever delivered it has to deliver it again."""
-
-
 @masked_errors(redact)
-def lambda_handler(event: Any, context: LambdaContext) -> PartialItemFailureResponse | dict[str, list[str]]:
+def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     """End every session that the event asks for.
 
     For a batch of SQS records, answers with those to be delivered again (partial batch response). For anything else,
-    answers with the ids by outcome, `{"terminated": ["devin-…"], …}`, and raises KeptError if an id could be neither
-    settled nor sent to the work queue, so that Lambda's own retries and failure destination keep the event.
+    answers with the ids by outcome, `{"terminated": ["devin-…"], …}`, and raises RedeliveryError if an id could be
+    neither settled nor sent to the work queue, so that Lambda's own retries and failure destination keep the event.
     """
     logger.append_keys(function_request_id=context.aws_request_id)
-    # Or two stacks of one account would add up.
+    # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
     if is_batch(event):
         return _batch(event, context)
-    message = memory.recall(context.aws_request_id, read_event(event))
-    (settled,) = _settle([message], context)
-    if settled.kept:
-        memory.keep(context.aws_request_id, settled)
-        raise KeptError("not every id could be settled or sent to the work queue; see the log lines of this request")
-    memory.forget(context.aws_request_id)
+    (settled,) = _settle([parse_event(event)], context)
+    if settled.redeliver:
+        raise RedeliveryError("not every id could be settled or sent to the work queue; see this request's log lines")
     answer: dict[str, list[str]] = {}
-    for item, verdict in settled.verdicts:
-        given = item.session_id if isinstance(item, Request) else item.given
-        answer.setdefault(verdict.outcome.value, []).extend([redact(given)] if isinstance(given, str) else [])
+    for item, result in settled.results:
+        raw = item.session_id if isinstance(item, Request) else item.raw
+        # Lambda's runtime client cannot post every text, a lone surrogate for instance.
+        ids = [redact(raw).encode("ascii", "backslashreplace").decode()] if isinstance(raw, str) else []
+        answer.setdefault(result.outcome.value, []).extend(ids)
     return answer
 
 
-def _batch(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    messages, unread = [], 0
+def _batch(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+    messages, failed = [], []
     for record in event["Records"]:
         try:
-            messages.append(read_record(record))
+            messages.append(parse_record(record))
         except Exception:
-            # Kept, because it is missing from `acknowledged` below.
-            logger.exception("unexpected error while reading a record", extra={"message_id": record.get("messageId")})
-            unread += 1
-    settled = _settle(messages, context, unread)
-    kept = {one.message.message_id for one in settled if one.kept}
-    acknowledged = {one.message.message_id for one in settled} - kept
-
-    def record_handler(record: SQSRecord) -> None:
-        if record.message_id not in acknowledged:
-            raise KeptError
-
-    processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
-    with processor(event["Records"], record_handler, context):
-        processor.process()
-    return processor.response()
+            logger.exception("unexpected error while parsing a record", extra={"message_id": record.get("messageId")})
+            failed.append(record.get("messageId"))
+    settled = _settle(messages, context, unexpected=len(failed))
+    failed += [one.message.message_id for one in settled if one.redeliver]
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
 
-def _settle(messages: list[Message], context: LambdaContext, unread: int = 0) -> list[Settled]:
+def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0) -> list[MessageResult]:
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
-    keys = ApiKeys(runtime.fetch_secret, redact.remember)
-    ids = sum(len(message.reading.items) for message in messages)
-    deadline = Deadline(context.get_remaining_time_in_millis, ids)
-    halt = _halt(runtime.reason_to_stop())
+    deadline = Deadline(context.get_remaining_time_in_millis, sum(len(message.items) for message in messages))
+    stop = _stop(runtime.reason_to_stop())
     bugs: list[Exception] = []
 
     def on_bug(error: Exception) -> None:
         bugs.append(error)
         logger.error("unexpected error", exc_info=error)
 
-    calls = Calls(runtime.client, keys, redact, seconds_left=deadline.seconds_for_a_call, pace=pace, halt=halt)
-    invocation = Invocation(
-        calls,
-        runtime,
+    client = DevinClient(
+        runtime.transport,
+        ApiKeys(runtime.fetch_secret, redact.remember),
+        limiter,
+        redact,
+        org_id=settings.devin_org_id,
+        archive=settings.archive,
+        seconds_left=deadline.seconds_for_a_call,
+        stop=stop,
+    )
+    results = end_sessions(messages, client, runtime.executor, settings, on_bug)
+    settled = settle(
+        messages,
+        results,
+        runtime.queues,
         settings,
-        allows_a_write=deadline.allows_a_write,
+        has_time=deadline.allows_a_write,
         request_id=context.aws_request_id,
         on_bug=on_bug,
-        settled_before=memory.settled(context.aws_request_id),
     )
-    settled = invocation.run(messages)
-    report(settled, calls.latencies, logger, metrics, unexpected=unread + len(bugs), stopped=halt is not None)
+    if runtime.rejections is not None and deadline.allows_an_event() and (rejected := rejected_conditions(settled)):
+        warning = runtime.rejections.remember(rejected, datetime.now(UTC))
+        if warning is not None:
+            logger.warning(warning)
+    report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger, deadline.allows_an_event)
     return settled
 
 
-def _halt(stopped: str | None) -> Verdict | None:
-    """With the stop switch on, no call is made and everything is kept, looked at again as seldom as SQS allows."""
-    if stopped is None:
+def _stop(reason: str | None) -> Answer | None:
+    """With the stop switch on, no call is made, and everything waits as long as SQS allows."""
+    if reason is None:
         return None
-    return Verdict(Outcome.RETRY, detail=redact(stopped), retry_after=MAX_DELAY_SECONDS, uncalled=True)
+    return Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)

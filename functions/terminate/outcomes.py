@@ -1,4 +1,4 @@
-"""What can become of an id, and what then: plain values and pure functions."""
+"""What can become of an id, and which answer of the API means which: the outcome table."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import assert_never
 
+from devin.client import Answer, NotCalled
+
 
 class Outcome(StrEnum):
     """The result of one attempt to end one session; the value names it in logs, metrics and answers."""
 
     TERMINATED = "terminated"
+    ARCHIVED = "archived"
     SPARED = "spared"
     WOULD_TERMINATE = "would_terminate"
     ALREADY_EXITED = "already_exited"
@@ -21,33 +24,33 @@ class Outcome(StrEnum):
     RETRY = "retry"
 
 
-class Then(Enum):
-    """What has to follow an outcome before its message may go."""
+class Disposition(Enum):
+    """What has to happen to the request after an outcome."""
 
     DONE = "done"
     DEAD_LETTER = "dead letter"
-    TRY_AGAIN = "try again"
+    RETRY = "retry"
 
 
-def then(outcome: Outcome) -> Then:
-    """What follows. An outcome that is added has to be decided upon here, or the types do not check."""
+def disposition(outcome: Outcome) -> Disposition:
+    """What follows. A new outcome has to be decided upon here, or the types do not check."""
     match outcome:
-        case Outcome.TERMINATED | Outcome.SPARED | Outcome.WOULD_TERMINATE | Outcome.ALREADY_EXITED:
-            return Then.DONE
+        case Outcome.TERMINATED | Outcome.ARCHIVED | Outcome.SPARED | Outcome.WOULD_TERMINATE | Outcome.ALREADY_EXITED:
+            return Disposition.DONE
         case Outcome.REJECTED | Outcome.INVALID:
-            return Then.DEAD_LETTER
+            return Disposition.DEAD_LETTER
         case Outcome.UNAUTHORIZED | Outcome.FORBIDDEN | Outcome.RETRY:
-            return Then.TRY_AGAIN
+            return Disposition.RETRY
         case _:
             assert_never(outcome)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """An outcome and what is known about how it came to be.
+class Result:
+    """An outcome and what is known about how it came about.
 
     `retry_after` is in seconds; `session_status` is what a GET said, if one was made; `detail` holds no secret.
-    `uncalled`: nothing was learnt about the session, because nobody may call the API just now, or there was no time.
+    `blocked`: nothing was learnt about the session, because of the key, a 429, the stop switch or the time.
     """
 
     outcome: Outcome
@@ -56,26 +59,72 @@ class Verdict:
     retry_after: float | None = None
     session_status: str | None = None
     duration_ms: int | None = None
-    uncalled: bool = False
+    blocked: bool = False
+
+    @property
+    def disposition(self) -> Disposition:
+        return disposition(self.outcome)
 
     @property
     def reason(self) -> str:
-        """Why it is a dead letter, as one word to filter by."""
+        """The dead letter's `reason`: one word to filter by."""
         return "invalid_message" if self.outcome is Outcome.INVALID else f"{self.outcome}_{self.http_status}"
 
 
-def outcome_of(http_status: int) -> Outcome:
-    """What the status of the answer to a terminate call says by itself.
+UNEXPECTED_ERROR = Result(Outcome.RETRY, detail="unexpected error, see the traceback")
 
-    404 and 410 are no success: a wrong organisation, or a version of the API that was switched off, answers every
-    call like that and would leave every session running. A redirect is not followed, so it is a rejection too.
+
+class Look(Enum):
+    """When a GET has to say whether the session has ended already."""
+
+    NEVER = "never"
+    IF_IT_MAY_HAVE_ENDED = "an earlier attempt may have ended it"
+    ALWAYS = "always"
+
+
+# The outcome table: what the status of an answer means, and when to look at the session. If the look shows that the
+# session has exited, the outcome is `already_exited` instead.
+_BY_STATUS = {
+    # Version 3 rejects a session that has exited with 400. 409 is documented, its cause is not.
+    400: (Outcome.REJECTED, Look.ALWAYS),
+    409: (Outcome.REJECTED, Look.ALWAYS),
+    401: (Outcome.UNAUTHORIZED, Look.NEVER),
+    403: (Outcome.FORBIDDEN, Look.NEVER),
+    # No success: a wrong organisation, or a version that was switched off, answers every call like that.
+    404: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    405: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    410: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    408: (Outcome.RETRY, Look.NEVER),
+    425: (Outcome.RETRY, Look.NEVER),
+    429: (Outcome.RETRY, Look.NEVER),
+    422: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+}
+_BY_CLASS = {
+    # A 2xx that does not confirm the end: a maintenance page, another session.
+    2: (Outcome.RETRY, Look.ALWAYS),
+    # Redirects are not followed: they would carry the key away.
+    3: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    4: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    5: (Outcome.RETRY, Look.NEVER),
+}
+_NOT_CALLED = {
+    NotCalled.KEY_REFUSED: Outcome.UNAUTHORIZED,
+    NotCalled.UNSUPPORTED: Outcome.INVALID,
+}
+
+
+def classify(answer: Answer) -> tuple[Outcome, Look]:
+    """The outcome of a terminate or archive call, and when to look at the session.
+
+    An earlier attempt may have ended a session whose message was delivered before, that came as an event (Lambda
+    repeats events), that was read before the call, or whose call was replayed.
     """
-    if 200 <= http_status < 300:
-        return Outcome.TERMINATED
-    if http_status == 401:
-        return Outcome.UNAUTHORIZED
-    if http_status == 403:
-        return Outcome.FORBIDDEN
-    if http_status in {408, 425, 429} or not 300 <= http_status < 500:
-        return Outcome.RETRY
-    return Outcome.REJECTED
+    if answer.status is None:  # no call was made, or no whole response arrived
+        outcome = _NOT_CALLED.get(answer.not_called, Outcome.RETRY) if answer.not_called else Outcome.RETRY
+        return outcome, Look.NEVER
+    if answer.key_refused:
+        return Outcome.UNAUTHORIZED, Look.NEVER
+    if answer.confirmed:
+        return Outcome.TERMINATED, Look.NEVER
+    by_class = _BY_CLASS.get(answer.status // 100, (Outcome.RETRY, Look.NEVER))
+    return _BY_STATUS.get(answer.status, by_class)

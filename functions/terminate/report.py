@@ -1,28 +1,35 @@
-"""What operators see of an invocation: one line for each id, one metric for each outcome."""
+"""What operators see of an invocation: a log line for each id, a metric for each outcome."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import batched
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from eventbridge import Bus, BusError
 from redaction import one_line
-from terminate.events import Item, Request
-from terminate.invocation import Settled
-from terminate.outcomes import Outcome, Then, Verdict, then
+from terminate.messages import Item, Request
+from terminate.outcomes import Disposition, Outcome, Result
+from terminate.plan import MessageResult
 
 API_LATENCY = "api_latency"
 STOPPED = "stopped"
+# Ids that could not be tried, for another reason than the stop switch or a refused key: no key, a 429, no time.
+NOT_CALLED = "not_called"
 # Exceptions that nobody expected: each kept an id or a message for another try.
 UNEXPECTED = "unexpected_errors"
-# Whatever is counted or measured here; dashboard and alarms are held to it.
-METRICS = frozenset({*Outcome, API_LATENCY, STOPPED, UNEXPECTED})
+# Dashboard and alarms are held to these names.
+METRICS = frozenset({*Outcome, API_LATENCY, STOPPED, NOT_CALLED, UNEXPECTED})
+# Ids without a call that share a log line, so that one message of 80,000 ids is logged in time.
+_IDS_PER_LINE = 500
+_FEW = 100
 
 
 def report(
-    settled: Sequence[Settled],
+    settled: Sequence[MessageResult],
     latencies: Sequence[float],
     logger: Logger,
     metrics: Metrics,
@@ -32,40 +39,44 @@ def report(
 ) -> None:
     """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
 
-    An id that several messages asked for has a line for each of them, but is counted once. `unexpected`: how many
-    errors nobody expected. `stopped`: the stop switch kept this invocation from acting.
+    An id that several messages asked for has a line for each of them, but is counted once. `unexpected`: the number of
+    unexpected errors. `stopped`: the stop switch kept this invocation from acting.
     """
     counted: set[tuple[Outcome, object]] = set()
+    not_called: set[object] = set()
     for one in settled:
         for warning in one.warnings:
             logger.warning(warning, extra={"message_id": one.message.message_id})
-        for item, verdict in one.verdicts:
-            _log(one, item, verdict, logger)
-            counted.add((verdict.outcome, item.session_id if isinstance(item, Request) else id(item)))
-    for outcome in Outcome:
-        if number := sum(1 for other, _ in counted if other is outcome):
-            metrics.add_metric(outcome.value, MetricUnit.Count, number)
+        _log(one, logger)
+        for item, result in one.results:
+            subject = item.session_id if isinstance(item, Request) else id(item)
+            counted.add((result.outcome, subject))
+            if result.blocked and result.outcome is Outcome.RETRY and not stopped:
+                not_called.add(subject)
+    counts = {outcome.value: sum(1 for other, _ in counted if other is outcome) for outcome in Outcome}
+    counts[UNEXPECTED] = unexpected
+    counts[STOPPED] = int(stopped)
+    counts[NOT_CALLED] = len(not_called)
+    for name, number in counts.items():
+        if number:
+            metrics.add_metric(name, MetricUnit.Count, number)
     for milliseconds in latencies:
         metrics.add_metric(API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
-    if unexpected:
-        metrics.add_metric(UNEXPECTED, MetricUnit.Count, unexpected)
-    if stopped:
-        metrics.add_metric(STOPPED, MetricUnit.Count, 1)
     if metrics.metric_set:
         metrics.flush_metrics()
 
 
-def publish(settled: Sequence[Settled], bus: Bus, logger: Logger, there_is_time: Callable[[], bool]) -> None:
-    """Tell the event bus of every outcome, as far as there is time. A bus that does not listen changes nothing for the
-    sessions; an invocation that is killed while it talks would repeat them."""
+def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, has_time: Callable[[], bool]) -> None:
+    """Publish an event for every outcome, as far as there is time. A failing bus changes nothing for the sessions; an
+    invocation that is killed while it publishes would repeat them."""
 
     def details() -> Iterator[dict[str, str | int]]:
         for one in settled:
-            for item, verdict in one.verdicts:
-                if not there_is_time():
+            for item, result in one.results:
+                if not has_time():
                     logger.warning("publishing events: not enough time left in this invocation for all of them")
                     return
-                yield _fields(one, item, verdict)
+                yield _fields(one, item, result)
 
     try:
         bus.publish("Devin Session Cleanup Outcome", details())
@@ -73,24 +84,32 @@ def publish(settled: Sequence[Settled], bus: Bus, logger: Logger, there_is_time:
         logger.warning(str(error))
 
 
-def _log(settled: Settled, item: Item, verdict: Verdict, logger: Logger) -> None:
-    log = logger.info if then(verdict.outcome) is Then.DONE else logger.warning
-    log(verdict.outcome.value, extra=_fields(settled, item, verdict))
+def _log(settled: MessageResult, logger: Logger) -> None:
+    together: dict[Result, list[str]] = {}
+    for item, result in settled.results:
+        if result.blocked and isinstance(item, Request) and len(settled.results) > _FEW:
+            together.setdefault(replace(result, duration_ms=None), []).append(item.session_id)
+            continue
+        log = logger.info if result.disposition is Disposition.DONE else logger.warning
+        log(result.outcome.value, extra=_fields(settled, item, result))
+    for result, ids in together.items():
+        for some in batched(ids, _IDS_PER_LINE, strict=False):
+            logger.warning(result.outcome.value, extra=_fields(settled, None, result) | {"session_ids": list(some)})
 
 
-def _fields(settled: Settled, item: Item, verdict: Verdict) -> dict[str, str | int]:
+def _fields(settled: MessageResult, item: Item | None, result: Result) -> dict[str, str | int]:
     message = settled.message
     fields = {
-        "outcome": verdict.outcome.value,
+        "outcome": result.outcome.value,
         "session_id": item.session_id if isinstance(item, Request) else None,
-        "http_status": verdict.http_status,
-        "duration_ms": verdict.duration_ms,
+        "http_status": result.http_status,
+        "duration_ms": result.duration_ms,
         "source": message.source,
         "message_id": message.message_id,
         "receive_count": message.receive_count,
         "attempts": message.attempts,
-        "session_status": verdict.session_status and one_line(verdict.session_status, 100),
-        "retry_in_seconds": settled.delay_seconds if then(verdict.outcome) is Then.TRY_AGAIN else None,
-        "detail": verdict.detail,
+        "session_status": result.session_status and one_line(result.session_status, 100),
+        "retry_in_seconds": settled.delay_seconds if result.disposition is Disposition.RETRY else None,
+        "detail": result.detail,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""One session's end: read it if asked to, terminate it, and look again if the API's answer leaves a doubt."""
+"""One session's end: read it if there is a condition, call, and look again if the answer leaves a doubt."""
 
 from __future__ import annotations
 
@@ -6,74 +6,128 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
+from comparison import all_as_seen, as_seen
+from devin.client import Answer, DevinClient
 from devin.session import Session
-from terminate.calls import Calls, UnsettledError
-from terminate.outcomes import Outcome, Verdict
+from terminate.messages import Action
+from terminate.outcomes import Disposition, Look, Outcome, Result, classify
 
 Condition = datetime | None
 """`unless_updated_since`, or None where a request has no condition."""
 
 
 def end_session(
-    session_id: str, conditions: AbstractSet[Condition], calls: Calls, *, redelivered: bool, dry_run: bool
-) -> dict[Condition, Verdict]:
-    """End a session once for all that ask for it, and say for each condition what came of it.
+    client: DevinClient,
+    session_id: str,
+    action: Action,
+    conditions: AbstractSet[Condition],
+    *,
+    may_have_ended: bool,
+    dry_run: bool,
+    protect_tag: str,
+) -> dict[Condition, Result]:
+    """End a session once for all requests that name it, and say for each condition what came of it.
 
-    A request without a condition asks for the end whatever others say. `redelivered`: an earlier attempt may have
+    A request without a condition asks for the end whatever others say. `may_have_ended`: an earlier attempt may have
     ended the session without its answer being seen, so a rejection is checked by a GET.
     """
-    verdicts: dict[Condition, Verdict] = {}
-    try:
-        seen = None
-        if None not in conditions:
-            verdicts, seen = _spared(session_id, conditions, calls)
-        doomed = conditions - verdicts.keys()
-        if doomed:
-            verdict = _terminate(session_id, calls, seen, redelivered=redelivered, dry_run=dry_run)
-            verdicts |= dict.fromkeys(doomed, verdict)
-    except UnsettledError as error:
-        verdicts |= dict.fromkeys(conditions - verdicts.keys(), error.verdict)
-    return verdicts
+    results: dict[Condition, Result] = {}
+    seen = None
+    if None not in conditions:
+        answer = client.get(session_id)
+        seen = answer.session
+        if seen is None:
+            return dict.fromkeys(conditions, _unread(answer))
+        results = _spared(seen, action, conditions, protect_tag, answer.status)
+    left = conditions - results.keys()
+    if left:
+        result = _end(client, session_id, action, seen, may_have_ended=may_have_ended, dry_run=dry_run)
+        results |= dict.fromkeys(left, result)
+    return results
+
+
+def _unread(answer: Answer) -> Result:
+    """Without knowing when the session was updated, nothing is ended."""
+    result = result_of(answer)
+    if answer.ok:
+        return replace(result, outcome=Outcome.RETRY)
+    if answer.not_called or result.disposition is Disposition.RETRY:
+        return result
+    return replace(result, detail=f"reading the session: {answer.detail or 'no explanation'}")
 
 
 def _spared(
-    session_id: str, conditions: AbstractSet[Condition], calls: Calls
-) -> tuple[dict[Condition, Verdict], Session]:
-    """Verdicts for the conditions under which the session lives on, and the session as it was seen."""
-    reply, session = calls.session(session_id)
-    if not 200 <= reply.status < 300:
-        verdict = calls.verdict(reply)
-        raise UnsettledError(replace(verdict, detail=f"reading the session: {verdict.detail or 'no explanation'}"))
-    if session is None or session.updated_at is None:
-        # When it was updated is the whole question; without an answer nothing is ended.
-        raise UnsettledError(
-            Verdict(Outcome.RETRY, http_status=reply.status, detail="the API does not say when the session was updated")
-        )
+    seen: Session, action: Action, conditions: AbstractSet[Condition], protect_tag: str, http_status: int | None
+) -> dict[Condition, Result]:
+    """Results for the conditions under which the session lives on, or which cannot be judged."""
+
+    def each(outcome: Outcome, detail: str | None = None) -> Result:
+        return Result(outcome, http_status=http_status, session_status=seen.status, detail=detail)
+
+    if seen.updated_at is None:
+        return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say when the session was updated"))
+    updated_at = seen.updated_at
     # The end of a session is an update, too: it may be the very one that an earlier attempt brought about.
-    outcome = Outcome.ALREADY_EXITED if session.exited else Outcome.SPARED
-    spared = Verdict(outcome, http_status=reply.status, session_status=session.status)
-    later = {since for since in conditions if since is not None and session.updated_at > since}
-    return dict.fromkeys(later, spared), session
+    if not seen.exited:
+        if seen.tags is None:
+            return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say which tags the session has"))
+        if as_seen(protect_tag) in all_as_seen(seen.tags):
+            return dict.fromkeys(conditions, each(Outcome.SPARED, f"protected by the tag {protect_tag}"))
+        if seen.is_archived:
+            outcome = Outcome.ARCHIVED if action is Action.ARCHIVE else Outcome.SPARED
+            return dict.fromkeys(conditions, each(outcome, "archived already"))
+    moved_on = {since for since in conditions if since is not None and updated_at > since}
+    return dict.fromkeys(moved_on, each(Outcome.ALREADY_EXITED if seen.exited else Outcome.SPARED))
 
 
-def _terminate(session_id: str, calls: Calls, seen: Session | None, *, redelivered: bool, dry_run: bool) -> Verdict:
+def _end(
+    client: DevinClient, session_id: str, action: Action, seen: Session | None, *, may_have_ended: bool, dry_run: bool
+) -> Result:
     """`seen`: the session as it was before, if it was read."""
     status = None if seen is None else seen.status
     if dry_run:
-        calls.ensure_going()
-        return Verdict(Outcome.WOULD_TERMINATE, session_status=status)
-    reply = calls.terminate(session_id, at_once=seen is not None)
-    verdict = replace(calls.verdict(reply), session_status=status)
-    if verdict.outcome is not Outcome.REJECTED:
-        return verdict
-    if seen is not None and seen.exited:
-        # Two sweeps may both have asked for it; what has exited stays so.
-        return replace(verdict, outcome=Outcome.ALREADY_EXITED)
+        stopped = client.not_called()
+        return result_of(stopped) if stopped else Result(Outcome.WOULD_TERMINATE, session_status=status)
+    call = client.archive if action is Action.ARCHIVE else client.terminate
+    answer = call(session_id, at_once=seen is not None)
+    outcome, look = classify(answer)
+    result = replace(result_of(answer), session_status=status)
+    if outcome is Outcome.TERMINATED and action is Action.ARCHIVE:
+        return replace(result, outcome=Outcome.ARCHIVED)
+    if outcome is Outcome.REJECTED and seen is not None and seen.exited:
+        # What has exited stays so.
+        return replace(result, outcome=Outcome.ALREADY_EXITED)
     # A session that was read alive may have been ended since, by another message that asked for it.
-    if redelivered or reply.repeated or reply.status == 409 or seen is not None:
-        _, session = calls.session(session_id)
-        if session is not None:
-            verdict = replace(verdict, session_status=session.status)
-            if session.exited:
-                return replace(verdict, outcome=Outcome.ALREADY_EXITED)
-    return verdict
+    doubtful = may_have_ended or answer.replayed or seen is not None
+    if look is Look.ALWAYS or (look is Look.IF_IT_MAY_HAVE_ENDED and doubtful):
+        return _look(client, session_id, action, result)
+    return result
+
+
+def _look(client: DevinClient, session_id: str, action: Action, result: Result) -> Result:
+    """The result in the light of what the session is now."""
+    answer = client.get(session_id)
+    session = answer.session
+    if session is not None:
+        result = replace(result, session_status=session.status)
+        if session.exited:
+            return replace(result, outcome=Outcome.ALREADY_EXITED)
+        if action is Action.ARCHIVE and session.is_archived:
+            return replace(result, outcome=Outcome.ARCHIVED)
+        return result
+    if answer.ok and not answer.other_session:
+        return result
+    unread = _unread(answer)
+    return unread if unread.disposition is Disposition.RETRY else result
+
+
+def result_of(answer: Answer) -> Result:
+    """The result of a call by itself."""
+    outcome, _ = classify(answer)
+    return Result(
+        outcome,
+        http_status=answer.status,
+        detail=None if outcome is Outcome.TERMINATED else answer.detail,
+        retry_after=answer.retry_after,
+        blocked=answer.not_called is not None or answer.key_refused or answer.status == 429,
+    )

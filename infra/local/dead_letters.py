@@ -49,3 +49,16 @@ def redrive(sqs: SQSClient, letter: DeadLetter, *, dead_letter_queue_url: str, w
     }
     sqs.send_message(QueueUrl=work_queue_url, MessageBody=letter.body, MessageAttributes=attributes)
     sqs.delete_message(QueueUrl=dead_letter_queue_url, ReceiptHandle=letter.receipt_handle)
+
+
+def count(sqs: SQSClient, queue_url: str) -> int:
+    """How many messages a queue holds: visible, hidden or delayed."""
+    answer = sqs.get_queue_attributes(
+        QueueUrl=queue_url,
+        AttributeNames=[
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ],
+    )
+    return sum(int(number) for number in answer["Attributes"].values())

@@ -7,13 +7,18 @@ import socket
 import socketserver
 import ssl
 import sys
-from typing import Any
+import threading
+from types import TracebackType
+from typing import Any, Self
 
 HOST = "127.0.0.1"
 
 
 class AbruptServer(socketserver.ThreadingTCPServer):
-    """Listens on a loopback address, a thread for each connection; with `tls` the handler makes the handshake."""
+    """Serves on a loopback address from `with` on, a thread for each connection, until the block is left.
+
+    With `tls` the handler makes the handshake. `ending` is set when the block is left: handlers that wait wait for it.
+    """
 
     request_queue_size = 256
     # Handlers end when their connections are shut down, so that they can be waited for.
@@ -23,7 +28,24 @@ class AbruptServer(socketserver.ThreadingTCPServer):
     def __init__(self, port: int, handler: type[socketserver.BaseRequestHandler], tls: ssl.SSLContext | None) -> None:
         self._tls = tls
         self._open: set[socket.socket] = set()
+        self.ending = threading.Event()
         super().__init__((HOST, port), handler)
+        self.url = f"{'http' if tls is None else 'https'}://{HOST}:{self.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        # How soon the loop sees that it is to end; connections are accepted at once all the same.
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ending.set()
+        self.shutdown()
+        self._thread.join()
+        self.hang_up()
+        self.server_close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()

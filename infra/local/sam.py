@@ -1,4 +1,4 @@
-"""SAM CLI, kept from what the shell may carry: `python -m infra.local.sam validate --lint`, `... build`."""
+"""SAM CLI, kept from what the shell may carry: `python -m infra.local.sam build`."""
 
 import fcntl
 import hashlib
@@ -10,11 +10,14 @@ from pathlib import Path
 
 from infra.bytecode import compile_functions
 from infra.environments import ENVIRONMENTS, ROOT, clean_environment
+from infra.local import overlay
 from infra.local.emulator import CREDENTIALS, REGION
 from infra.local.processes import ProcessGroup
 
 SAM = ENVIRONMENTS["sam"].path / "bin" / "sam"
 BUILD = ROOT / ".aws-sam" / "build"
+# What is deployed here.
+TEMPLATE = BUILD / overlay.NAME
 # In the build directory, which every other `sam build` empties: so it never vouches for someone else's build.
 FINGERPRINT = BUILD / ".fingerprint"
 # The build itself needs no account.
@@ -53,6 +56,7 @@ def _sources() -> Iterable[Path]:
     yield from (ROOT / name for name in ("template.yaml", "samconfig.toml", "requirements.txt"))
     yield ENVIRONMENTS["sam"].lock
     yield ROOT / "infra" / "bytecode.py"
+    yield Path(overlay.__file__)
     yield from sorted((ROOT / "infra").glob("*.yaml"))
     yield from sorted(
         path for path in (ROOT / "functions").rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -82,35 +86,26 @@ def build(group: ProcessGroup, log: Path) -> bool:
             return False
         group.run([SAM, "build"], env=environment(OFFLINE | _scratch(log)), cwd=ROOT, log=log)
         compile_functions(BUILD)
+        overlay.write(BUILD)
         FINGERPRINT.write_text(current)
         return True
 
 
-def _quoted(value: str) -> str:
-    """SAM CLI takes a value apart at spaces and quotes, as those of a policy in JSON, unless it is quoted itself."""
-    return '"' + value.replace('"', '\\"') + '"'
-
-
 def deploy(
-    group: ProcessGroup,
-    name: str,
-    parameters: Mapping[str, str],
-    *,
-    template: Path,
-    bucket: str,
-    aws: Mapping[str, str],
-    log: Path,
+    group: ProcessGroup, name: str, parameters: Mapping[str, str], *, bucket: str, aws: Mapping[str, str], log: Path
 ) -> None:
-    """Deploys a built template as the stack `name`, to the account that the variables `aws` name.
+    """Deploys the build as the stack `name`, to the account that the variables `aws` name.
 
     Everything else is as samconfig.toml has it. Raises ProcessFailedError when `sam deploy` fails.
     """
-    command: list[str | Path] = [SAM, "deploy", "--stack-name", name, "--template-file", template]
+    command: list[str | Path] = [SAM, "deploy", "--stack-name", name, "--template-file", TEMPLATE]
     # Named, because SAM CLI would look for it beside the built template.
     command += ["--config-file", ROOT / "samconfig.toml"]
     # A bucket of our own spares the stack that --resolve-s3 would make first.
     command += ["--s3-bucket", bucket, "--no-resolve-s3", "--no-confirm-changeset", "--no-progressbar"]
-    command += ["--parameter-overrides", *(f"{key}={_quoted(value)}" for key, value in parameters.items())]
+    # SAM CLI takes a value apart at spaces and quotes unless it is quoted itself.
+    quoted = {key: value.replace('"', '\\"') for key, value in parameters.items()}
+    command += ["--parameter-overrides", *(f'{key}="{value}"' for key, value in quoted.items())]
     group.run(command, env=environment({**aws, **_scratch(log)}), cwd=ROOT, log=log)
 
 

@@ -1,27 +1,25 @@
-"""The whole stack on this machine, for as long as a program needs it.
-
-The emulator, the stand-in of the Devin API, and the unmodified template.yaml, built and deployed by SAM CLI.
-"""
+"""The whole stack on this machine, for as long as a program needs it: the emulator, a fake of the Devin API, and the
+built template.yaml with a small overlay."""
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.local import certificate, emulator, fake_devin_process, sam
+from infra.local import certificate, cloudformation, emulator, sam
 from infra.local.aws import Aws
-from infra.local.fake_devin import FakeDevinAdmin
+from infra.local.fake_devin import FakeDevin
 from infra.local.processes import ProcessGroup, ended_by_signals
 from infra.local.run_directory import run_directory
 
 STACK_NAME = "devin-session-cleanup"
-BUCKET = "artefacts"
-# The first step of the backoff, so that what is retried is back within seconds.
-QUICK = {"RetryBaseSeconds": "1"}
+# The one key that the fake API accepts at first; made up, and worth nothing elsewhere.
+API_KEY = "apk_user_local-stack-0123456789abcdef"
+# What has no use for everybody by default, and is looked at here.
+OBSERVED = {"AlarmEmail": "on-call@example.com", "Dashboard": "true"}
 
 type Progress = Callable[[str], None]
 
@@ -33,7 +31,7 @@ class Stack:
     name: str
     aws: Aws
     outputs: Mapping[str, str]
-    api_url: str
+    api: FakeDevin
     directory: Path
 
     @property
@@ -63,11 +61,6 @@ class Stack:
     @property
     def announcements_table_name(self) -> str:
         return self.outputs["AnnouncementsTableName"]
-
-    @cached_property
-    def api(self) -> FakeDevinAdmin:
-        """Steers the stand-in of the Devin API: its sessions, faults, valid keys, and the calls it got."""
-        return FakeDevinAdmin(self.api_url)
 
     def put_api_key(self, key: str) -> None:
         """Stores a new version of the secret, as a person who rotates the key does."""
@@ -118,62 +111,59 @@ class Stack:
 
 @dataclass(frozen=True)
 class Account:
-    """An empty AWS account on this machine, next to a stand-in of the Devin API."""
+    """An empty AWS account on this machine, next to a fake of the Devin API."""
 
     aws: Aws
-    api_url: str
+    api: FakeDevin
     directory: Path
     emulator: emulator.Emulator
     group: ProcessGroup
 
-    def deploy(
-        self,
-        name: str = STACK_NAME,
-        parameters: Mapping[str, str] | None = None,
-        template: Path = sam.BUILD / "template.yaml",
-    ) -> Stack:
+    def deploy(self, name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
         """Deploys what `sam build` made, with `parameters` over those that suit this machine.
 
-        The stacks of one account are independent of each other if their names differ. Raises ProcessFailedError, with
-        the end of SAM CLI's output, when the deployment fails.
+        The stacks of one account are independent of each other if their names differ. Raises ProcessFailedError.
         """
+        outputs = cloudformation.deploy(self.aws, name, sam.TEMPLATE, self._parameters(parameters))
+        return Stack(name, self.aws, outputs, self.api, self.directory)
+
+    def sam_deploy(self, name: str, parameters: Mapping[str, str] | None = None) -> Stack:
+        """`deploy`, by SAM CLI: as a person does it, and several times as slow."""
         sam.deploy(
             self.group,
             name,
-            {"DevinApiUrl": self.api_url, **QUICK, **(parameters or {})},
-            template=template,
-            bucket=BUCKET,
+            self._parameters(parameters),
+            bucket=cloudformation.BUCKET,
             aws=self.emulator.client_environment,
             log=self.directory / f"sam-deploy-{name}.log",
         )
-        (description,) = self.aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in description.get("Outputs", [])}
-        return Stack(name, self.aws, outputs, self.api_url, self.directory)
+        return Stack(name, self.aws, cloudformation.outputs(self.aws, name), self.api, self.directory)
+
+    def _parameters(self, parameters: Mapping[str, str] | None) -> dict[str, str]:
+        return {"DevinApiUrl": self.api.url, **OBSERVED, **(parameters or {})}
 
 
 @contextmanager
 def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
-    """Builds the functions, starts the emulator and the stand-in, and ends both when the block is left.
+    """Builds the functions, starts the emulator and the fake API, and ends both when the block is left.
 
     Whatever ends this process ends them, even SIGKILL. Call it from the main thread to have SIGTERM covered.
     Raises ProcessFailedError; every exception that leaves the block notes where the logs are.
     """
     with ended_by_signals(), run_directory() as directory:
         try:
-            with ProcessGroup() as group:
+            with ProcessGroup() as group, FakeDevin(keys=[API_KEY]) as api:
                 machine = emulator.start(group, directory, certificate.issue(directory))
-                api = fake_devin_process.start(group, directory)
-                # Both start while this builds.
+                # It starts while this builds.
                 progress("building the functions")
                 built = sam.build(group, directory / "sam-build.log")
                 progress("built" if built else "built already: nothing changed")
                 machine.wait_until_ready()
                 progress(f"AWS emulator at {machine.endpoint_url}")
-                api_url = api.wait_until_ready()
-                progress(f"stand-in of the Devin API at {api_url}")
+                progress(f"fake Devin API at {api.url}")
                 aws = Aws(machine.endpoint_url, machine.ca_bundle)
-                aws.s3.create_bucket(Bucket=BUCKET)
-                yield Account(aws, api_url, directory, machine, group)
+                aws.s3.create_bucket(Bucket=cloudformation.BUCKET)
+                yield Account(aws, api, directory, machine, group)
         except Exception as error:
             error.add_note(f"logs: {directory}")
             raise
@@ -181,10 +171,10 @@ def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
 
 @contextmanager
 def running_stack(parameters: Mapping[str, str] | None = None, progress: Progress = lambda _: None) -> Iterator[Stack]:
-    """The stack with a key in its secret that the stand-in accepts, for as long as the block lasts."""
+    """The stack with a key in its secret that the fake API accepts, for as long as the block lasts."""
     with local_account(progress) as account:
         progress("deploying template.yaml")
         stack = account.deploy(parameters=parameters)
-        stack.put_api_key(fake_devin_process.API_KEY)
+        stack.put_api_key(API_KEY)
         progress(f"deployed the stack {stack.name}")
         yield stack

@@ -4,9 +4,8 @@ It reads ids, policies and dead letters with the functions' own code, so that bo
 """
 
 import sys
+from pathlib import Path
 
-from infra.environments import ROOT
-
-_FUNCTIONS = str(ROOT / "functions")
+_FUNCTIONS = str(Path(__file__).resolve().parents[2] / "functions")
 if _FUNCTIONS not in sys.path:
     sys.path.append(_FUNCTIONS)

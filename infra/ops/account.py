@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from infra.ops.problems import UsageError
 
+# boto3 takes longer to import than all else: it is imported when the first client is made.
 if TYPE_CHECKING:
+    import boto3
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_iam import IAMClient
@@ -23,21 +23,24 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
-_CONFIG = Config(
-    connect_timeout=5,
-    read_timeout=30,  # longer than any long poll
-    retries={"mode": "standard", "total_max_attempts": 4},
-    max_pool_connections=16,
-    user_agent_extra="devin-session-cleanup-ops",
-)
+_READ_SECONDS = 30  # longer than any long poll
 # A sweep takes 300 s at most. One that is invoked twice sweeps twice, so nothing is tried again.
-_INVOKE = _CONFIG.merge(Config(read_timeout=330, retries={"total_max_attempts": 1}))
+_INVOKE_SECONDS = 330
 
 
-def _client(service: str, config: Config = _CONFIG) -> cached_property[Any]:
+def _client(service: str, *, read_timeout: int = _READ_SECONDS, attempts: int = 4) -> cached_property[Any]:
     """A client that is made when it is first asked for."""
 
     def make(account: Account) -> Any:
+        from botocore.config import Config  # noqa: PLC0415
+
+        config = Config(
+            connect_timeout=5,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            max_pool_connections=16,
+            user_agent_extra="devin-session-cleanup-ops",
+        )
         try:
             return account.session.client(service, config=config)  # type: ignore[call-overload]
         except BotoCoreError:
@@ -57,8 +60,8 @@ class Account:
     cloudformation: cached_property[CloudFormationClient] = _client("cloudformation")
     cloudwatch: cached_property[CloudWatchClient] = _client("cloudwatch")
     iam: cached_property[IAMClient] = _client("iam")
-    invoker: cached_property[LambdaClient] = _client("lambda", _INVOKE)
-    kms: cached_property[Any] = _client("kms")  # there are no stubs here for its one call
+    invoker: cached_property[LambdaClient] = _client("lambda", read_timeout=_INVOKE_SECONDS, attempts=1)
+    kms: cached_property[Any] = _client("kms")  # no stubs are installed for kms and tagging, which take few calls
     lambda_: cached_property[LambdaClient] = _client("lambda")
     logs: cached_property[CloudWatchLogsClient] = _client("logs")
     scheduler: cached_property[EventBridgeSchedulerClient] = _client("scheduler")
@@ -66,8 +69,11 @@ class Account:
     sns: cached_property[SNSClient] = _client("sns")
     sqs: cached_property[SQSClient] = _client("sqs")
     ssm: cached_property[SSMClient] = _client("ssm")
+    tagging: cached_property[Any] = _client("resourcegroupstaggingapi")
 
 
 def open_session(profile: str | None, region: str | None) -> boto3.Session:
     """A session for these, or for what the environment and the configuration files say."""
+    import boto3  # noqa: PLC0415
+
     return boto3.Session(profile_name=profile, region_name=region)

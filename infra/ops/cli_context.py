@@ -1,4 +1,4 @@
-"""What every command works with: the account, the stack in it, and where to print."""
+"""What every command works with: the account, the stack in it, and options that commands share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from functools import cached_property
 from typing import Annotated
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops import account as accounts
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, find_deployment
+from infra.ops.output import Output
+from infra.ops.problems import said
+from infra.ops.switch import read_switch
 
 
 @dataclass(frozen=True)
 class CliContext:
-    """Nothing is asked of AWS before a command needs it."""
+    """Nothing is asked of AWS before a command needs it. `command` is how the user calls this program."""
 
     stack_name: str
     profile: str | None
     region: str | None
+    command: str = "devin-ops"
 
     @cached_property
     def account(self) -> Account:
@@ -30,16 +35,49 @@ class CliContext:
     def deployment(self) -> Deployment:
         return find_deployment(self.account.cloudformation, self.stack_name)
 
-
-def desk_of(context: typer.Context) -> CliContext:
-    desk = context.obj
-    assert isinstance(desk, CliContext)  # noqa: S101 - the callback of the application made it
-    return desk
+    @property
+    def dry_run(self) -> bool:
+        return self.deployment.parameters.get("DryRun") == "true"
 
 
-def command_of(context: typer.Context) -> str:
-    """How this command is called."""
-    return context.find_root().info_name or "devin-ops"
+def context_of(ctx: typer.Context) -> CliContext:
+    context = ctx.obj
+    assert isinstance(context, CliContext)  # noqa: S101 - the callback of the application made it
+    return context
+
+
+def confirm(context: CliContext, output: Output, question: str, *, yes: bool) -> None:
+    """Ask before something is terminated or deleted. Raises as `Output.confirm` does."""
+    output.confirm(f"{place_of(context)}: {question}", yes=yes)
+
+
+def place_of(context: CliContext) -> str:
+    """Which stack it is, so that nobody takes it for another."""
+    region, account = context.deployment.work_queue_arn.split(":")[3:5]
+    return f"account {account}, {region}, stack {context.deployment.name}"
+
+
+def stopped_since(context: CliContext) -> str | None:
+    """What the stop switch says if nothing is ended now, else None. Raises what botocore raises."""
+    switch = read_switch(context.account.ssm, context.deployment.output("StopSwitchParameterName"))
+    if switch.goes:
+        return None
+    told = switch.as_dict()
+    return f"{told['reason'] or 'no reason given'}, since {told['since'] or 'an unknown time'}"
+
+
+def banner(context: CliContext, output: Output) -> bool:
+    """Warn first if this stack ends nothing now. Returns whether the stop switch is on."""
+    if context.dry_run:
+        output.warn("DryRun is true: messages are consumed, and no session is ended")
+    try:
+        stopped = stopped_since(context)
+    except (ClientError, BotoCoreError) as error:
+        output.warn(f"the stop switch could not be read: {said(error)}")
+        return False
+    if stopped:
+        output.warn(f"the stop switch is on ({stopped}): no session is ended before {context.command} go")
+    return stopped is not None
 
 
 def utc_now() -> datetime:
@@ -53,6 +91,6 @@ UnlessUpdatedSince = Annotated[
     typer.Option(
         "--unless-updated-since",
         metavar="TIME",
-        help="Spare sessions that were updated later than this (ISO 8601; without a zone it is UTC).",
+        help="Spare sessions that were updated later than this: ISO 8601 with a zone, from 2024 to now.",
     ),
 ]

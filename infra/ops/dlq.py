@@ -1,11 +1,14 @@
-"""Dead letters: looked at without taking them away, sent back, or thrown away with a copy kept."""
+"""Messages of a queue, looked at without being taken away; dead letters and why they are there."""
 
 from __future__ import annotations
 
 import json
+import random
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.ops.depth import depth_of
 from infra.ops.output import count
-from infra.ops.problems import FoundError
-from terminate.events import Request, read_body
+from infra.ops.problems import AwsError, FoundError, ProblemError, UsageError, aws_problem
+from infra.ops.sending import BATCH, ids_in, uninterrupted
+from infra.ops.time_args import iso
+from queues import Outgoing
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -28,36 +34,44 @@ if TYPE_CHECKING:
     )
 
 UNUSABLE = "invalid_message"
-# What the function writes says its reason. These are for what others put there.
+# The function writes the reason of its own dead letters. These are for what AWS puts there.
 RECEIVED_TOO_OFTEN = "received_too_often"
 UNDELIVERED = "undelivered_event"
 INVOCATION_FAILED = "failed_invocation"
-# For as long as a look may take, a question to somebody included; whoever is killed in the middle leaves them hidden
-# for so long.
+_KNOWN_REASON = re.compile(rf"rejected_\d{{3}}|{UNUSABLE}|{RECEIVED_TOO_OFTEN}|{UNDELIVERED}|{INVOCATION_FAILED}")
+_COUNT = re.compile("[0-9]{1,6}")
+_MOST_ATTRIBUTES = 10  # of a message, by SQS
+# For a question to the operator as well. A process that is killed leaves messages hidden for this long.
 HIDDEN_SECONDS = 600
 _MARGIN_SECONDS = 15
-# Long enough to have every server of SQS asked: without a wait, some are not.
+# With a wait, SQS asks all its servers; without one, some are not asked.
 WAIT_SECONDS = 1
+# Before another look, if somebody else holds messages: lists take a few seconds.
+PAUSES = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A message of the dead-letter queue; `attributes` are texts, `raw` as SQS gave them."""
+class Message:
+    """A message as it was received. `attributes` are the texts among its attributes, `raw` all of them as SQS gave
+    them. `moved_by_sqs`: the redrive policy put it into this queue."""
 
     message_id: str
     receipt_handle: str
     body: str
     attributes: Mapping[str, str]
-    raw: Mapping[str, MessageAttributeValueTypeDef]
+    raw: dict[str, MessageAttributeValueTypeDef]
     sent_at: datetime | None
+    receive_count: int
+    moved_by_sqs: bool
 
     @classmethod
-    def of(cls, message: MessageTypeDef) -> Letter:
+    def of(cls, message: MessageTypeDef) -> Message:
         raw: dict[str, MessageAttributeValueTypeDef] = {}
         for name, value in message.get("MessageAttributes", {}).items():
             kind = "BinaryValue" if value["DataType"].startswith("Binary") else "StringValue"
             raw[name] = {"DataType": value["DataType"], kind: value[kind]}  # type: ignore[misc]
-        sent = message.get("Attributes", {}).get("SentTimestamp")
+        system = message.get("Attributes", {})
+        sent = system.get("SentTimestamp")
         return cls(
             message_id=message["MessageId"],
             receipt_handle=message["ReceiptHandle"],
@@ -65,12 +79,23 @@ class Letter:
             attributes={name: value.get("StringValue", "") for name, value in raw.items()},
             raw=raw,
             sent_at=datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
+            receive_count=int(system.get("ApproximateReceiveCount", 1)),
+            moved_by_sqs="DeadLetterQueueSourceArn" in system,
         )
+
+    @property
+    def written_by_function(self) -> bool:
+        """Whether its attributes can be believed: SQS moves a message with those of its producer, or of an earlier dead
+        letter."""
+        return not self.moved_by_sqs and "reason" in self.attributes
 
     @cached_property
     def reason(self) -> str:
-        if told := self.attributes.get("reason"):
-            return told
+        """Why it is a dead letter."""
+        if self.written_by_function:
+            return self.attributes["reason"]
+        if self.moved_by_sqs:
+            return RECEIVED_TOO_OFTEN
         if "ERROR_CODE" in self.attributes:
             return UNDELIVERED
         try:
@@ -81,39 +106,49 @@ class Letter:
 
     @cached_property
     def session_ids(self) -> tuple[str, ...]:
-        """The sessions that it is about, as the function would read it."""
-        if told := self.attributes.get("session_id"):
-            return (told,)
-        return tuple(item.session_id for item in read_body(self.body).items if isinstance(item, Request))
+        """The sessions that it is about, as the function reads it."""
+        if self.written_by_function and (session_id := self.attributes.get("session_id")):
+            return (session_id,)
+        return ids_in(self.body)
 
     @property
     def why(self) -> str:
-        """What those who put it there say, in words."""
-        return self.attributes.get("detail") or self.attributes.get("ERROR_MESSAGE", "")
+        """What the function or AWS says about it."""
+        name = {UNDELIVERED: "ERROR_MESSAGE", RECEIVED_TOO_OFTEN: ""}.get(self.reason, "detail")
+        return self.attributes.get(name, "")
+
+    def sent_again(self, body: str, *, with_tries: bool) -> Outgoing:
+        """A message in its place, with the texts among its attributes. With its tries, because SQS counts from one
+        again: the function does not read a session whose first try is rejected, and one of the earlier tries may have
+        terminated it."""
+        attributes: dict[str, str | int] = {name: text for name, text in self.attributes.items() if text}
+        if with_tries and len(attributes.keys() | {"attempts"}) <= _MOST_ATTRIBUTES:
+            earlier = self.attributes.get("attempts", "")
+            attributes["attempts"] = self.receive_count + (int(earlier) if _COUNT.fullmatch(earlier) else 0)
+        return Outgoing(body, attributes)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "message_id": self.message_id,
-            "reason": self.reason,
-            "session_ids": self.session_ids,
-            "sent_at": self.sent_at and self.sent_at.isoformat(),
-            "attributes": dict(self.attributes),
-            "body": self.body,
-        }
+        """A dead letter as JSON."""
+        judged = {"reason": self.reason, "session_ids": self.session_ids, "moved_by_sqs": self.moved_by_sqs}
+        return judged | self.as_copy()
 
     def as_copy(self) -> dict[str, Any]:
         """All there is of it, as JSON; what is no text in base64."""
-        texts = {name: value["StringValue"] for name, value in self.raw.items() if "StringValue" in value}
         binary = {
             name: b64encode(content).decode()
             for name, value in self.raw.items()
             if isinstance(content := value.get("BinaryValue"), bytes)
         }
-        return self.as_dict() | {"attributes": texts} | ({"binary_attributes": binary} if binary else {})
+        return {
+            "message_id": self.message_id,
+            "sent_at": self.sent_at and iso(self.sent_at),
+            "attributes": {name: value["StringValue"] for name, value in self.raw.items() if "StringValue" in value},
+            "body": self.body,
+        } | ({"binary_attributes": binary} if binary else {})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Filter:
     """Which dead letters: those for which all that is given holds. Empty means any."""
 
     reasons: Sequence[str] = ()
@@ -123,26 +158,46 @@ class Wanted:
     def __bool__(self) -> bool:
         return bool(self.reasons or self.sessions or self.messages)
 
-    def has(self, letter: Letter) -> bool:
-        return (
-            (not self.reasons or letter.reason in self.reasons)
-            and (not self.sessions or bool(set(self.sessions) & set(letter.session_ids)))
-            and (not self.messages or any(letter.message_id.startswith(one) for one in self.messages))
-        )
+    def select(self, found: Sequence[Message]) -> list[Message]:
+        """Raises UsageError for a reason that does not exist, and for the beginning of several message ids."""
+        there_are = tally(found)
+        if unknown := [one for one in self.reasons if one not in there_are and not _KNOWN_REASON.fullmatch(one)]:
+            raise UsageError(
+                f"no dead letter has the reason {unknown[0]!r}; there are: {', '.join(there_are) or 'none'}"
+            )
+        messages = {one.message_id for prefix in self.messages for one in starting_with(prefix, found)}
+        return [
+            one
+            for one in found
+            if (not self.reasons or one.reason in self.reasons)
+            and (not self.sessions or not set(self.sessions).isdisjoint(one.session_ids))
+            and (not self.messages or one.message_id in messages)
+        ]
 
 
-class Look:
-    """A look at the queue. While it lasts, what it has seen is hidden from others; what was not taken by its end is
-    put back at once."""
+def starting_with(prefix: str, found: Sequence[Message]) -> list[Message]:
+    """The message whose id is this or begins like this, if there is one; raises UsageError if there are several."""
+    matching = [one for one in found if one.message_id.startswith(prefix)]
+    if len(matching) > 1 and prefix not in {one.message_id for one in matching}:
+        some = ", ".join(one.message_id for one in matching[:3])
+        raise UsageError(f"{len(matching)} message ids begin with {prefix!r} ({some} …); give more of the id")
+    return [one for one in matching if prefix == one.message_id or len(matching) == 1]
+
+
+class Peek:
+    """A look at the messages of a queue. While it lasts, what it has seen is hidden from others; in the end all that
+    was not deleted is visible again at once."""
 
     def __init__(self, sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> None:
         self._sqs = sqs
         self._queue_url = queue_url
         self._warn = warn
         self._seen: set[str] = set()
-        self._borrowed: dict[str, str] = {}
-        self.complete = False
+        self._held: dict[str, str] = {}
         self._began = time.monotonic()
+        # Before the look: SQS goes on counting for a while what has been hidden.
+        self._total = depth_of(sqs, queue_url).total
+        self.complete = False
 
     def __enter__(self) -> Self:
         return self
@@ -150,8 +205,12 @@ class Look:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        left = len(self._borrowed)
-        for some in batched(self._borrowed.values(), 10, strict=False):
+        with uninterrupted():
+            self._release()
+
+    def _release(self) -> None:
+        left = len(self._held)
+        for some in batched(self._held.values(), BATCH, strict=False):
             entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
                 {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
                 for number, handle in enumerate(some)
@@ -163,46 +222,117 @@ class Look:
             left -= len(some) - len(answer.get("Failed", []))
         if left:
             self._warn(
-                f"{count(left, 'dead letter')} could not be put back at once: hidden from everybody for up to "
-                f"{HIDDEN_SECONDS // 60} minutes, then back"
+                f"{count(left, 'message')} could not be made visible again: hidden for up to 10 minutes, then back"
             )
 
-    def letters(self, most: int | None = None) -> Iterator[Letter]:
-        """Up to so many; `complete` says afterwards whether these were all."""
+    def messages(self, most: int | None = None) -> Iterator[Message]:
+        """Up to this many; `complete` says afterwards whether these were all that could be received."""
         while most is None or len(self._seen) < most:
-            messages = self._sqs.receive_message(
-                QueueUrl=self._queue_url,
-                MaxNumberOfMessages=10 if most is None else min(10, most - len(self._seen)),
-                WaitTimeSeconds=WAIT_SECONDS,
-                VisibilityTimeout=HIDDEN_SECONDS,
-                MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["SentTimestamp"],
-            ).get("Messages", [])
-            fresh = [Letter.of(message) for message in messages if message["MessageId"] not in self._seen]
-            # Also for what is seen again: only the newest receipt puts a message back.
-            self._borrowed |= {message["MessageId"]: message["ReceiptHandle"] for message in messages}
-            self._seen |= {letter.message_id for letter in fresh}
-            if not fresh:
-                # Either there is nothing left, or what was hidden for so long that it is back stands before the rest.
-                self.complete = not messages
+            if time.monotonic() - self._began > HIDDEN_SECONDS / 2:
+                return  # the rest of the time is for what is to be done with them
+            with uninterrupted():
+                received = self._sqs.receive_message(
+                    QueueUrl=self._queue_url,
+                    MaxNumberOfMessages=BATCH if most is None else min(BATCH, most - len(self._seen)),
+                    WaitTimeSeconds=WAIT_SECONDS,
+                    VisibilityTimeout=HIDDEN_SECONDS,
+                    MessageAttributeNames=["All"],
+                    MessageSystemAttributeNames=["All"],
+                ).get("Messages", [])
+                # Also for what is seen again: only the newest receipt handle makes a message visible.
+                self._held |= {message["MessageId"]: message["ReceiptHandle"] for message in received}
+            new = [Message.of(message) for message in received if message["MessageId"] not in self._seen]
+            self._seen |= {message.message_id for message in new}
+            if not new:
+                # Nothing is left, or what was hidden for so long that it is visible again stands before the rest.
+                self.complete = not received
                 return
-            yield from fresh
+            yield from new
+
+    @property
+    def unseen(self) -> int:
+        """How many SQS counts that could not be received, because somebody else looks at them."""
+        return max(self._total - len(self._seen), 0) if self.complete else 0
 
     def check(self) -> None:
-        """Raises FoundError if the look has lasted too long: SQS may take a late receipt and delete nothing."""
+        """Raises FoundError if the look has lasted too long: SQS may take a late receipt handle and delete nothing."""
         if time.monotonic() - self._began > HIDDEN_SECONDS - _MARGIN_SECONDS:
-            raise FoundError("this took so long that the dead letters are no longer held; run it again for the rest")
+            raise FoundError("this took so long that the messages are no longer held; run it again for the rest")
 
-    def take(self, letter: Letter) -> None:
-        """Out of the queue, for good; raises as `check` does."""
-        self.check()
-        self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=self._borrowed[letter.message_id])
-        del self._borrowed[letter.message_id]
+    def delete(self, messages: Sequence[Message]) -> tuple[int, ProblemError | None]:
+        """Delete these; returns how many were deleted, and why the others were not."""
+        deleted = 0
+        for some in batched(messages, BATCH, strict=False):
+            try:
+                self.check()
+            except FoundError as late:
+                return deleted, late
+            with uninterrupted():
+                try:
+                    answer = self._sqs.delete_message_batch(
+                        QueueUrl=self._queue_url,
+                        Entries=[
+                            {"Id": str(number), "ReceiptHandle": self._held[message.message_id]}
+                            for number, message in enumerate(some)
+                        ],
+                    )
+                except (ClientError, BotoCoreError) as error:
+                    return deleted, aws_problem(error)
+                failed = {int(one["Id"]): one["Code"] for one in answer.get("Failed", [])}
+                for number, message in enumerate(some):
+                    if number not in failed:
+                        del self._held[message.message_id]
+                deleted += len(some) - len(failed)
+            if failed:
+                return deleted, AwsError(f"SQS did not delete all: {next(iter(failed.values()))}")
+        return deleted, None
 
 
-def tally(letters: Sequence[Letter]) -> dict[str, int]:
+@contextmanager
+def peek(
+    sqs: SQSClient,
+    queue_url: str,
+    warn: Callable[[str], object],
+    *,
+    most: int | None = None,
+    enough: Callable[[Sequence[Message]], bool] = lambda _: False,
+) -> Iterator[tuple[Peek, list[Message]]]:
+    """The messages of a queue, held until the block ends. If somebody else holds some, and those seen are not `enough`,
+    it looks again a few times; what could not be seen then is said."""
+    for pause in (*PAUSES, None):
+        with Peek(sqs, queue_url, warn) as look:
+            found = list(look.messages(most))
+            seen = not look.unseen or enough(found)
+            if seen or pause is None:
+                if not seen:
+                    warn(
+                        f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
+                        f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
+                    )
+                yield look, found
+                return
+        # Two that wait for each other's messages must not look again at the same time.
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
+
+
+def tally(messages: Sequence[Message]) -> dict[str, int]:
     """How many there are for each reason, the most frequent first."""
     counts: dict[str, int] = {}
-    for letter in letters:
-        counts[letter.reason] = counts.get(letter.reason, 0) + 1
+    for message in messages:
+        counts[message.reason] = counts.get(message.reason, 0) + 1
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+
+def known_of(reason: str) -> str:
+    """What is known about the sessions of dead letters with this reason."""
+    match reason:
+        case "invalid_message":
+            return "they name no session that can be read"
+        case "received_too_often":
+            return "every try failed; whether the sessions still run is not known"
+        case "undelivered_event" | "failed_invocation":
+            return "they did not reach the function, or it failed; whether the sessions still run is not known"
+        case "rejected_404" | "rejected_410":
+            return "the API does not know these sessions: a wrong organization, or deleted"
+        case _:
+            return "the API rejected the call; session_status says how the session was then, if it was read"

@@ -32,8 +32,8 @@ class EventSource:
 
 
 def mapping_of(lambda_: LambdaClient, deployment: Deployment) -> EventSource | None:
-    """The mapping from the work queue to the stack's function, or to a version or an alias of it, as a gradual
-    deployment has it: whoever asks Lambda by the function's name is not told of those. None if there is none."""
+    """The mapping from the work queue to the stack's function, or to a version or an alias of it: listing by the
+    function's name leaves those out. None if there is none."""
     function = deployment.output("TerminateFunctionName")
     found = []
     for page in lambda_.get_paginator("list_event_source_mappings").paginate(EventSourceArn=deployment.work_queue_arn):

@@ -1,25 +1,35 @@
-"""What a command prints: text for people, or JSON for machines with everything else on the standard error."""
+"""What a command prints: rows and sentences for people, or JSON for machines with everything else on the standard
+error."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from comparison import as_seen
 from infra.ops.problems import FoundError, UsageError
-from redaction import Redactor, one_line
+from redaction import Redactor
 
-# A log has no width; 80 would break every row.
-_WIDTH_ELSEWHERE = 140
+# Rich is imported where it is used: `--help` and pipes do without.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Of one cell in a terminal. Pipes get all there is.
 _CELL = 300
+_GAP = 2
+# What people copy: ids, names, times. Prose, addresses and ARNs may be folded.
+_WHOLE_WORD = re.compile(r"(?!arn:)[\w.:+-]{1,140},?", re.ASCII)
 COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
+PROGRESS_SECONDS = 5.0
 
 
 def is_interactive() -> bool:
@@ -27,24 +37,52 @@ def is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def console(*, stderr: bool) -> Console:
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDTH_ELSEWHERE)
+def visible(text: str) -> str:
+    """The text with every character that has no glyph escaped, `\\u200b` for one."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char == " " or (char.isprintable() and as_seen(char)) else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def console(stream: TextIO) -> Console:
+    """Only a terminal has colours and a width, whatever FORCE_COLOR says."""
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)
 
 
 class Output:
-    """Whatever others wrote is made fit to be shown: on one line, cut, and without whatever looks like a key."""
+    """Text from outside is shown as it is, without keys, and with invisible characters escaped.
 
-    def __init__(self, *, as_json: bool) -> None:
+    `rows`: the standard output is for rows alone unless it is a terminal; sentences then go to the standard error.
+    """
+
+    def __init__(self, *, as_json: bool, rows: bool = False) -> None:
         self.as_json = as_json
         self._redact = Redactor()
-        self.errors = console(stderr=True)
-        self.people = self.errors if as_json else console(stderr=False)
+        self._out, self._err = sys.stdout, sys.stderr
+        self._people = self._err if as_json or (rows and not self._out.isatty()) else self._out
+
+    @cached_property
+    def errors(self) -> Console:
+        return console(self._err)
+
+    @cached_property
+    def people(self) -> Console:
+        return self.errors if self._people is self._err else console(self._people)
+
+    @property
+    def in_terminal(self) -> bool:
+        """Whether `say` writes to one."""
+        return self._people.isatty()
 
     def data(self, value: Any) -> None:
         """The one JSON value on the standard output, with --json."""
         if self.as_json:
-            print(json.dumps(self._masked(value), indent=2, default=str))
+            print(json.dumps(self._masked(value), indent=2, default=str), file=self._out)
 
     def _masked(self, value: Any) -> Any:
         """Text by text: in JSON, what stands before a key may be an escaped line break, and hides where it begins."""
@@ -59,27 +97,59 @@ class Output:
                 return value
 
     def say(self, text: str, style: str = "") -> None:
-        """For people; on the standard error with --json."""
-        self.people.print(escape(self._redact(text)), style=style, soft_wrap=True)
+        """A line for people; on the standard error with --json."""
+        self._line(self._people, text, style)
 
     def warn(self, text: str) -> None:
-        """On the standard error, whatever the format."""
-        self.errors.print(escape(self._redact(text)), style="yellow", soft_wrap=True)
+        """A line on the standard error, whatever the format."""
+        self._line(self._err, text, "yellow")
+
+    def _line(self, stream: TextIO, text: str, style: str) -> None:
+        shown = self.cell(text)
+        if style and stream.isatty():
+            (self.errors if stream is self._err else self.people).print(shown, style=style, soft_wrap=True)
+        else:
+            print(shown, file=stream)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """For people."""
-        table = Table(title=escape(title) or None, title_justify="left", title_style="bold")
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(self.cell(value) for value in row))
-        self.people.print(table)
+        """For people: a table in a terminal, elsewhere a line for each row with tabs between its cells."""
+        if self.as_json:
+            return
+        cells = [["" if value is None else self.cell(value) for value in row] for row in rows]
+        if not self._out.isatty():
+            for row in cells:
+                print("\t".join(row), file=self._out)
+            return
+        show(console(self._out), self.cell(title), columns, [[_cut(cell) for cell in row] for row in cells])
 
     def cell(self, value: object) -> str:
-        text = "" if value is None else str(value)
-        colour = COLOURS.get(text)
-        shown = escape(one_line(self._redact(text), _CELL))
-        return f"[{colour}]{shown}[/{colour}]" if colour else shown
+        """One line of text that can be shown."""
+        return visible(self._redact(str(value)))
+
+    @contextmanager
+    def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A function to call with how many more are done. On the standard error: a bar in a terminal, elsewhere a line
+        every few seconds."""
+        if self._err.isatty():
+            from rich import progress as bars  # noqa: PLC0415
+
+            columns = (bars.TextColumn(doing), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+            with bars.Progress(*columns, console=self.errors) as bar:
+                task = bar.add_task(doing, total=total)
+                yield lambda number: bar.advance(task, number)
+            return
+        began = last = time.monotonic()
+        done = 0
+
+        def advance(number: int) -> None:
+            nonlocal done, last
+            done += number
+            now = time.monotonic()
+            if now - last >= PROGRESS_SECONDS:
+                last = now
+                self.warn(f"{doing}: {done} of {total}{rate_and_rest(done / (now - began), total - done)}")
+
+        yield advance
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Raises FoundError if the operator says no, UsageError if nobody can be asked."""
@@ -89,6 +159,52 @@ class Output:
             raise UsageError(f"{question} There is nobody to ask here: say --yes. Nothing was done.")
         if not typer.confirm(self._redact(question), err=True):
             raise FoundError("nothing was done")
+
+
+def show(on: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table with whole words, or, where it is too wide for that, a paragraph for each row."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if title:
+        on.print(title, style="bold", soft_wrap=True)
+    widths = _widths(columns, rows, on.width)
+    if widths is None:
+        for row in rows:
+            told = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
+            on.print("\n  ".join(told), soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, width in zip(columns, widths, strict=True):
+        table.add_column(name, width=width, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+    on.print(table)
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Of the columns in a terminal of this width; None if words that must stay whole do not fit."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    by_column = list(zip(columns, *rows, strict=True))
+    widths = [max(map(_longest_whole_word, texts)) for texts in by_column]
+    spare = width - sum(widths) - _GAP * (len(widths) - 1)
+    if spare < 0:
+        return None
+    wants = sorted((max(map(cell_len, texts)) - widths[index], index) for index, texts in enumerate(by_column))
+    for left, (wanted, index) in zip(range(len(wants), 0, -1), wants, strict=True):
+        given = min(wanted, spare // left)
+        widths[index] += given
+        spare -= given
+    return widths
+
+
+def _longest_whole_word(text: str) -> int:
+    return max((len(word) for word in text.split() if _WHOLE_WORD.fullmatch(word)), default=1)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CELL else f"{text[:_CELL].rpartition(' ')[0] or text[:_CELL]} …"
 
 
 def count(number: int, noun: str) -> str:
@@ -105,3 +221,10 @@ def period(length: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def rate_and_rest(per_second: float, left: int) -> str:
+    """`, 12.3/s, about 4 min 5 s left`; empty if nothing moves."""
+    if per_second <= 0 or not left:
+        return ""
+    return f", {per_second:.1f}/s, about {period(timedelta(seconds=left / per_second))} left"

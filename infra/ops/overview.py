@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, resource_of
 from infra.ops.depth import depth_of
-from infra.ops.dlq import Look, tally
+from infra.ops.dlq import Message, Peek, tally
 from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef, MetricAlarmTypeDef
 
 _SWEEPS = 3
+_SAMPLE_SECONDS = 3.0
 _LOOK_BACK = timedelta(days=2)
 # The log is read from its end, in pieces that grow: CloudWatch tells the oldest of a piece first, so that a busy log
 # read from its beginning would hardly come to its end. Few pieces, because each takes three calls, and CloudWatch
@@ -53,45 +56,50 @@ class Overview:
 def overview(
     account: Account, deployment: Deployment, now: datetime, *, sample: int, warn: Callable[[str], object]
 ) -> Overview:
-    """Ask for everything; `sample` is how many dead letters are looked at for their reasons."""
-    parts: dict[str, Any] = {}
-    unread: dict[str, str] = {}
+    """Ask for everything, side by side; `sample` is how many dead letters are looked at for their reasons, for a few
+    seconds at most, so that this takes no longer with long queues."""
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
         "work_queue": lambda: depth_of(account.sqs, deployment.work_queue_url).as_dict(),
-        "dead_letters": lambda: {"number": depth_of(account.sqs, deployment.dead_letter_queue_url).total},
+        "dead_letters": lambda: _dead_letters(account, deployment, sample, warn),
         "event_source_mapping": lambda: _mapping(account, deployment),
         "alarms": lambda: _alarms(account, deployment),
         "sweeps": lambda: _sweeps(account, deployment, now),
+        "oldest_message": lambda: _oldest(account, deployment, now),
     }
-    parts["deployment"] = {
-        "stack": deployment.name,
-        "status": deployment.status,
-        "at": deployment.changed_at.isoformat(timespec="seconds"),
+    for service in ("ssm", "sqs", "lambda_", "cloudwatch", "logs", "cloudformation"):
+        getattr(account, service)  # a session must not make clients in several threads
+    parts: dict[str, Any] = {
+        "deployment": {
+            "stack": deployment.name,
+            "status": deployment.status,
+            "at": deployment.changed_at.isoformat(timespec="seconds"),
+            "dry_run": deployment.parameters.get("DryRun") == "true",
+        }
     }
-    for name, read in readers.items():
-        try:
-            parts[name] = read()
-        except (ClientError, BotoCoreError) as error:
-            parts[name], unread[name] = None, said(error)
-    blind = len(unread) == len(readers)
-    # Of what may be counted, more may be known.
-    if (work := parts["work_queue"]) is not None:
-        try:
-            work["oldest_seconds"] = _oldest(account, deployment, now) if any(work.values()) else 0
-        except (ClientError, BotoCoreError) as error:
-            work["oldest_seconds"], unread["oldest_message"] = None, said(error)
-    if (letters := parts["dead_letters"]) is not None:
-        try:
-            letters |= _sample(account, deployment, sample if letters["number"] else 0, warn)
-        except (ClientError, BotoCoreError) as error:
-            unread["reasons"] = said(error)
-            letters |= {"reasons": {}, "sample": 0}
+    unread: dict[str, str] = {}
+    with ThreadPoolExecutor(len(readers)) as pool:
+        for name, reading in {name: pool.submit(read) for name, read in readers.items()}.items():
+            try:
+                parts[name] = reading.result()
+            except (ClientError, BotoCoreError) as error:
+                parts[name], unread[name] = None, said(error)
+    blind = readers.keys() - {"oldest_message"} <= unread.keys()
+    age = parts.pop("oldest_message")
+    if (work := parts["work_queue"]) is None:
+        unread.pop("oldest_message", None)
+    elif any(work.values()):
+        work["oldest_seconds"] = age
+    else:
+        work["oldest_seconds"] = 0
+        unread.pop("oldest_message", None)
+    if (letters := parts["dead_letters"]) is not None and (why := letters.pop("unread", None)):
+        unread["reasons"] = why  # those that may be counted need not be readable
     return Overview(parts, unread, tuple(_wrong(parts)), blind)
 
 
 def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | None:
-    """SQS tells the age as a metric alone, minutes late; None where there is none."""
+    """SQS publishes the age as a metric only, minutes late; None where there is none."""
     answer = account.cloudwatch.get_metric_statistics(
         Namespace="AWS/SQS",
         MetricName="ApproximateAgeOfOldestMessage",
@@ -105,13 +113,21 @@ def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | 
     return points[-1]["Maximum"] if points else None
 
 
-def _sample(account: Account, deployment: Deployment, most: int, warn: Callable[[str], object]) -> dict[str, Any]:
-    """Why so many of the dead letters are there."""
-    if not most:
-        return {"reasons": {}, "sample": 0}
-    with Look(account.sqs, deployment.dead_letter_queue_url, warn) as look:
-        letters = list(look.letters(most))
-    return {"reasons": tally(letters), "sample": len(letters)}
+def _dead_letters(account: Account, deployment: Deployment, most: int, warn: Callable[[str], object]) -> dict[str, Any]:
+    """How many there are, and the reasons of some."""
+    found: dict[str, Any] = {"number": depth_of(account.sqs, deployment.dead_letter_queue_url).total}
+    letters: list[Message] = []
+    enough = time.monotonic() + _SAMPLE_SECONDS
+    if found["number"] and most:
+        try:
+            with Peek(account.sqs, deployment.dead_letter_queue_url, warn) as look:
+                for letter in look.messages(most):
+                    letters.append(letter)
+                    if time.monotonic() > enough:
+                        break
+        except (ClientError, BotoCoreError) as error:
+            found["unread"] = said(error)
+    return found | {"reasons": tally(letters), "sample": len(letters)}
 
 
 def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:
@@ -229,11 +245,11 @@ def _wrong(parts: dict[str, Any]) -> list[str]:
     if not parts["deployment"]["status"].endswith("_COMPLETE") or "ROLLBACK" in parts["deployment"]["status"]:
         wrong.append(f"the stack is {parts['deployment']['status']}")
     if (switch := parts["stop_switch"]) is not None and not switch["go"]:
-        wrong.append("the stop switch is on: nothing is ended")
+        wrong.append("the stop switch is on: no session is ended before devin-ops go")
     if (letters := parts["dead_letters"]) is not None and letters["number"]:
-        wrong.append(
-            f"{count(letters['number'], 'dead letter')}: sessions that still run, or messages that say nothing"
-        )
+        reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
+        found = f"{count(letters['number'], 'dead letter')}{f' ({reasons})' if reasons else ''}"
+        wrong.append(f"{found}; see: devin-ops dead-letters list")
     if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
-        wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not read")
+        wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not processed")
     return wrong + [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

@@ -6,6 +6,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
+    MissingDependencyException,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -19,10 +20,16 @@ WRONG = 1
 USAGE = 2
 AWS = 3
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _UNKNOWN = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "AuthFailure"}
 _DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault", "UnauthorizedOperation"}
+
+_CRT = (
+    "profiles of `aws login` need the package botocore[crt]: install it beside this command (pip install "
+    "'botocore[crt]', or devin-session-cleanup[crt]), or log in another way (aws sso login)"
+)
 
 
 class ProblemError(Exception):
@@ -61,6 +68,8 @@ def said(error: BotoCoreError | ClientError) -> str:
             return "no AWS credentials were found; log in (aws sso login), name a --profile, or set AWS_ACCESS_KEY_ID"
         case ProfileNotFound():
             return f"{error}; aws configure list-profiles names those there are"
+        case MissingDependencyException():
+            return f"{error}; {_CRT}"
         case NoRegionError():
             return "no Region is set; give --region, or set AWS_REGION"
         case SSLError():

@@ -1,39 +1,43 @@
-"""Ids to the work queue: in batches, some of them side by side, each id accounted for."""
+"""Messages to the work queue: by tens, some calls at a time, each message accounted for."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import batched, islice
-from typing import TYPE_CHECKING, Any
+from itertools import batched, groupby
+from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from infra.ops.journal import Journal
-from infra.ops.problems import aws_problem
+from infra.ops.problems import AwsError
+from queues import Outgoing, Queues
+from terminate.messages import Request, parse_body, rebuild_body
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-_BATCH = 10  # as many as SQS takes
+BATCH = 10  # as many as SQS takes
 _AT_ONCE = 4
-_ATTEMPTS = 5
+
+# A message, and what the operator knows it by: a session id, or the id of a message.
+type Named = tuple[str, Outgoing]
 
 
 @dataclass(slots=True)
 class Sending:
-    """How it went: ids that SQS took, and those that it did not, with its reason."""
+    """What SQS took, what it refused and why, and the error that ended the sending, if one did."""
 
-    sent: int = 0
+    sent: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    error: AwsError | None = None
 
 
 def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -> str:
-    """A message that asks for the end of these."""
+    """A message that asks to terminate these sessions."""
     body: dict[str, object] = (
         {"session_id": session_ids[0]} if len(session_ids) == 1 else {"session_ids": list(session_ids)}
     )
@@ -42,96 +46,83 @@ def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -
     return json.dumps(body)
 
 
+def ids_in(body: str) -> tuple[str, ...]:
+    """The sessions that a message asks to terminate, as the function reads it."""
+    return tuple(item.session_id for item in parse_body(body).items if isinstance(item, Request))
+
+
+def without(body: str, session_ids: Container[str]) -> tuple[list[str], list[str]]:
+    """Which of these a message asks to terminate, and messages that ask for the rest of it."""
+    items = parse_body(body).items
+    found = [item for item in items if isinstance(item, Request) and item.session_id in session_ids]
+    left = groupby((item for item in items if item not in found), key=lambda item: id(item.body))
+    return [item.session_id for item in found], [rebuild_body(list(some)) for _, some in left]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of this block, so that what SQS answers is not lost; a second one does not."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        if pending:
+            raise KeyboardInterrupt
+        pending.append(number)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pending:
+        before(signal.SIGINT, None)  # may be that of a block around this one
+
+
 def send_all(
-    sqs: SQSClient,
-    queue_url: str,
-    ids: Sequence[str],
-    *,
-    unless_updated_since: datetime | None,
-    journal: Journal,
-    progress: Callable[[int], None],
-    sleep: Callable[[float], None] = time.sleep,
+    sqs: SQSClient, queue_url: str, messages: Iterable[Named], on_batch: Callable[[Sending], object] = lambda _: None
 ) -> Sending:
-    """Send a message for each id. What SQS refuses is tried again, unless it says that the message is at fault.
+    """Send the messages to this queue.
 
-    Raises AwsError if a whole call fails. Whatever ends it, calls under way are waited for, so that the journal knows
-    what became of them.
+    `on_batch` gets what became of each batch, also when an exception (of `messages`, or Ctrl-C) ends the sending: calls
+    under way are waited for. After the error of a whole call nothing more is sent.
     """
+    queues = Queues(sqs, work_queue_url=queue_url, dead_letter_queue_url="")
     outcome = Sending()
+    running: set[Future[Sending]] = set()
 
-    def send(batch: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-        return _send_batch(
-            sqs, queue_url, batch, unless_updated_since=unless_updated_since, journal=journal, sleep=sleep
-        )
+    def collect(done: set[Future[Sending]]) -> None:
+        with uninterrupted():
+            running.difference_update(done)
+            for one in done:
+                batch = one.result()
+                outcome.sent += batch.sent
+                outcome.refused |= batch.refused
+                outcome.error = outcome.error or batch.error
+                on_batch(batch)
 
-    def collect(done: set[Future[tuple[list[str], dict[str, str]]]]) -> None:
-        for one in done:
-            sent, refused = one.result()
-            outcome.sent += len(sent)
-            outcome.refused |= refused
-            progress(len(sent) + len(refused))
-
-    batches = batched(ids, _BATCH, strict=False)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as executor:
-        running = {executor.submit(send, batch) for batch in islice(batches, _AT_ONCE)}
-        # Leaving this block waits for those that run; no more than these were ever submitted.
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            collect(done)
-            running |= {executor.submit(send, batch) for batch in islice(batches, len(done))}
+        try:
+            for batch in batched(messages, BATCH, strict=False):
+                if len(running) == _AT_ONCE:
+                    collect(wait(running, return_when=FIRST_COMPLETED).done)
+                if outcome.error is not None:
+                    break
+                with uninterrupted():
+                    running.add(executor.submit(_send_batch, queues, batch))
+        finally:
+            collect(wait(running).done)
     return outcome
 
 
-def _send_batch(
-    sqs: SQSClient,
-    queue_url: str,
-    batch: tuple[str, ...],
-    *,
-    unless_updated_since: datetime | None,
-    journal: Journal,
-    sleep: Callable[[float], None],
-) -> tuple[list[str], dict[str, str]]:
-    sent: list[str] = []
-    refused: dict[str, str] = {}
-    left = list(batch)
-    for attempt in range(_ATTEMPTS):
-        if attempt:
-            sleep(0.2 * 2**attempt)
-        journal.sending(left)
-        try:
-            answer = sqs.send_message_batch(
-                QueueUrl=queue_url,
-                Entries=[
-                    {"Id": str(number), "MessageBody": body_of([one], unless_updated_since)}
-                    for number, one in enumerate(left)
-                ],
-            )
-        except ClientError as error:
-            if is_certain(error):
-                journal.refused(left)
-            raise aws_problem(error) from None
-        except BotoCoreError as error:
-            raise aws_problem(error) from None
-        failed = {int(one["Id"]): one for one in answer.get("Failed", [])}
-        taken = [one for number, one in enumerate(left) if number not in failed]
-        journal.sent_now(taken)
-        if not _was_repeated(answer):
-            journal.refused([left[number] for number in failed])
-        sent += taken
-        for number, one in failed.items():
-            refused[left[number]] = one["Code"]
-        left = [left[number] for number, one in failed.items() if not one["SenderFault"]]
-        if not left:
-            break
-    return sent, {one: code for one, code in refused.items() if one not in set(sent)}
-
-
-def is_certain(error: ClientError) -> bool:
-    """Whether the call as a whole was refused. After a 5xx nobody can know."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-    return status < 500 and not _was_repeated(error.response)
-
-
-def _was_repeated(answer: Mapping[str, Any]) -> bool:
-    """Whether botocore had tried before: the answer to that may have been lost, and SQS may have taken it."""
-    return bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))
+def _send_batch(queues: Queues, batch: Sequence[Named]) -> Sending:
+    errors = queues.enqueue([message for _, message in batch])
+    names = [name for name, _ in batch]
+    sent = [name for name, error in zip(names, errors, strict=True) if error is None]
+    failed = {name: error for name, error in zip(names, errors, strict=True) if error is not None}
+    if broken := [error for error in failed.values() if error.whole_request]:
+        return Sending(sent, error=AwsError(str(broken[0])))
+    return Sending(sent, {name: str(error) for name, error in failed.items()})

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from infra.ops.deployment import Deployment
 from infra.ops.problems import FoundError, UsageError
 from sweep.policy import PolicyError, parse_policy
 
@@ -22,27 +20,25 @@ type Report = dict[str, Any]
 _NO_CAPS: Policy = {"max_sessions": 10_000, "max_share": 1}
 
 
-def load_policy(given: str | None, deployment: Deployment) -> Policy:
-    """The policy in this text or file, or the stack's own. Raises UsageError if the function would refuse it."""
-    if given is None:
-        where, text = f"the parameter SweepPolicy of {deployment.name}", deployment.parameters.get("SweepPolicy", "")
-    elif given.lstrip().startswith("{"):
-        where, text = "the policy", given
-    else:
-        where = given
-        try:
-            text = Path(given).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{given} is no policy and no file with one ({error})") from None
+def load_policy(where: str, text: str) -> Policy:
+    """The policy in this text, which comes from `where`. Raises UsageError if the function would refuse it."""
     try:
-        policy = json.loads(text)
+        policy: Policy = json.loads(text, object_pairs_hook=_without_repeats)
         parse_policy(policy)
     except PolicyError as error:
         raise UsageError(f"{where}: {error}") from None
     except (ValueError, RecursionError):
         raise UsageError(f"{where} is not JSON") from None
-    made: Policy = policy
-    return made
+    return policy
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            raise PolicyError(f"{key!r} stands in it twice")
+        fields[key] = value
+    return fields
 
 
 def sweep(lambda_: LambdaClient, function_name: str, policy: Mapping[str, Any]) -> Report:
@@ -60,35 +56,16 @@ def sweep(lambda_: LambdaClient, function_name: str, policy: Mapping[str, Any]) 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Sessions that one policy chooses and the other does not, with why it does.
-
-    `undecided` are those that one report names, while the other is cut before them. `unnamed` is how many each chose
-    and did not name; `not_listed` says of each why its listing is not whole, if it is not.
-    """
+    """Sessions that one policy chooses and the other does not, with why it does. `partial` says why there may be
+    others: what a report does not name cannot be compared."""
 
     first_only: Mapping[str, str]
     second_only: Mapping[str, str]
-    undecided: Mapping[str, str]
     both: int
-    chosen: tuple[int, int]
-    unnamed: tuple[int, int]
-    not_listed: tuple[str | None, str | None]
-    exact_up_to: str | None
-
-    @property
-    def complete(self) -> bool:
-        return not any((*self.unnamed, *self.not_listed))
+    partial: Sequence[str]
 
     def as_dict(self) -> dict[str, object]:
-        return {
-            "first_only": dict(self.first_only),
-            "second_only": dict(self.second_only),
-            "undecided": dict(self.undecided),
-            "both": self.both,
-            "unnamed": dict(zip(("first", "second"), self.unnamed, strict=True)),
-            "exact_up_to": self.exact_up_to,
-            "complete": self.complete,
-        }
+        return asdict(self) | {"complete": not self.partial}
 
 
 def comparable(policy: Policy) -> Policy:
@@ -97,40 +74,25 @@ def comparable(policy: Policy) -> Policy:
 
 
 def difference(first: Report, second: Report) -> Difference:
-    """What a report does not name, nobody can compare: it names the first hundred, in the order of their ids."""
+    """Nothing is said of a session that one report names, if the other is cut: it names the first hundred."""
+    partial = [*_cut("this policy", first), *_cut("the other", second)]
     ours, theirs = chosen(first), chosen(second)
-    alone: dict[str, str] = {}
-    other_alone: dict[str, str] = {}
-    undecided: dict[str, str] = {}
-    for one, why in ours.items():
-        if one not in theirs:
-            (alone if _leaves_out(second, one) else undecided)[one] = why
-    for one, why in theirs.items():
-        if one not in ours:
-            (other_alone if _leaves_out(first, one) else undecided)[one] = why
-    ends = [max(names) for report, names in ((first, ours), (second, theirs)) if names and _unnamed(report)]
-    listings = tuple(None if report["listing"] == "complete" else str(report["listing"]) for report in (first, second))
+    both = len(ours.keys() & theirs.keys())
+    if partial:
+        return Difference({}, {}, both, partial)
     return Difference(
-        first_only=alone,
-        second_only=other_alone,
-        undecided=undecided,
-        both=len(ours.keys() & theirs.keys()),
-        chosen=(first["chosen"], second["chosen"]),
-        unnamed=(_unnamed(first), _unnamed(second)),
-        not_listed=(listings[0], listings[1]),
-        exact_up_to=min(ends) if ends and not any(listings) else None,
+        {one: why for one, why in ours.items() if one not in theirs},
+        {one: why for one, why in theirs.items() if one not in ours},
+        both,
+        (),
     )
 
 
-def _leaves_out(report: Report, session_id: str) -> bool:
-    """Whether the sweep certainly did not choose a session that its report does not name."""
+def _cut(name: str, report: Report) -> Iterator[str]:
     if report["listing"] != "complete":
-        return False
-    return not _unnamed(report) or session_id < max(chosen(report), default="")
-
-
-def _unnamed(report: Report) -> int:
-    return int(report["chosen"]) - len(chosen(report))
+        yield f"the listing for {name} was cut ({report['listing']})"
+    if report["chosen"] > (named := len(chosen(report))):
+        yield f"{name} chooses {report['chosen']} sessions and names {named}"
 
 
 def chosen(report: Report) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -9,13 +10,19 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.problems import code_of
+from infra.ops.time_args import iso
 from redaction import one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-_REASON_CHARACTERS = 300
+# How long a function may go on after the switch was thrown; see functions/stop_switch.py.
+CACHE_SECONDS = 15
 ABSENT = "there is no such parameter"
+_REASON_CHARACTERS = 300
+_VALUE_CHARACTERS = 1500  # SSM takes 4,096 bytes
+# Put behind the first reason when it is joined by a second: SSM keeps only the time of the last change.
+_SINCE = re.compile(r" \((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +42,18 @@ class Switch:
         """Why it was thrown, if whoever did it said so."""
         if self.value == ABSENT:
             return ABSENT
-        _, colon, reason = self.value.partition(":")
+        _, colon, reason = _SINCE.sub("", self.value, count=1).partition(":")
         return reason.strip() or None if colon and not self.goes else None
 
+    @property
+    def since(self) -> str | None:
+        """When it was thrown first."""
+        if found := _SINCE.search(self.value):
+            return found[1]
+        return iso(self.turned_at) if self.turned_at else None
+
     def as_dict(self) -> dict[str, object]:
-        return {
-            "go": self.goes,
-            "reason": self.reason,
-            "since": self.turned_at and self.turned_at.isoformat(timespec="seconds"),
-        }
+        return {"go": self.goes, "reason": self.reason, "since": self.since}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +79,13 @@ def read_switch(ssm: SSMClient, name: str) -> Switch:
     return Switch(parameter["Value"], parameter.get("LastModifiedDate"))
 
 
-def value_before(ssm: SSMClient, name: str, written: Written) -> str | None:
+def switch_before(ssm: SSMClient, name: str, written: Written) -> Switch | None:
     """What the switch said before this was written; None if that cannot be read."""
     try:
-        return ssm.get_parameter(Name=f"{name}:{written.version - 1}")["Parameter"]["Value"]
+        parameter = ssm.get_parameter(Name=f"{name}:{written.version - 1}")["Parameter"]
     except (ClientError, BotoCoreError):
         return None
+    return Switch(parameter["Value"], parameter.get("LastModifiedDate"))
 
 
 def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
@@ -84,9 +95,32 @@ def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
     return _write(ssm, name, f"stop: {told}" if told else "stop")
 
 
+def keep_first(ssm: SSMClient, name: str, before: Switch, written: Written) -> Written:
+    """After a second stop: the first reason and its time, with the second reason behind them."""
+    first = before.value
+    if not _SINCE.search(first):
+        first = f"{first if before.reason else 'stop: no reason given'} ({before.since or 'at an unknown time'})"
+    second = Switch(written.value, None).reason
+    return _write(ssm, name, one_line(f"{first}; {second}" if second else first, _VALUE_CHARACTERS))
+
+
 def release(ssm: SSMClient, name: str) -> Written:
     return _write(ssm, name, "go")
 
 
 def _write(ssm: SSMClient, name: str, value: str) -> Written:
+    try:
+        return _put(ssm, name, value)
+    except ClientError as error:
+        if code_of(error) != "ParameterMaxVersionLimitExceeded":
+            raise
+    # SSM keeps a hundred versions and deletes the oldest for a new one, unless it carries a label.
+    pages = ssm.get_paginator("get_parameter_history").paginate(Name=name)
+    oldest = min((one for page in pages for one in page["Parameters"]), key=lambda one: one["Version"])
+    labels = oldest.get("Labels", [])
+    ssm.unlabel_parameter_version(Name=name, ParameterVersion=oldest["Version"], Labels=labels)
+    return _put(ssm, name, value)
+
+
+def _put(ssm: SSMClient, name: str, value: str) -> Written:
     return Written(value, ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)["Version"])

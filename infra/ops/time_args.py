@@ -1,46 +1,55 @@
-"""Points in time as an operator writes them."""
+"""Times as an operator writes them: always with a zone."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 
+import timestamps
 from infra.ops.problems import UsageError
-from timestamps import parse_timestamp
 
 _FROM_NOW = re.compile(r"\+(?=\d)(?:(\d{1,3})d)?(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """An ISO 8601 date and time with its zone, or +2h, +1d12h, +90m from now; in the future, in whole seconds UTC.
-
-    Raises UsageError.
-    """
+    """A time from now on, in whole seconds UTC: ISO 8601, or +2h, +1d12h, +90m from now. Raises UsageError."""
     if found := _FROM_NOW.fullmatch(text):
         days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
         moment = now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise UsageError(f"{text!r} is no time; write 2026-12-01T18:00:00+01:00, or +2h") from None
-        if moment.tzinfo is None:
-            # Whoever writes 18:00 means a clock on a wall, and this cannot know which.
-            raise UsageError(f"{text!r} has no zone; add one, such as Z or +01:00")
-    try:
-        moment = moment.astimezone(UTC).replace(microsecond=0)
-    except OverflowError:
-        raise UsageError(f"{text!r} lies outside the years 1 to 9999 in UTC") from None
+        moment = parse_instant(text)
+    moment = moment.replace(microsecond=0)
     if moment <= now:
-        raise UsageError(f"{text!r} is over; it is {now:%Y-%m-%dT%H:%M:%SZ}")
+        raise UsageError(f"{text!r} is over; it is {iso(now)}")
     return moment
 
 
-def parse_condition(text: str | None) -> datetime | None:
-    """`unless_updated_since` as the functions read it: without a zone it is UTC. Raises UsageError."""
+def parse_condition(text: str | None, now: datetime) -> datetime | None:
+    """`unless_updated_since` as the functions read it, with a zone. Raises UsageError."""
     if text is None:
         return None
+    parse_instant(text)
     try:
-        return parse_timestamp(text)
+        return timestamps.parse_condition(text, now)
+    except ValueError as error:
+        raise UsageError(f"--unless-updated-since {text!r}: {error}; it is {iso(now)}") from None
+
+
+def parse_instant(text: str) -> datetime:
+    """An ISO 8601 date and time with its zone, in UTC. Raises UsageError."""
+    try:
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--unless-updated-since {text!r} is no ISO 8601 date and time") from None
+        raise UsageError(f"{text!r} is no time; write it as in 2026-12-01T18:00:00+01:00") from None
+    if moment.tzinfo is None:
+        # 18:00 is a time on somebody's clock, and this cannot know whose.
+        raise UsageError(f"{text!r} has no zone; write it as in 2026-12-01T18:00:00+01:00, or with Z for UTC")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"{text!r} lies outside the years 1 to 9999 in UTC") from None
+
+
+def iso(moment: datetime) -> str:
+    """An instant as it is shown everywhere: in whole seconds UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

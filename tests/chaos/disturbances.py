@@ -9,16 +9,12 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from infra.local.fake_devin import Rule
-from infra.local.fake_devin.faults import Conditions
-from infra.local.fake_devin_process import API_KEY
-from tests.chaos.plan import Accept, Deny, Kill, Latency, Permit, Resource, Store
+from infra.local.stack import API_KEY
+from tests.chaos.plan import Accept, Disturbance, Kill, Latency, Permit, Resource, Store
 from tests.integration.world import World
-
-type Disturbance = Kill | Latency | Accept | Store | Deny | Permit
 
 # The statement of the role's policy, and the action in it.
 _PERMISSIONS: dict[Resource, tuple[str, str]] = {
@@ -28,13 +24,12 @@ _PERMISSIONS: dict[Resource, tuple[str, str]] = {
 
 
 class Disturbances:
-    """Does what goes wrong. `kills` are the moments at which processes were ended, `counts` what was done how often."""
+    """Does what goes wrong; `counts` says what was done how often."""
 
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._seed = seed
         self._outages: dict[Resource, ExitStack] = {}
-        self.kills: list[datetime] = []
         self.counts: Counter[str] = Counter()
 
     @contextmanager
@@ -48,12 +43,13 @@ class Disturbances:
             mends.callback(api.clear_faults)
             mends.callback(self._permit_all)
             for rule in rules:
-                conditions: Conditions = {"probability": rule.probability, "seed": rule.seed}
-                if rule.session_id is not None:
-                    conditions["session_id"] = rule.session_id
-                if rule.operation is not None:
-                    conditions["operation"] = rule.operation
-                api.script(rule.fault, **conditions)
+                api.script(
+                    rule.fault,
+                    session_id=rule.session_id,
+                    operation=rule.operation,
+                    probability=rule.probability,
+                    seed=rule.seed,
+                )
             yield
 
     def disturb(self, what: Disturbance) -> None:
@@ -72,13 +68,12 @@ class Disturbances:
             case Store(number):
                 stack.put_api_key(self._key(number))
                 self.counts["new key stored"] += 1
-            case Deny(resource):
-                outage = ExitStack()
-                outage.enter_context(self._world.without(*_PERMISSIONS[resource]))
-                self._outages[resource] = outage
-                self.counts[f"{resource} unavailable"] += 1
-            case Permit(resource):
+            case Permit(resource, granted=True):
                 self._outages.pop(resource).close()
+            case Permit(resource):
+                outage = self._outages[resource] = ExitStack()
+                outage.enter_context(self._world.without(*_PERMISSIONS[resource]))
+                self.counts[f"{resource} unavailable"] += 1
 
     def _permit_all(self) -> None:
         while self._outages:
@@ -98,8 +93,6 @@ class Disturbances:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
                 self.counts["processes killed"] += 1
-        if doomed:
-            self.kills.append(datetime.now(UTC))
 
 
 def _threads(process: int) -> int:

@@ -20,15 +20,15 @@ from infra.local.fake_devin.faults import html_error, too_many_requests
 # refused   the API says 422               fails     the API says 500, always
 # unusable  is no id any more as sent      swept     nobody sends it, a sweep's policy finds it
 type Kind = Literal["runs", "exited", "awake", "unknown", "refused", "fails", "unusable", "swept"]
-type Trigger = Literal["queue", "bus", "invoke", "invoke later", "schedule"]
+type Trigger = Literal["queue", "invoke", "invoke later", "schedule"]
 type Resource = Literal["dead letters", "secret"]
 type Decoy = Literal["stranger", "protected", "busy"]
-type Slot = Literal["refused, then rotated", "rotated, then refused", "dead letters", "secret", "calm"]
+type Slot = Literal["refused, then rotated", "rotated, then refused", "dead letters", "secret"]
 
 KINDS: dict[Kind, float] = {
     "runs": 74, "exited": 5, "awake": 6, "unknown": 3, "refused": 3, "fails": 2, "unusable": 3, "swept": 4,
 }  # fmt: skip
-TRIGGERS: dict[Trigger, float] = {"queue": 77, "bus": 8, "invoke": 6, "invoke later": 8, "schedule": 1}
+TRIGGERS: dict[Trigger, float] = {"queue": 80, "invoke": 8, "invoke later": 11, "schedule": 1}
 # Names are told apart wherever they stand: in a body, inside any envelope, on the path of a call.
 NAME = re.compile(r"devin-chaos-[0-9]+-[a-z]+-[0-9]{5}")
 EARLY, MIDDLE, LATE = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
@@ -91,15 +91,8 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Send it."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Have the policy find what nobody sends."""
+    """Run the sweep that finds what no message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,38 +120,21 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The key with this number is stored in the secret."""
+    """Store the key with this number in the secret."""
 
     key: int
 
 
 @dataclass(frozen=True, slots=True)
-class Deny:
-    """The function's role loses its permission."""
-
-    resource: Resource
-
-
-@dataclass(frozen=True, slots=True)
 class Permit:
-    """The function's role has it again."""
+    """Give the permission to the function's role, or take it away."""
 
     resource: Resource
+    granted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitCalm:
-    """Nothing further is done until the function answers as if nobody had been killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitCalls:
-    """Nothing further is done until the API was called for these ids."""
-
-    ids: tuple[str, ...]
-
-
-type Act = Send | Sweep | Kill | Latency | Accept | Store | Deny | Permit | AwaitCalm | AwaitCalls
+type Disturbance = Kill | Latency | Accept | Store | Permit
+type Act = Message | Sweep | Disturbance
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +147,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run. `decoys` are sessions that nobody names: strangers, and near misses of the sweep's policy.
-
-    `calm` are the times (from, until) in which nothing is killed or taken away: what goes by the bus is sent then,
-    because the emulator tries a failed event only once.
-    """
+    """A whole run. `decoys` are sessions that no message names: strangers, and near misses of the sweep's policy."""
 
     seed: int
     seconds: float
@@ -185,7 +157,6 @@ class Plan:
     messages: Sequence[Message]
     timeline: Sequence[Timed]
     rules: Sequence[Rule]
-    calm: Sequence[tuple[float, float]]
 
     @property
     def replay(self) -> str:
@@ -202,10 +173,6 @@ class Plan:
     def asks(self) -> Counter[str]:
         """How many messages ask for each id."""
         return Counter(one for message in self.messages for one in set(message.ids))
-
-    def by_event(self) -> set[str]:
-        """The ids that an asynchronous event asks for."""
-        return {one for message in self.messages if message.trigger in {"bus", "invoke later"} for one in message.ids}
 
     def of_kind(self, *kinds: Kind) -> list[str]:
         """The ids of these kinds."""
@@ -224,11 +191,10 @@ def make_plan(seed: int, *, ids: int, seconds: float, kill_every: float) -> Plan
     }
     messages = list(_messages(draw, subjects))
     slots, slot_seconds = _slots(draw, seconds)
-    calm = [(slot * slot_seconds, (slot + 1) * slot_seconds) for slot, name in enumerate(slots) if name == "calm"]
     timeline = [
         *_disturbances(draw, slots, slot_seconds),
-        *_kills(draw, seconds, kill_every, calm),
-        *_sends(draw, messages, seconds, calm),
+        *_kills(draw, seconds, kill_every),
+        *_sends(draw, messages, seconds),
         Timed(seconds * 0.4, Sweep()),
     ]
     # First, so that no other fault carries out what is to fail.
@@ -243,7 +209,7 @@ def make_plan(seed: int, *, ids: int, seconds: float, kill_every: float) -> Plan
         for number, (probability, operation, fault) in enumerate(_FAULTS)
     ]
     timeline.sort(key=lambda timed: timed.at)
-    return Plan(seed, seconds, kill_every, subjects, decoys, messages, timeline, rules, calm)
+    return Plan(seed, seconds, kill_every, subjects, decoys, messages, timeline, rules)
 
 
 def _messages(draw: random.Random, subjects: Mapping[str, Kind]) -> Iterator[Message]:
@@ -253,25 +219,28 @@ def _messages(draw: random.Random, subjects: Mapping[str, Kind]) -> Iterator[Mes
         if kind == "swept":
             continue
         (trigger,) = draw.choices([*TRIGGERS], [*TRIGGERS.values()])
-        # What the bus delivers is known to be worked on when the API was called for it, and for these it never is.
-        if kind == "unusable" or (trigger == "schedule" and len(by_trigger[trigger]) == _MOST_SCHEDULES):
+        if trigger == "schedule" and len(by_trigger[trigger]) == _MOST_SCHEDULES:
             trigger = "queue"
         by_trigger[trigger].append(session_id)
         if kind == "runs" and draw.random() < _REPEATED:
             by_trigger["queue"] += [session_id] * draw.choice([1, 2])
     for trigger, ids in by_trigger.items():
         draw.shuffle(ids)
-        on_condition = [one for one in ids if subjects[one] == "awake" or draw.random() < _CONDITIONAL]
-        chosen = set(on_condition)
-        others = [one for one in ids if one not in chosen]
-        for some, since in ((on_condition, MIDDLE), (others, None)):
+        # Alone, because in company it would be sent again, with a longer backoff for each further receive.
+        alone = {one for one in ids if subjects[one] == "fails"}
+        on_condition = {one for one in ids if subjects[one] == "awake" or draw.random() < _CONDITIONAL} - alone
+        for one in sorted(alone):
+            yield _message(draw, trigger, [one], None, subjects)
+        for some, since in (
+            ([one for one in ids if one in on_condition], MIDDLE),
+            ([one for one in ids if one not in on_condition | alone], None),
+        ):
             for company in _companies(draw, trigger, some):
                 yield _message(draw, trigger, company, since, subjects)
 
 
 def _companies(draw: random.Random, trigger: Trigger, ids: list[str]) -> Iterator[list[str]]:
-    # Few and large events: for each, the emulator starts an execution environment if all others are in use.
-    sizes = {"bus": [12, 20], "schedule": [1]}.get(trigger, [1, 1, 1, 2, 5, 12])
+    sizes = [1] if trigger == "schedule" else [1, 1, 1, 2, 5, 12]
     begin = 0
     while begin < len(ids):
         end = begin + draw.choice(sizes)
@@ -320,7 +289,7 @@ def _envelope(payload: Mapping[str, object]) -> dict[str, object]:
 
 def _slots(draw: random.Random, seconds: float) -> tuple[list[Slot], float]:
     """One disturbance after the other, so that no two undo each other; besides, processes are killed all the time."""
-    slots: list[Slot] = ["refused, then rotated", "rotated, then refused", "dead letters", "secret", "calm"]
+    slots: list[Slot] = ["refused, then rotated", "rotated, then refused", "dead letters", "secret"]
     slots *= max(1, round(seconds / 60))
     draw.shuffle(slots)
     return slots, seconds / len(slots)
@@ -340,37 +309,21 @@ def _disturbances(draw: random.Random, slots: Sequence[Slot], length: float) -> 
                 key += 1
                 yield from (Timed(begin, Accept((key - 1, key))), Timed(begin, Store(key)), Timed(end, Accept((key,))))
             case "dead letters":
-                yield from (Timed(begin, Deny("dead letters")), Timed(end, Permit("dead letters")))
+                yield from (Timed(begin, Permit(name, granted=False)), Timed(end, Permit(name, granted=True)))
             case "secret":
                 # Environments that are warm have the key; those that follow them have to read it.
-                yield from (Timed(begin, Deny("secret")), Timed(begin, Kill(1.0, 0)), Timed(end, Permit("secret")))
-            case "calm":
-                pass
+                yield from (Timed(begin, Permit(name, granted=False)), Timed(begin, Kill(1.0, 0)))
+                yield Timed(end, Permit(name, granted=True))
 
 
-def _kills(
-    draw: random.Random, seconds: float, kill_every: float, calm: Sequence[tuple[float, float]]
-) -> Iterator[Timed]:
+def _kills(draw: random.Random, seconds: float, kill_every: float) -> Iterator[Timed]:
     at = draw.uniform(0.5, 1.5) * kill_every
     while at < seconds:
-        kill = Timed(at, Kill(draw.uniform(0.3, 1.0), draw.randrange(1 << 30)))
-        if not any(begin <= at < end for begin, end in calm):
-            yield kill
+        yield Timed(at, Kill(draw.uniform(0.3, 1.0), draw.randrange(1 << 30)))
         at += draw.uniform(0.5, 1.5) * kill_every
 
 
-def _sends(
-    draw: random.Random, messages: Sequence[Message], seconds: float, calm: Sequence[tuple[float, float]]
-) -> Iterator[Timed]:
+def _sends(draw: random.Random, messages: Sequence[Message], seconds: float) -> Iterator[Timed]:
     latest: dict[Trigger, float] = {"schedule": 0.3}  # the emulator looks at schedules every ten seconds
-    by_bus: list[list[Message]] = [[] for _ in calm]
     for message in messages:
-        if message.trigger == "bus":
-            draw.choice(by_bus).append(message)
-        else:
-            yield Timed(draw.uniform(0, latest.get(message.trigger, 0.9) * seconds), Send(message))
-    for (begin, end), sent in zip(calm, by_bus, strict=True):
-        at = begin + (end - begin) * 0.2
-        yield Timed(at, AwaitCalm())
-        yield from (Timed(at, Send(message)) for message in sent)
-        yield Timed(at, AwaitCalls(tuple(one for message in sent for one in message.ids)))
+        yield Timed(draw.uniform(0, latest.get(message.trigger, 0.9) * seconds), message)

@@ -9,22 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tests.chaos.plan import KINDS, Plan
-from tests.chaos.reconciler import (
-    DEAD,
-    ENDED,
-    EXCUSED,
-    EXITED,
-    KILLED,
-    OVERTAKEN,
-    QUEUED,
-    REPEATED,
-    SPARED,
-    UNANSWERED,
-    Audit,
-)
+from tests.chaos.reconciler import PLACES, Audit
 from tests.chaos.run import Result
 
-_PLACES = [ENDED, SPARED, EXITED, DEAD, QUEUED, REPEATED, UNANSWERED, KILLED, OVERTAKEN]
 _NOWHERE = "misplaced"
 _MOST_STORIES = 10
 
@@ -41,9 +28,6 @@ def show(console: Console, plan: Plan, result: Result) -> None:
         f"least once, {calls} calls: sent in {result.seconds_to_send:.0f} s, all settled after "
         f"{result.seconds_to_drain:.0f} s ({ids / result.seconds_to_drain:.1f} ids/s)"
     )
-    excused = Counter(place for place in result.first.places.values() if place in EXCUSED)
-    for place, number in excused.items():
-        console.print(f"{number} ids: {place} (with proof in the record)")
     for audit in (result.first, result.redriven):
         for problem in audit.problems[:_MOST_STORIES]:
             console.print(f"[red]{escape(problem.name or '')} {escape(problem.what)}[/red]")
@@ -63,7 +47,7 @@ def _failed(plan: Plan, result: Result) -> int:
 
 def _places(title: str, plan: Plan, audit: Audit) -> Table:
     numbers = Counter((kind, audit.places.get(name, _NOWHERE)) for name, kind in plan.subjects.items())
-    columns = [place for place in [*_PLACES, _NOWHERE] if any(other == place for _, other in numbers)]
+    columns = [place for place in [*PLACES, _NOWHERE] if any(other == place for _, other in numbers)]
     table = Table(title=f"\n{title}", title_justify="left", title_style="bold")
     table.add_column("made as")
     for column in columns:

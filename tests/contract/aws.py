@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
@@ -114,28 +114,44 @@ class FailingAws:
         match operation:
             case "GetSecretValue":
                 return {"ARN": given["SecretId"], "Name": "key", "SecretString": self.secret}
-            case "SendMessage":
-                body, attributes = given["MessageBody"], given.get("MessageAttributes", {})
-                texts = [body, *(one["StringValue"] for one in attributes.values())]
-                if any(map(_REFUSED.search, texts)):
-                    return ODD_CHARACTERS
-                if not body or size(body, attributes) > self.message_bytes:
-                    return TOO_LONG
-                self.messages.append(
-                    Message(
-                        given["QueueUrl"].rpartition("/")[2],
-                        body,
-                        {name: one["StringValue"] for name, one in attributes.items()},
-                        given.get("DelaySeconds", 0),
-                    )
-                )
-                md5 = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
-                return {"MessageId": str(len(self.messages)), "MD5OfMessageBody": md5}
-            case "ChangeMessageVisibility":
-                self.hidden.append(given["VisibilityTimeout"])
-                return {}
+            case "SendMessageBatch":
+                return self._batch(given, lambda entry: self._take(given["QueueUrl"].rpartition("/")[2], entry))
+            case "ChangeMessageVisibilityBatch":
+                return self._batch(given, self._hide)
             case _:
                 return Failure(400, "UnknownOperationException")
+
+    def _batch(
+        self, given: dict[str, Any], take: Callable[[dict[str, Any]], Failure | dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Each entry for itself; `troubles` of `Entry` are those of single entries."""
+        answer: dict[str, Any] = {"Successful": [], "Failed": []}
+        for entry in given["Entries"]:
+            script = self.troubles.get("Entry") or [None]
+            trouble = script.pop(0) if len(script) > 1 else script[0]
+            said = trouble if isinstance(trouble, Failure) else take(entry)
+            if isinstance(said, Failure):
+                fault = said.status < 500 and "Throttl" not in said.code
+                answer["Failed"].append({"Id": entry["Id"], "Code": said.code, "SenderFault": fault})
+            else:
+                answer["Successful"].append({"Id": entry["Id"], **said})
+        return answer
+
+    def _take(self, queue: str, entry: dict[str, Any]) -> Failure | dict[str, Any]:
+        body, attributes = entry["MessageBody"], entry.get("MessageAttributes", {})
+        texts = [body, *(one["StringValue"] for one in attributes.values())]
+        if any(map(_REFUSED.search, texts)):
+            return ODD_CHARACTERS
+        if not body or size(body, attributes) > self.message_bytes:
+            return TOO_LONG
+        known = {name: one["StringValue"] for name, one in attributes.items()}
+        self.messages.append(Message(queue, body, known, entry.get("DelaySeconds", 0)))
+        md5 = hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+        return {"MessageId": str(len(self.messages)), "MD5OfMessageBody": md5}
+
+    def _hide(self, entry: dict[str, Any]) -> dict[str, Any]:
+        self.hidden.append(entry["VisibilityTimeout"])
+        return {}
 
 
 class _Server(AbruptServer):

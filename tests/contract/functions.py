@@ -18,12 +18,12 @@ import pytest
 from botocore.config import Config
 
 import runtime
+from devin.limiter import RateLimiter
 from infra.local.fake_devin import FakeDevin
 from infra.local.fake_devin.sessions import ORG_ID
 from settings import Settings
 from sweep import handler as sweep_handler
 from terminate import handler
-from terminate.pace import Pace
 from tests.contract.aws import HANG, FailingAws, Trouble
 from tests.contract.caller import V1_KEY
 
@@ -133,8 +133,9 @@ def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -
             return config
 
         patch.setattr(runtime, "_config", impatient)
-        patch.setattr(handler, "pace", Pace())
+        patch.setattr(handler, "limiter", RateLimiter())
         patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=made.slept.append))
+        patch.setattr("queues.time", SimpleNamespace(sleep=made.slept.append))
         for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):
             patch.setattr(stream_handler, "stream", made.printed)
         patch.setattr(sys, "stdout", made.printed)

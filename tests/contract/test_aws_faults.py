@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.fake_devin import FakeDevin, Fault
-from terminate.handler import KeptError
+from terminate.apply import RedeliveryError
 from tests.contract.aws import CLOSE, HANG, MESSAGE_BYTES, NO_SUCH_QUEUE, RESET, Failure, Trouble, size
 from tests.contract.caller import V1_KEY
 from tests.contract.functions import Functions, functions
@@ -143,12 +143,12 @@ def test_a_key_that_is_refused_while_the_secret_throttles_is_told_with_both_reas
 @sqs_trouble
 def test_a_dead_letter_that_is_not_taken_keeps_the_message(world: Functions, trouble: Trouble) -> None:
     world.api.script(REJECTED, session_id="devin-a")
-    world.fails("SendMessage", trouble)
+    world.fails("SendMessageBatch", trouble)
 
     assert world.deliver("devin-a", "nonsense", "devin-b") == ["0", "1"]
 
     tries = 1 if trouble in LASTING.values() else ATTEMPTS
-    assert world.aws.requests.count("SendMessage") == 2 * tries
+    assert world.aws.requests.count("SendMessageBatch") == 2 * tries
     assert len(world.aws.hidden) == 2
     assert ended(world) == ["devin-b"]
     kept = [line for line in world.log() if line["outcome"] == "retry"]
@@ -159,7 +159,7 @@ def test_a_dead_letter_that_is_not_taken_keeps_the_message(world: Functions, tro
 @sqs_passing
 def test_a_dead_letter_that_is_taken_at_the_last_attempt_is_written_once(world: Functions, trouble: Trouble) -> None:
     world.api.script(REJECTED, session_id="devin-a")
-    world.fails("SendMessage", *[trouble] * (ATTEMPTS - 1), None)
+    world.fails("SendMessageBatch", *[trouble] * (ATTEMPTS - 1), None)
     assert world.deliver("devin-a") == []
     assert [message.body for message in world.aws.messages] == ["devin-a"]
 
@@ -189,7 +189,7 @@ def test_the_endpoint_of_these_tests_counts_as_sqs_does() -> None:
 
 @pytest.mark.parametrize("bytes_", [256 * 1024 + 1, MESSAGE_BYTES])
 def test_a_large_dead_letter_that_is_throttled_keeps_its_attributes(world: Functions, bytes_: int) -> None:
-    world.fails("SendMessage", *[SQS_PASSING["request throttled"]] * ATTEMPTS, None)
+    world.fails("SendMessageBatch", *[SQS_PASSING["request throttled"]] * ATTEMPTS, None)
     body = "x" * (bytes_ - 2000)
     assert world.deliver(body) == ["0"]
     assert world.aws.messages == [], "one without its reason is worse than one that is late"
@@ -220,13 +220,13 @@ def test_a_body_that_sqs_takes_is_a_dead_letter_as_it_came(world: Functions, fin
 @sqs_trouble
 def test_an_event_that_cannot_be_kept_in_the_work_queue_fails(world: Functions, trouble: Trouble) -> None:
     world.api.script(Fault(status=503), session_id="devin-a")
-    world.fails("SendMessage", trouble)
-    with pytest.raises(KeptError):
+    world.fails("SendMessageBatch", trouble)
+    with pytest.raises(RedeliveryError):
         world.invoke({"session_ids": ["devin-a", "devin-b"]})
     assert ended(world) == ["devin-b"]
     assert world.aws.messages == []
 
-    world.fails("SendMessage", None)
+    world.fails("SendMessageBatch", None)
     assert world.invoke({"session_ids": ["devin-a", "devin-b"]}) == {"retry": ["devin-a"], "terminated": ["devin-b"]}
     assert [message.queue for message in world.aws.messages] == ["work"]
 
@@ -235,7 +235,7 @@ def test_an_event_that_cannot_be_kept_in_the_work_queue_fails(world: Functions, 
 def test_a_message_whose_rest_cannot_be_sent_back_is_kept_whole(world: Functions, trouble: Trouble) -> None:
     world.api.script(Fault(status=503), session_id="devin-a")
     world.api.script(REJECTED, session_id="devin-c")
-    world.fails("SendMessage", trouble)
+    world.fails("SendMessageBatch", trouble)
     assert world.deliver('{"session_ids": ["devin-a", "devin-b", "devin-c"]}') == ["0"]
     assert world.aws.messages == []
     assert len(world.aws.hidden) == 1
@@ -262,7 +262,7 @@ def test_a_message_whose_rest_cannot_be_sent_back_is_kept_whole(world: Functions
 )
 def test_a_visibility_timeout_that_cannot_be_changed_changes_nothing_else(world: Functions, trouble: Trouble) -> None:
     world.api.script(Fault(status=503), session_id="devin-a")
-    world.fails("ChangeMessageVisibility", trouble)
+    world.fails("ChangeMessageVisibilityBatch", trouble)
     assert world.deliver("devin-a", "devin-b") == ["0"]
     assert ended(world) == ["devin-b"]
     lines = world.log()
@@ -273,9 +273,9 @@ def test_a_visibility_timeout_that_cannot_be_changed_changes_nothing_else(world:
 
 
 def test_nothing_but_the_network_is_left_and_still_everything_is_kept(world: Functions) -> None:
-    for operation in ("GetSecretValue", "SendMessage", "ChangeMessageVisibility"):
+    for operation in ("GetSecretValue", "SendMessageBatch", "ChangeMessageVisibilityBatch"):
         world.fails(operation, HANG)
     assert world.deliver("devin-a", "devin-b", "devin-c") == ["0", "1", "2"]
     assert len(world.aws.requests) == ATTEMPTS * 4
-    with pytest.raises(KeptError):
+    with pytest.raises(RedeliveryError):
         world.invoke({"session_id": "devin-a"})

@@ -4,6 +4,7 @@ TransportError, and the key goes nowhere else."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import itertools
 import socket
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 from unittest.mock import Mock
 from urllib.parse import urlsplit
@@ -27,14 +29,15 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from devin import http
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
 from devin.http import Reply, Transport, TransportError
+from devin.limiter import RateLimiter
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
 from redaction import Redactor
-from terminate.calls import Calls
+from terminate.messages import Action
 from terminate.outcomes import Outcome
-from terminate.pace import Pace
 from terminate.termination import end_session
 from tests.contract.caller import V1_KEY
 
@@ -831,6 +834,33 @@ def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
     assert [one.reused for one in api.calls()] == [False, False]
 
 
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    api: FakeDevin, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died without a word."""
+    api.script(Fault(kind="hang"), reused=True)
+    call(transport, "GET")
+    later = time.monotonic() + 60
+    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=lambda: later))
+
+    assert call(transport, seconds=PATIENT_SECONDS).status == 200
+    assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]
+
+
+def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
+    call(transport, "GET")
+    pool = transport._adapter()._pool.pool
+    assert pool is not None
+    (connection,) = [one for one in pool.queue if one is not None]
+    timeout = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert 0 < timeout <= 5000
+
+    # As the kernel then says it.
+    dead = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+    assert http._is_stale(dead)
+    assert not http._is_stale(TimeoutError("timed out"))
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
@@ -869,16 +899,20 @@ def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_
     api: FakeDevin, transport: Transport, kind: str
 ) -> None:
     api.add_sessions("devin-b")
-    calls = Calls(
-        DevinClient(transport, org_id=None, archive=False),
+    client = DevinClient(
+        transport,
         ApiKeys(lambda _: V1_KEY, lambda _: None),
+        RateLimiter(),
         Redactor(),
+        org_id=None,
+        archive=False,
         seconds_left=lambda: 5,
-        pace=Pace(),
     )
     api.script(Fault.from_json({"kind": kind, "effect": True}), reused=True, times=1)
     verdicts = [
-        end_session(session_id, {None}, calls, redelivered=False, dry_run=False)[None]
+        end_session(
+            client, session_id, Action.TERMINATE, {None}, may_have_ended=False, dry_run=False, protect_tag="keep"
+        )[None]
         for session_id in ("devin-a", "devin-b")
     ]
 

@@ -13,8 +13,7 @@ from infra.local.certificate import Certificate
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import html_error
 from infra.local.fake_devin.sessions import ORG_ID
-from infra.local.fake_devin_process import API_KEY
-from infra.local.stack import Account, Stack, local_account
+from infra.local.stack import API_KEY, Account, Stack, local_account
 from tests.integration.faulty_aws import FaultyAws
 from tests.integration.world import World, wait_for
 
@@ -36,6 +35,10 @@ def _rank(item: pytest.Item) -> int:
     if "aws" in fixtures:
         return 3
     return 2 if "quiet" in fixtures else 1 if "underway" in fixtures else 0
+
+
+# A topic that may send to the work queue.
+PRODUCER = "arn:aws:sns:us-east-1:000000000000:producer"
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ def account() -> Iterator[Account]:
 
 @pytest.fixture(scope="session")
 def stack(account: Account) -> Stack:
-    # Both matter to keys of version 3 alone.
-    deployed = account.deploy(parameters={"DevinOrgId": ORG_ID, "Archive": "true"})
+    # The first two matter to keys of version 3 alone.
+    deployed = account.deploy(parameters={"DevinOrgId": ORG_ID, "Archive": "true", "ProducerArns": PRODUCER})
     deployed.put_api_key(API_KEY)
     return deployed
 
@@ -71,7 +74,7 @@ def _begun(stack: Stack) -> tuple[World, Underway]:
     world = World(stack)
     poison = world.session("poison")
     stack.api.script(html_error(500), session_id=poison, operation="terminate", times=5)  # as the queue's most receives
-    poison_body = f' {{"session_ids" : ["{poison}"], "unless_updated_since": "2999-01-01T00:00:00Z"}}\n'
+    poison_body = f' {{"session_ids" : ["{poison}"], "unless_updated_since": "{datetime.now(UTC).isoformat()}"}}\n'
     scheduled, schedule_name = world.session("scheduled"), "end-a-session-once"
     stack.aws.scheduler.create_schedule(
         Name=schedule_name,

@@ -6,6 +6,8 @@ import json
 from contextlib import ExitStack
 from functools import partial
 
+import pytest
+
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import html_error
 from tests.integration.faulty_aws import (
@@ -47,6 +49,7 @@ def warnings(world: World, message_id: str) -> list[str]:
     return [line["message"] for line in world.wait_for_lines("message_id", message_id) if "outcome" not in line]
 
 
+@pytest.mark.fault(12)
 def test_a_dead_letter_that_sqs_does_not_take_is_kept_until_it_does(quiet: World, aws: FaultyAws) -> None:
     _, dead = names(quiet)
     ids = {said: quiet.session(f"undead-{said}") for said in SQS_FAULTS}
@@ -138,6 +141,7 @@ def test_an_event_of_the_bus_that_cannot_be_kept_ends_in_the_failure_destination
     assert quiet.letters_about(failing) == []
 
 
+@pytest.mark.fault(13)
 def test_a_visibility_timeout_whose_change_is_not_answered_is_changed_all_the_same(
     quiet: World, aws: FaultyAws
 ) -> None:
@@ -149,15 +153,6 @@ def test_a_visibility_timeout_whose_change_is_not_answered_is_changed_all_the_sa
     assert "changing the visibility timeout: ConnectionClosedError" in warnings(quiet, message_id)
     assert len(aws.requests(HIDE)) >= TRIES
     assert quiet.methods(session_id) == ["DELETE"] * 2
-    assert quiet.letters_about(session_id) == []
-
-
-def test_a_visibility_timeout_that_cannot_be_changed_ends_by_itself(quiet: World, aws: FaultyAws) -> None:
-    session_id = quiet.session("unhidden", html_error())
-    with aws.meeting(THROTTLED, HIDE), quiet.visibility_timeout(3):
-        message_id = quiet.send(session_id)
-        assert quiet.story(session_id, "terminated") == ["retry", "terminated"]
-    assert "changing the visibility timeout: ThrottlingException" in warnings(quiet, message_id)
     assert quiet.letters_about(session_id) == []
 
 

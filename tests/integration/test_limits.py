@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from infra.local.fake_devin import Fault
 from tests.integration.world import World, wait_for
 
 MEGABYTE = 1024 * 1024
 
 
+@pytest.mark.fault(15)
 def test_before_the_time_limit_everything_is_settled_or_kept(quiet: World) -> None:
     """Six seconds, of which two are set aside, and ten calls at a time: not all of them get their turn."""
     ids = [quiet.session("late", Fault(kind="pass", delay=1.5)) for _ in range(30)]
@@ -33,6 +36,7 @@ def test_before_the_time_limit_everything_is_settled_or_kept(quiet: World) -> No
     assert quiet.letters_about("devin-late-") == []
 
 
+@pytest.mark.fault(16)
 def test_a_megabyte_with_thousands_of_ids_takes_little_memory(quiet: World) -> None:
     # As long as ids may be; blanks fill up what is left.
     ids = [quiet.name("large").ljust(128, "x") for _ in range(2000)]

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import re
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import echoing, hostile_detail, html_error
 from tests.integration.bus import hearing
-from tests.integration.test_permissions import granted, sweep, written
+from tests.integration.test_permissions import granted, written
 from tests.integration.world import Letter, World, wait_for
 
 # What the platform writes around an invocation's own lines, and of processes that were killed while they worked or
 # before.
 PLATFORM = re.compile(r"(START|END|REPORT) RequestId: |Worker process died$|\[Errno 32\] Broken pipe$")
 # How it prints what an invocation was ended by on purpose, so that the event is kept.
-KEPT = re.compile(r"Traceback \(most recent call last\):$|  |terminate\.handler\.KeptError: ")
+KEPT = re.compile(r"Traceback \(most recent call last\):$|  |terminate\.apply\.RedeliveryError: ")
 FIELDS = {
     "timestamp", "level", "service", "message", "outcome", "session_id", "duration_ms", "source", "attempts",
     "function_request_id",
@@ -142,10 +141,9 @@ def enough(events: list[str]) -> list[str]:
 
 def announced(world: World, key: str) -> Any:
     """A sweep with notice, of a session whose owner wrote the key into its title and a tag."""
-    long_ago = datetime.now(UTC) - timedelta(days=2)
-    world.session("echo-swept", tags=("echo-swept", key), title=key, created_at=long_ago, updated_at=long_ago)
+    world.stale("echo-swept", tags=("echo-swept", key), title=key)
     policy = {"idle_for": "PT6H", "tags": ["echo-swept", key], "notify_first": "PT1H", "max_share": 1, "dry_run": False}
-    report = sweep(world, policy)
+    report = world.sweep(policy)
     assert report["announced"] == 1
     assert "[redacted]" in report["to_announce"][0]["why"][1]
     return report
@@ -153,7 +151,7 @@ def announced(world: World, key: str) -> Any:
 
 def refused(world: World, key: str) -> Any:
     """A sweep with the key where a criterion belongs."""
-    answer = sweep(world, {key: "PT6H"})
+    answer = world.sweep({key: "PT6H"})
     assert "is no key of a policy" in answer["errorMessage"]
     return answer
 
@@ -162,6 +160,6 @@ def failed(world: World, key: str) -> Any:
     """A sweep whose listing is refused by an API that repeats the key."""
     assert key in world.keys
     world.stack.api.script(echoing(500), operation="list", times=1)
-    answer = sweep(world, {"idle_for": "PT6H"})
+    answer = world.sweep({"idle_for": "PT6H"})
     assert "[redacted]" in answer["errorMessage"]
     return answer

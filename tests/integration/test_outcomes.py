@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.local.fake_devin import FakeDevin, Fault
-from infra.local.fake_devin.faults import gzip_bomb, hostile_detail, html_error, huge, redirect, too_many_requests
+from infra.local.fake_devin.faults import gzip_bomb, html_error, huge, redirect, too_many_requests
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.integration.conftest import Underway
 from tests.integration.world import World, wait_for
@@ -38,6 +38,7 @@ def test_terminated(world: World) -> None:
 TEXT = "text/plain; charset=utf-16"
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -70,14 +71,6 @@ def test_a_session_that_moved_on_is_spared(world: World) -> None:
     assert not world.exited(session_id)
 
 
-def test_a_session_that_did_not_is_terminated(world: World) -> None:
-    session_id = world.session("stale", updated_at=LONG_AGO, created_at=LONG_AGO)
-    world.send(conditional(session_id, "2026-02-01T00:00:00Z"))
-    assert world.story(session_id, "terminated") == ["terminated"]
-    assert world.methods(session_id) == ["GET", "DELETE"]
-    assert world.exited(session_id)
-
-
 def test_409_of_an_exited_session_is_its_end(world: World) -> None:
     session_id = world.session("conflict", Fault(status=409, body='{"detail": "exited"}'), status="exit")
     world.send(session_id)
@@ -86,6 +79,7 @@ def test_409_of_an_exited_session_is_its_end(world: World) -> None:
     assert world.letters_about(session_id) == []
 
 
+@pytest.mark.fault(17)
 def test_a_redelivered_rejection_of_an_exited_session_is_its_end(world: World) -> None:
     session_id = world.session("redelivered", Fault(status=502), status="exit")
     world.send(session_id)
@@ -110,12 +104,13 @@ def scripted(status: int) -> Callable[[World], str]:
     return made
 
 
+@pytest.mark.fault(1, 2, 23)
 @pytest.mark.parametrize(
     ("make", "status"),
     [
         (the_apis_own_422, 422),
         (the_apis_own_404, 404),
-        *((scripted(status), status) for status in (304, 400, 405, 409, 410, 418, 451)),
+        *((scripted(status), status) for status in (304, 409, 410)),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -150,10 +145,11 @@ def test_a_rejection_is_a_dead_letter_that_works_again_as_it_is(
     assert world.letters_about(session_id) == []
 
 
+@pytest.mark.fault(2, 31)
 def test_a_redirect_is_a_rejection_and_its_target_never_called(world: World) -> None:
     with FakeDevin() as elsewhere:
         ids = []
-        for status in (301, 302, 303, 307, 308):
+        for status in (302, 307):
             session_id = world.session(f"redirected-{status}")
             elsewhere.add_sessions(session_id)
             target = redirect(f"{elsewhere.url}/v1/sessions/{session_id}", status)
@@ -166,22 +162,16 @@ def test_a_redirect_is_a_rejection_and_its_target_never_called(world: World) -> 
         assert elsewhere.calls() == []
 
 
+@pytest.mark.fault(18, 30)
 @pytest.mark.parametrize(
     "body",
     [
         "ID/../../v1/sessions",
-        "ID/..",
-        "ID%2e%2e",
         "ID-\u0430",
-        "http://169.254.169.254/ID",
-        " ID",
         '{"session_id": "ID", "unless_updated_sinse": "2026-01-01"}',
-        '{"session_id": "ID", "unless_updated_since": "soon"}',
-        '{"session_id": "ID", "session_id": "ID"}',
-        '{"session_id": "ID", "session_ids": ["ID"]}',
         '{"session_id": ' + "[" * 5000 + '"ID"',
     ],
-    ids=["traversal", "dots", "escape", "alike", "address", "space", "typo", "date", "twice", "both", "deep"],
+    ids=["traversal", "alike", "typo", "deep"],
 )
 def test_an_unusable_message_is_a_dead_letter_and_never_on_the_wire(world: World, body: str) -> None:
     session_id = world.session("unusable")
@@ -203,6 +193,7 @@ def test_an_unusable_message_is_a_dead_letter_and_never_on_the_wire(world: World
     assert [call.path for call in world.stack.api.calls() if session_id in call.path] == []
 
 
+@pytest.mark.fault(10)
 def test_403_is_one_ids_problem(world: World) -> None:
     forbidden = world.session("forbidden", Fault(status=403, body='{"detail": "Forbidden"}'))
     good = [world.session("allowed") for _ in range(3)]
@@ -214,8 +205,8 @@ def test_403_is_one_ids_problem(world: World) -> None:
     assert world.letters_about(forbidden) == []
 
 
-PASSING = [408, 425, 500, 502, 503, 504, 599]
-BROKEN = [(kind, part) for kind in ("reset", "close") for part in ("start", "head", "body")]
+PASSING = [408, 500, 503]
+BROKEN = [("reset", "start"), ("close", "head"), ("close", "body")]
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +223,7 @@ def unlucky(world: World) -> dict[object, str]:
     return ids
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize("status", PASSING)
 def test_what_may_pass_is_tried_again(world: World, unlucky: dict[object, str], status: int) -> None:
     session_id = unlucky[status]
@@ -244,6 +236,7 @@ def test_what_may_pass_is_tried_again(world: World, unlucky: dict[object, str], 
     assert world.letters_about(session_id) == []
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize(("kind", "part"), BROKEN)
 def test_a_connection_that_breaks_is_tried_again(
     world: World, unlucky: dict[object, str], kind: str, part: str
@@ -265,6 +258,7 @@ def test_a_retry_after_is_obeyed(world: World) -> None:
     assert (second.at - first.at).total_seconds() >= 3
 
 
+@pytest.mark.fault(6)
 def test_an_api_that_hangs_drips_or_never_ends_costs_bounded_time(world: World, underway: Underway) -> None:
     assert world.story(underway.hang, "terminated") == ["retry", "terminated"]
     assert world.lines(underway.hang)[0]["detail"] == "no whole response in time"
@@ -282,16 +276,7 @@ def test_an_api_that_hangs_drips_or_never_ends_costs_bounded_time(world: World, 
         assert world.letters_about(session_id) == []
 
 
-def test_hostile_words_of_the_api_stay_on_one_line(world: World) -> None:
-    session_id = world.session("hostile", hostile_detail())
-    world.send(session_id)
-    detail = world.take_letter(session_id).attributes["detail"]
-    assert detail.isprintable()
-    assert world.story(session_id, "rejected") == ["rejected"]
-    (line,) = world.lines(session_id)
-    assert line["detail"] == detail
-
-
+@pytest.mark.fault(3)
 def test_429_brakes_its_invocation(quiet: World) -> None:
     braked, *others = (quiet.session("braked") for _ in range(30))
     quiet.stack.api.script(too_many_requests("2"), session_id=braked, times=1)
@@ -312,6 +297,7 @@ def test_429_brakes_its_invocation(quiet: World) -> None:
     assert quiet.letters_about(braked) == []
 
 
+@pytest.mark.fault(8)
 def test_a_rotated_key_is_read_anew_and_the_call_repeated(quiet: World) -> None:
     session_id = quiet.session("rotated")
     with quiet.api_key('{"service_key": "apk_user_rotated-fedcba98"}', "apk_user_rotated-fedcba98"):
@@ -320,6 +306,7 @@ def test_a_rotated_key_is_read_anew_and_the_call_repeated(quiet: World) -> None:
         assert [call.authorised for call in quiet.calls(session_id)] == [False, True]
 
 
+@pytest.mark.fault(9)
 def test_a_refused_key_is_kept_from_the_api_until_it_is_replaced(quiet: World) -> None:
     ids = [quiet.session("refused") for _ in range(4)]
     with quiet.api_key("apk_user_revoked-00112233", "apk_user_valid-44556677"):
@@ -338,6 +325,7 @@ def test_a_refused_key_is_kept_from_the_api_until_it_is_replaced(quiet: World) -
             assert quiet.letters_about(session_id) == []
 
 
+@pytest.mark.fault(11)
 def test_an_unusable_key_keeps_everything_and_says_what_to_store(quiet: World) -> None:
     session_id = quiet.session("newline")
     with quiet.api_key("apk_user_newline-8899aabb\n", "apk_user_mended-ccddeeff"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,22 +24,17 @@ def warnings(world: World, text: str) -> list[str]:
     return [said for entry in entries for said in (entry.get("message"), entry.get("detail")) if said and text in said]
 
 
+@pytest.mark.fault(13)
 def test_without_changing_visibility_a_failure_waits_for_the_queues_own_timeout(quiet: World) -> None:
     denied = "changing the visibility timeout: AccessDenied"
     session_id = quiet.session("visibility", html_error())
-    with quiet.without("Work", "sqs:ChangeMessageVisibility"), quiet.visibility_timeout(3):
+    # However slow the machine is, and however often the message is received before it is deleted.
+    with quiet.without("Work", "sqs:ChangeMessageVisibility"), quiet.visibility_timeout(3), quiet.most_receives(1000):
         quiet.send(session_id)
-        assert quiet.wait_for_attempt(session_id)[0] == "retry"
-        assert warnings(quiet, denied)
-    quiet.wait_until_drained()
+        wait_for(lambda: warnings(quiet, denied), "the refusal")
+        quiet.wait_until_drained()
     assert quiet.exited(session_id)
     assert quiet.letters_about(session_id) == []
-
-    before = len(warnings(quiet, denied))
-    session_id = quiet.session("visibility", html_error())
-    quiet.send(session_id)
-    assert quiet.story(session_id, "terminated") == ["retry", "terminated"]
-    assert len(warnings(quiet, denied)) == before
 
 
 def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World) -> None:
@@ -61,6 +55,7 @@ def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World)
     assert len(warnings(quiet, denied)) == before + 1
 
 
+@pytest.mark.fault(12)
 def test_without_sending_to_the_dead_letters_a_rejection_is_kept(quiet: World) -> None:
     rejection = Fault(status=422, body='{"detail": "no"}')
     session_id = quiet.session("unwritten")
@@ -76,6 +71,7 @@ def test_without_sending_to_the_dead_letters_a_rejection_is_kept(quiet: World) -
     assert set(quiet.story(session_id, "rejected")) == {"retry", "rejected"}
 
 
+@pytest.mark.fault(11)
 def test_without_reading_the_secret_everything_is_kept(quiet: World) -> None:
     ids = [quiet.session("unread") for _ in range(3)]
     # What starts anew has no key in its cache.
@@ -95,11 +91,9 @@ def test_without_reading_the_secret_everything_is_kept(quiet: World) -> None:
 
 def test_without_reading_the_switch_everything_is_kept(quiet: World) -> None:
     session_id = quiet.session("switchless")
-    # New workers, so that none remembers what the switch said before.
-    with (
-        without(quiet, "TerminateRole", "StopSwitch", "ssm:GetParameter"),
-        quiet.environment(DEVIN_ORG_ID="org-switchless"),
-    ):
+    # New processes, so that none remembers what the switch said before.
+    quiet.kill_workers()
+    with without(quiet, "TerminateRole", "StopSwitch", "ssm:GetParameter"):
         quiet.send(session_id)
         assert quiet.wait_for_attempt(session_id) == ["retry"]
         (line,) = quiet.lines(session_id)
@@ -108,6 +102,7 @@ def test_without_reading_the_switch_everything_is_kept(quiet: World) -> None:
         assert quiet.calls(session_id) == []
         quiet.stack.aws.sqs.purge_queue(QueueUrl=quiet.stack.work_queue_url)  # it would be back in a quarter of an hour
     quiet.wait_until_drained()
+    quiet.kill_workers()
     assert quiet.invoke({"session_id": session_id}) == {"terminated": [session_id]}
 
 
@@ -128,60 +123,41 @@ def test_without_putting_events_outcomes_are_not_published_and_sessions_end_all_
 ENFORCED = {"idle_for": "PT6H", "max_share": 1, "dry_run": False}
 
 
-def test_without_sending_to_the_work_queue_a_sweep_fails(quiet: World) -> None:
-    session_id = swept(quiet, "unsent")
-    with without(quiet, "SweepRole", "Work", "sqs:SendMessage"):
-        said = sweep(quiet, {**ENFORCED, "tags": ["unsent"]})["errorMessage"]
-        assert "enqueued 0 of 1 sessions: sending to the work queue: AccessDenied" in said
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    ("sid", "action", "policy", "says"),
+    [
+        ("Work", "sqs:SendMessage", ENFORCED, "sending to the work queue: AccessDenied"),
+        ("ApiKey", "secretsmanager:GetSecretValue", ENFORCED, "the secret cannot be read"),
+        ("Announcements", "dynamodb:BatchGetItem", {**ENFORCED, "notify_first": "PT1H"}, "dynamodb:BatchGetItem"),
+        ("Announcements", "dynamodb:BatchWriteItem", {**ENFORCED, "notify_first": "PT1H"}, "dynamodb:BatchWriteItem"),
+        ("AnnouncementsAndReports", "events:PutEvents", {**ENFORCED, "notify_first": "PT1H"}, "publishing events"),
+    ],
+)
+def test_without_a_permission_a_sweep_fails_and_ends_nothing(
+    quiet: World, sid: str, action: str, policy: dict[str, Any], says: str
+) -> None:
+    tag = f"denied-{action.rpartition(':')[2]}"
+    session_id = quiet.stale(tag)
+    # New processes, which have no key in their cache.
+    quiet.kill_workers(quiet.stack.sweep_function_name)
+    with without(quiet, "SweepRole", sid, action):
+        error = quiet.sweep({**policy, "tags": [tag]})["errorMessage"]
+    assert says in error
+    assert "AccessDenied" in error
     assert quiet.calls(session_id) == []
-    assert sweep(quiet, {**ENFORCED, "tags": ["unsent"]})["enqueued"] == 1
-    quiet.story(session_id, "terminated")
-
-
-def test_without_reading_the_secret_a_sweep_fails(quiet: World) -> None:
-    with without(quiet, "SweepRole", "ApiKey", "secretsmanager:GetSecretValue"), fresh_sweep(quiet):
-        said = sweep(quiet, {"idle_for": "PT6H"})["errorMessage"]
-        assert "the secret cannot be read" in said
-        assert "AccessDenied" in said
-    assert sweep(quiet, {"idle_for": "PT6H"})["mode"] == "dry_run"
+    report = quiet.sweep({**policy, "tags": [tag], "dry_run": True})
+    assert report["chosen"] == 1
 
 
 def test_without_reading_the_switch_a_sweep_stops(quiet: World) -> None:
-    with without(quiet, "SweepRole", "StopSwitch", "ssm:GetParameter"), fresh_sweep(quiet):
-        report = sweep(quiet, {"idle_for": "PT6H"})
-        assert report["mode"] == "stopped"
-        assert "ssm:GetParameter" in report["why"]
-    assert sweep(quiet, {"idle_for": "PT6H"})["mode"] == "dry_run"
-
-
-@pytest.mark.parametrize("action", ["dynamodb:BatchGetItem", "dynamodb:PutItem"])
-def test_without_its_table_a_sweep_with_notice_fails(quiet: World, action: str) -> None:
-    tag = f"unremembered-{action.rpartition(':')[2]}"
-    session_id = swept(quiet, tag)
-    policy = {**ENFORCED, "tags": [tag], "notify_first": "PT1H"}
-    with without(quiet, "SweepRole", "Announcements", action):
-        said = sweep(quiet, policy)["errorMessage"]
-        assert "AccessDenied" in said
-        assert action in said
-    assert sweep(quiet, policy)["announced"] == 1
-    assert quiet.calls(session_id) == []
-
-
-def test_without_putting_events_a_sweep_announces_nothing_and_reports_all_the_same(quiet: World) -> None:
-    session_id = swept(quiet, "unannounced")
-    policy = {**ENFORCED, "tags": ["unannounced"], "notify_first": "PT1H"}
-    with (
-        hearing(quiet, "Devin Session Termination Announced", "Devin Sweep Completed") as heard,
-        without(quiet, "SweepRole", "AnnouncementsAndReports", "events:PutEvents"),
-    ):
-        assert "publishing events: AccessDenied" in sweep(quiet, policy)["errorMessage"]
-        assert sweep(quiet, {"tags": ["unannounced"]})["mode"] == "dry_run"
-        assert heard() == []
-    with hearing(quiet, "Devin Session Termination Announced", "Devin Sweep Completed") as heard:
-        assert sweep(quiet, policy)["announced"] == 1
-        kinds = {"Devin Session Termination Announced", "Devin Sweep Completed"}
-        wait_for(lambda: {json.loads(body)["detail-type"] for body in heard()} == kinds, "both events", told=heard)
-    assert quiet.calls(session_id) == []
+    quiet.kill_workers(quiet.stack.sweep_function_name)
+    with without(quiet, "SweepRole", "StopSwitch", "ssm:GetParameter"):
+        report = quiet.sweep({"idle_for": "PT6H"})
+    assert report["mode"] == "stopped"
+    assert "ssm:GetParameter" in report["why"]
+    # It remembers for some seconds what the switch said.
+    quiet.kill_workers(quiet.stack.sweep_function_name)
 
 
 # What the policies themselves say, also where the emulator does not ask them.
@@ -209,7 +185,6 @@ def resources(world: World) -> dict[str, str]:
         "sweep's logs": arn("logs", f"log-group:{outputs['SweepLogGroupName']}:log-stream:x"),
         "terminate": arn("lambda", f"function:{outputs['TerminateFunctionName']}"),
         "sweep": outputs["SweepFunctionArn"],
-        "anything": "*",
     }
 
 
@@ -275,34 +250,6 @@ def written(holder: str, sid: str, world: World, **parameters: str) -> dict[str,
     return found
 
 
-@contextmanager
-def fresh_sweep(world: World) -> Iterator[None]:
-    """The sweep in new workers, which remember neither key nor switch."""
-    functions, name = world.stack.aws.lambda_, world.stack.sweep_function_name
-    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-    functions.update_function_configuration(
-        FunctionName=name, Environment={"Variables": {**before, "MAX_WORKERS": "9"}}
-    )
-    try:
-        yield
-    finally:
-        functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
-
-
-def swept(world: World, tag: str) -> str:
-    """A session that a sweep for this tag chooses."""
-    long_ago = datetime.now(UTC) - timedelta(days=2)
-    return world.session(tag, tags=(tag,), created_at=long_ago, updated_at=long_ago)
-
-
-def sweep(world: World, policy: dict[str, Any]) -> Any:
-    """Invoke the sweep and return its report, or Lambda's error."""
-    answer = world.stack.aws.lambda_.invoke(
-        FunctionName=world.stack.sweep_function_name, Payload=json.dumps(policy).encode()
-    )
-    return json.loads(answer["Payload"].read())
-
-
 GRANTS = [
     *(
         ("TerminateRole", "Work", action, "work queue")
@@ -317,20 +264,17 @@ GRANTS = [
     ("TerminateRole", "DeadLetters", "sqs:SendMessage", "dead letters"),
     ("TerminateRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("TerminateRole", "StopSwitch", "ssm:GetParameter", "switch"),
+    ("TerminateRole", "Rejections", "dynamodb:BatchWriteItem", "announcements"),
     ("TerminateRole", "Logs", "logs:CreateLogStream", "terminate's logs"),
     ("TerminateRole", "Logs", "logs:PutLogEvents", "terminate's logs"),
-    ("TerminateRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("TerminateRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("SweepRole", "Work", "sqs:SendMessage", "work queue"),
     ("SweepRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("SweepRole", "StopSwitch", "ssm:GetParameter", "switch"),
     ("SweepRole", "Announcements", "dynamodb:BatchGetItem", "announcements"),
-    ("SweepRole", "Announcements", "dynamodb:PutItem", "announcements"),
+    ("SweepRole", "Announcements", "dynamodb:BatchWriteItem", "announcements"),
     ("SweepRole", "AnnouncementsAndReports", "events:PutEvents", "bus"),
     ("SweepRole", "Logs", "logs:CreateLogStream", "sweep's logs"),
     ("SweepRole", "Logs", "logs:PutLogEvents", "sweep's logs"),
-    ("SweepRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("SweepRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "work queue"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "dead letters"),
     ("SweepScheduleRole", "Invoke", "lambda:InvokeFunction", "sweep"),
@@ -361,7 +305,7 @@ def test_a_role_may_do_it_and_only_by_its_statement(
         ("TerminateRole", "ssm:PutParameter", "switch"),
         ("TerminateRole", "ssm:GetParameter", "another parameter"),
         ("TerminateRole", "events:PutEvents", "bus"),
-        ("TerminateRole", "dynamodb:PutItem", "announcements"),
+        ("TerminateRole", "dynamodb:BatchGetItem", "announcements"),
         ("TerminateRole", "logs:PutLogEvents", "sweep's logs"),
         ("TerminateRole", "lambda:InvokeFunction", "sweep"),
         ("SweepRole", "sqs:ReceiveMessage", "work queue"),

@@ -17,18 +17,6 @@ from tests.integration.world import World, wait_for
 DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
 
 
-def sweep(world: World, policy: object) -> Any:
-    """Invoke the sweep and return its report, or Lambda's error."""
-    answer = world.stack.aws.lambda_.invoke(
-        FunctionName=world.stack.sweep_function_name, Payload=json.dumps(policy).encode()
-    )
-    return json.loads(answer["Payload"].read())
-
-
-def stale(world: World, tag: str, **fields: Any) -> str:
-    return world.session(tag, **{"tags": (tag,), "created_at": DAYS_AGO, "updated_at": DAYS_AGO, **fields})
-
-
 def ids(choices: list[dict[str, Any]]) -> list[str]:
     return [choice["session_id"] for choice in choices]
 
@@ -63,24 +51,25 @@ def stopped(world: World) -> Iterator[None]:
 
 
 def test_a_dry_run_reports_and_enqueues_nothing(world: World) -> None:
-    session_id = stale(world, "dry")
-    report = sweep(world, {"idle_for": "PT6H", "tags": ["dry"]})
+    session_id = world.stale("dry")
+    report = world.sweep({"idle_for": "PT6H", "tags": ["dry"]})
     assert (report["mode"], report["listing"], report["enqueued"]) == ("dry_run", "complete", 0)
     assert ids(report["due"]) == [session_id]
     assert report["listed"] == report["chosen"] + sum(report["kept"].values())
     assert world.calls(session_id) == []
 
 
+@pytest.mark.fault(24)
 def test_stale_sessions_end_and_others_live(quiet: World) -> None:
-    ending, waking = stale(quiet, "enforced"), stale(quiet, "enforced")
+    ending, waking = quiet.stale("enforced"), quiet.stale("enforced")
     living = {
-        stale(quiet, "enforced", tags=("enforced", "Keep")): "protected by its tag",
-        stale(quiet, "enforced", updated_at=datetime.now(UTC)): "idle_for: no",
+        quiet.stale("enforced", tags=("enforced", "Keep")): "protected by its tag",
+        quiet.stale("enforced", updated_at=datetime.now(UTC)): "idle_for: no",
         quiet.session("enforced", tags=("enforced",)): "younger than an hour",
-        stale(quiet, "enforced", tags=("other",)): "tags: no",
+        quiet.stale("enforced", tags=("other",)): "tags: no",
     }
     with quiet.stack.work_queue_held():
-        report = sweep(quiet, {"idle_for": "PT6H", "tags": ["enforced"], "dry_run": False})
+        report = quiet.sweep({"idle_for": "PT6H", "tags": ["enforced"], "dry_run": False})
         assert (report["mode"], report["enqueued"]) == ("enforce", 2)
         assert sorted(ids(report["due"])) == sorted([ending, waking])
         assert report["kept"].keys() >= set(living.values())
@@ -91,6 +80,7 @@ def test_stale_sessions_end_and_others_live(quiet: World) -> None:
     assert not any(map(quiet.exited, [waking, *living]))
 
 
+@pytest.mark.fault(26, 27)
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
@@ -101,14 +91,15 @@ def test_stale_sessions_end_and_others_live(quiet: World) -> None:
     ],
 )
 def test_a_policy_that_must_not_be_carried_out_fails_loudly(world: World, policy: object, says: str) -> None:
-    capped = [stale(world, "capped"), stale(world, "capped")]
-    answer = sweep(world, policy)
+    capped = [world.stale("capped"), world.stale("capped")]
+    answer = world.sweep(policy)
     assert says in answer["errorMessage"]
     assert not any(world.calls(session_id) for session_id in capped)
 
 
+@pytest.mark.fault(25)
 def test_of_pages_that_shift_repeat_and_lie_only_what_is_provably_stale_ends(quiet: World) -> None:
-    once, twice, shifting, undated, untold, foreign = (stale(quiet, "shifting") for _ in range(6))
+    once, twice, shifting, undated, untold, foreign = (quiet.stale("shifting") for _ in range(6))
     lies: list[object] = [None, 7, {}, [], {"session_id": "devin-../x"}, {"session_id": None, "tags": ["shifting"]}]
     first = [
         listed(quiet, twice),
@@ -121,7 +112,7 @@ def test_of_pages_that_shift_repeat_and_lie_only_what_is_provably_stale_ends(qui
     used = listed(quiet, shifting, updated_at=datetime.now(UTC).isoformat())
     second = [used, listed(quiet, twice), listed(quiet, once), listed(quiet, foreign, tags=["other"])]
     with listing(quiet, first, second, []):
-        report = sweep(quiet, {"idle_for": "PT6H", "tags": ["shifting"], "dry_run": False})
+        report = quiet.sweep({"idle_for": "PT6H", "tags": ["shifting"], "dry_run": False})
     assert sorted(ids(report["due"])) == sorted([once, twice])
     assert (report["listing"], report["pages"], report["enqueued"]) == ("complete", 3, 2)
     assert report["listed"] == report["chosen"] + sum(report["kept"].values())
@@ -131,49 +122,51 @@ def test_of_pages_that_shift_repeat_and_lie_only_what_is_provably_stale_ends(qui
     assert not any(map(quiet.calls, (shifting, undated, untold, foreign)))
 
 
+@pytest.mark.fault(25)
 def test_pages_without_end_end_the_sweep_and_nothing_else(quiet: World) -> None:
-    session_id = stale(quiet, "endless")
+    session_id = quiet.stale("endless")
     with listing(quiet, [listed(quiet, session_id)]):
-        answer = sweep(quiet, {"idle_for": "PT6H", "tags": ["endless"], "dry_run": False})
+        answer = quiet.sweep({"idle_for": "PT6H", "tags": ["endless"], "dry_run": False})
         assert "the API repeats itself" in answer["errorMessage"]
         assert "nothing was enqueued" in answer["errorMessage"]
         # To look at what there is does no harm, if it is said that it is not all.
-        report = sweep(quiet, {"idle_for": "PT6H", "tags": ["endless"], "max_share": 1})
+        report = quiet.sweep({"idle_for": "PT6H", "tags": ["endless"], "max_share": 1})
         assert (report["listing"], report["enqueued"]) == ("the API repeats itself", 0)
     assert quiet.queued() == 0
     assert quiet.calls(session_id) == []
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
 def test_a_clock_that_is_an_hour_off_ends_the_sweep_and_nothing_else(quiet: World, hours: int) -> None:
-    session_id = stale(quiet, "skewed")
+    session_id = quiet.stale("skewed")
     with listing(quiet, [listed(quiet, session_id)], [], date=datetime.now(UTC) + timedelta(hours=hours)):
-        answer = sweep(quiet, {"idle_for": "PT6H", "tags": ["skewed"], "dry_run": False})
+        answer = quiet.sweep({"idle_for": "PT6H", "tags": ["skewed"], "dry_run": False})
     assert "the API's clock and this one differ by" in answer["errorMessage"]
     assert quiet.queued() == 0
     assert quiet.calls(session_id) == []
 
 
 def test_a_notice_is_announced_and_remembered_before_anything_ends(world: World) -> None:
-    session_id = stale(world, "notified")
+    session_id = world.stale("notified")
     policy = {"idle_for": "PT6H", "tags": ["notified"], "notify_first": "PT24H", "dry_run": False}
-    first, second = sweep(world, policy), sweep(world, policy)
+    first, second = world.sweep(policy), world.sweep(policy)
     assert (ids(first["to_announce"]), first["announced"], first["enqueued"]) == ([session_id], 1, 0)
     assert (ids(second["waiting"]), second["announced"], second["enqueued"]) == ([session_id], 0, 0)
     world.stack.api.wake(session_id)
     world.stack.api.update_session(session_id, updated_at=DAYS_AGO + timedelta(hours=1))
-    third = sweep(world, policy)
+    third = world.sweep(policy)
     assert ids(third["to_announce"]) == [session_id], "used again, so the first announcement counts no more"
     assert world.calls(session_id) == []
 
 
 def test_the_stop_switch_stops_both_functions(quiet: World) -> None:
-    swept, sent = stale(quiet, "stopped"), quiet.session("stopped")
+    swept, sent = quiet.stale("stopped"), quiet.session("stopped")
     # New workers, so that none remembers what the switch said before.
     with stopped(quiet), quiet.environment(DEVIN_ORG_ID="org-stopped"):
         # It may remember for some seconds what the switch said before.
-        wait_for(lambda: sweep(quiet, {"tags": ["stopped"]})["mode"] == "stopped", "the sweep to stop")
-        report = sweep(quiet, {"tags": ["stopped"], "dry_run": False})
+        wait_for(lambda: quiet.sweep({"tags": ["stopped"]})["mode"] == "stopped", "the sweep to stop")
+        report = quiet.sweep({"tags": ["stopped"], "dry_run": False})
         assert (report["mode"], report["enqueued"]) == ("stopped", 0)
         quiet.send(sent)
         assert quiet.wait_for_attempt(sent) == ["retry"]

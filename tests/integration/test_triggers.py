@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from infra.local.fake_devin import Fault
-from tests.integration.conftest import Underway
+from tests.integration.conftest import PRODUCER, Underway
 from tests.integration.world import DETAIL_TYPE, World, wait_for
 
 
@@ -72,14 +72,14 @@ def failure_record(session_id: str) -> str:
             "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
             "requestPayload": json.loads(eventbridge(session_id)),
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
-            "responsePayload": {"errorType": "KeptError", "errorMessage": "…"},
+            "responsePayload": {"errorType": "RedeliveryError", "errorMessage": "…"},
         }
     )
 
 
 @pytest.mark.parametrize(
     "body",
-    [bare, address, one, several, eventbridge, sns, eventbridge_in_sns, failure_record],
+    [bare, address, several, eventbridge_in_sns, failure_record],
     ids=lambda body: body.__name__,
 )
 def test_a_message_of_the_work_queue(world: World, body: Callable[[str], str]) -> None:
@@ -94,13 +94,6 @@ def test_a_message_of_the_work_queue(world: World, body: Callable[[str], str]) -
     assert (line["source"], line["message_id"], line["receive_count"]) == ("sqs", message_id, 1)
 
 
-def test_32_hexadecimal_digits_are_read_as_an_id(world: World) -> None:
-    digits = "0123456789abcdef0123456789ABCDEF"
-    world.stack.api.add_sessions(f"devin-{digits}")
-    world.send(digits)
-    assert world.story(f"devin-{digits}", "terminated") == ["terminated"]
-
-
 def test_an_event_on_the_bus_and_none_of_another_type(world: World) -> None:
     wanted, unwanted = world.session("bus"), world.session("other-type")
 
@@ -112,14 +105,6 @@ def test_an_event_on_the_bus_and_none_of_another_type(world: World) -> None:
     assert [line["source"] for line in world.lines(wanted)] == ["eventbridge"]
     assert world.calls(unwanted) == []
     assert world.lines(unwanted) == []
-
-
-def test_several_ids_in_one_event(world: World) -> None:
-    ids = [world.session("bus-several") for _ in range(3)]
-    world.put_event({"session_ids": ids})
-    for session_id in ids:
-        assert world.story(session_id, "terminated") == ["terminated"]
-        assert world.methods(session_id) == ["DELETE"]
 
 
 def test_a_direct_invocation_answers_with_ids_by_outcome(world: World) -> None:
@@ -156,3 +141,17 @@ def test_a_one_time_schedule_ends_the_session_and_then_itself(world: World, unde
 
     # The emulator removes it after it has sent the message, which may be done with by then.
     wait_for(lambda: underway.schedule_name not in schedules(), "the end of the schedule", told=schedules)
+
+
+@pytest.mark.fault(43)
+def test_a_topic_sends_to_the_work_queue_if_it_is_admitted_and_no_other_does(world: World) -> None:
+    sns, queue = world.stack.aws.sns, world.stack.outputs["WorkQueueArn"]
+    ids = {}
+    for name in ("another", PRODUCER.rpartition(":")[2]):
+        topic = sns.create_topic(Name=name)["TopicArn"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+        ids[topic] = world.session("published")
+        sns.publish(TopicArn=topic, Message=ids[topic])
+    assert world.story(ids.pop(PRODUCER), "terminated") == ["terminated"]
+    (refused,) = ids.values()
+    assert world.calls(refused) == []

@@ -37,6 +37,7 @@ def unreached(world: World, tmp_path_factory: pytest.TempPathFactory) -> Mapping
     return ids
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("said", ["connection refused", "host name not found", "TLS failure"])
 def test_what_does_not_reach_the_api_is_kept_and_works_when_it_does(
     world: World, unreached: Mapping[str, str], said: str

@@ -14,23 +14,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from infra.local.fake_devin import Call, Fault
-from infra.local.fake_devin.sessions import Fields
-from infra.local.fake_devin_process import API_KEY
-from infra.local.stack import Stack
+from infra.local.stack import API_KEY, Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, MessageTypeDef
 
 DETAIL_TYPE = "Devin Session Termination Requested"
-# Ends a test that has failed; one that holds waits for what it waits for and no longer.
-PATIENCE_SECONDS = 100.0
+# Ends a test that has failed, however busy the machine is; one that holds waits for what it waits for and no longer.
+PATIENCE_SECONDS = 300.0
 
 
 def wait_for[T](probe: Callable[[], T], what: str, *, told: Callable[[], object] | None = None) -> T:
@@ -79,13 +78,20 @@ class World:
         """An id that nobody has used; the API does not know it."""
         return f"devin-{label}-{next(self._numbers)}"
 
-    def session(self, label: str, *faults: Fault, **fields: Unpack[Fields]) -> str:
+    def session(self, label: str, *faults: Fault, **fields: Any) -> str:
         """The id of a new session; its first terminate calls meet these faults, one each."""
         session_id = self.name(label)
         self.stack.api.add_sessions(session_id, **fields)
         for fault in faults:
             self.stack.api.script(fault, session_id=session_id, operation="terminate", times=1)
         return session_id
+
+    def stale(self, tag: str, **fields: Any) -> str:
+        """The id of a new session with this tag that nobody has used for two days."""
+        ago = datetime.now(UTC) - timedelta(days=2)
+        made: dict[str, Any] = {"tags": (tag,), "created_at": ago, "updated_at": ago}
+        made.update(fields)
+        return self.session(tag, **made)
 
     def send(self, body: str, attributes: Mapping[str, MessageAttributeValueTypeDef] | None = None) -> str:
         """Send to the work queue; returns the message's id."""
@@ -108,6 +114,34 @@ class World:
         said = json.loads(answer["Payload"].read())
         assert not answer.get("FunctionError"), said
         return said
+
+    def invoke_regardless(self, payload: object) -> None:
+        """Invoke the function, whatever becomes of the invocation."""
+        self.stack.aws.lambda_.invoke(FunctionName=self.stack.terminate_function_name, Payload=json.dumps(payload))
+
+    def received(self, body: str) -> dict[str, Any]:
+        """The record of a new message, received by the test. Nothing else may receive from the queue meanwhile."""
+        self.send(body)
+        (message,) = self.stack.aws.sqs.receive_message(
+            QueueUrl=self.stack.work_queue_url,
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            VisibilityTimeout=900,
+        )["Messages"]
+        return {
+            "eventSource": "aws:sqs",
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message["Attributes"],
+            "messageAttributes": {},
+        }
+
+    def sweep(self, policy: object) -> Any:
+        """Invoke the sweep and return its report, or Lambda's error."""
+        answer = self.stack.aws.lambda_.invoke(
+            FunctionName=self.stack.sweep_function_name, Payload=json.dumps(policy).encode()
+        )
+        return json.loads(answer["Payload"].read())
 
     def invoke_later(self, payload: object) -> None:
         """Invoke the function asynchronously."""

@@ -1,4 +1,4 @@
-"""docs/runbook.md, taken apart: its headings and the commands that it shows."""
+"""docs/operations.md, taken apart: its headings and the commands that it shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from infra.environments import ROOT
 
-PAGE = ROOT / "docs" / "runbook.md"
+PAGE = ROOT / "docs" / "operations.md"
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,223 +14,181 @@ import pytest
 from aws_lambda_powertools.utilities.parameters import SSMProvider
 
 from devin.api_key import ApiKeyError, parse_api_key
+from infra.environments import ROOT
+from infra.lint import SETTINGS
 from settings import Settings
 from stop_switch import stop_switch
-from sweep.announcements import Announcement, Announcements
-from terminate import invocation
-from tests.template.rendered import PSEUDO_PARAMETERS, REGION, ROOT, TEMPLATE, Json, Stack, render, source, statements
+from table import Table
+from terminate.plan import REQUEUE_AT_RECEIVE_COUNT
+from tests.template.rendered import PSEUDO_PARAMETERS, REGION, TEMPLATE, Json, Stack, render, source, statements
 
-SECRET = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:team/devin-AbCdEf"
-KEY = f"arn:aws:kms:{REGION}:123456789012:key/0f0f0f0f-1111-2222-3333-444444444444"
-BUS = f"arn:aws:events:{REGION}:123456789012:event-bus/default"
+ACCOUNT = PSEUDO_PARAMETERS["AWS::AccountId"]
+SECRET = SETTINGS["existing secret"]["ExistingApiKeySecretArn"]
+BUS = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
 # What Ref gives for a parameter is its name, and that begins with a slash.
-SWITCH = f"arn:aws:ssm:{REGION}:123456789012:parameterStopSwitch"
+SWITCH = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameterStopSwitch"
 FUNCTIONS = {"TerminateFunction": "terminate", "SweepFunction": "sweep"}
-VARIANTS: dict[str, dict[str, str]] = {
-    "defaults": {},
-    "own key": {"UseCustomerManagedKey": "true"},
-    "existing secret": {"ExistingApiKeySecretArn": SECRET},
-    "existing secret with a key": {"ExistingApiKeySecretArn": SECRET, "ExistingApiKeySecretKmsKeyArn": KEY},
-    "schedule": {"ScheduledSessionIds": "devin-abc, devin-def"},
-    "sweeps": {"SweepEnabled": "true"},
-    "outcomes": {"PublishOutcomes": "true"},
-    "everything": {
-        "UseCustomerManagedKey": "true",
-        "ExistingApiKeySecretArn": SECRET,
-        "ExistingApiKeySecretKmsKeyArn": KEY,
-        "ScheduledSessionIds": "devin-abc",
-        "SweepEnabled": "true",
-        "PublishOutcomes": "true",
-    },
-}
+RETRIES = {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(scope="module", params=SETTINGS)
 def stack(request: pytest.FixtureRequest) -> Stack:
-    """The stack in every combination of options that changes what it consists of."""
-    return render(**VARIANTS[request.param])
+    """The stack in the combinations of options that change what it consists of."""
+    return render(**SETTINGS[request.param])
 
 
+def _properties(stack: Stack, name: str) -> Json:
+    properties: Json = stack.resources[name]["Properties"]
+    return properties
+
+
+@pytest.mark.fault(33)
 def test_functions(stack: Stack) -> None:
     functions = stack.of_type("AWS::Lambda::Function")
     assert functions.keys() == FUNCTIONS.keys()
-    for function in functions.values():
-        assert function["Runtime"] == "python3.13"
-        assert function["Architectures"] == ["arm64"]
-        assert function["TracingConfig"] == {"Mode": "Active"}
+    for name, function in functions.items():
+        assert (function["Runtime"], function["Architectures"]) == ("python3.13", ["arm64"])
+        # Or Lambda stops messages that wait after about 16 rounds.
+        assert function["RecursiveLoop"] == "Allow"
         # The configuration of asynchronous invocations is what counts; this one would never see a queue's failures.
         assert "DeadLetterConfig" not in function
+        # One group each, or a function could not write to its own.
+        assert function["LoggingConfig"]["LogGroup"] == name.replace("Function", "LogGroup")
+        assert function["LoggingConfig"]["LogFormat"] == "JSON"
+        module, _, handler = function["Handler"].rpartition(".")
+        assert module == f"{FUNCTIONS[name]}.handler"
+        code = ROOT / source()["Globals"]["Function"]["CodeUri"] / f"{module.replace('.', '/')}.py"
+        assert handler in [node.name for node in ast.parse(code.read_text()).body if isinstance(node, ast.FunctionDef)]
     assert {name: (one["Timeout"], one["Role"]) for name, one in functions.items()} == {
         "TerminateFunction": (60, "TerminateRole.Arn"),
         "SweepFunction": (300, "SweepRole.Arn"),
     }
 
 
-@pytest.mark.parametrize(("function_id", "package"), FUNCTIONS.items())
-def test_handler_is_there(function_id: str, package: str) -> None:
-    function = source()["Resources"][function_id]["Properties"]
-    assert function["Handler"] == f"{package}.handler.lambda_handler"
-    module, _, name = function["Handler"].rpartition(".")
-    code = ROOT / source()["Globals"]["Function"]["CodeUri"] / f"{module.replace('.', '/')}.py"
-    assert name in [node.name for node in ast.parse(code.read_text()).body if isinstance(node, ast.FunctionDef)]
-
-
-class _Environment(dict[str, str]):
-    """Variables that remember which of them were asked for."""
-
-    def __init__(self, variables: dict[str, str]) -> None:
-        super().__init__(variables)
-        self.asked: set[str] = set()
-
-    def get(self, name: str, default: Any = None) -> Any:
-        self.asked.add(name)
-        return super().get(name, default)
+def test_traces_are_made_and_allowed_only_if_asked_for() -> None:
+    for mode, stack in ((mode, render(Tracing=mode)) for mode in ("PassThrough", "Active")):
+        for name in FUNCTIONS:
+            assert _properties(stack, name)["TracingConfig"] == {"Mode": mode}
+            role = _properties(stack, name.replace("Function", "Role"))
+            assert ("xray:PutTraceSegments" in str(role)) is (mode == "Active")
 
 
 @pytest.mark.parametrize(("function_id", "package"), FUNCTIONS.items())
 def test_environment_is_what_the_function_reads(stack: Stack, function_id: str, package: str) -> None:
-    variables = dict(_variables(stack, function_id))
-    powertools = {name: variables.pop(name) for name in list(variables) if name.startswith("POWERTOOLS_")}
-    assert powertools == {
+    asked = set()
+
+    class Environment(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            asked.add(name)
+            return super().get(name, default)
+
+    variables = Environment(_properties(stack, function_id)["Environment"]["Variables"])
+    assert {name: variables.pop(name) for name in list(variables) if name.startswith("POWERTOOLS_")} == {
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "POWERTOOLS_METRICS_NAMESPACE": "DevinSessionCleanup",
         "POWERTOOLS_SERVICE_NAME": package,
     }
-    environment = _Environment(variables)
-    settings = Settings.from_environment(environment)
-    assert environment.asked == variables.keys()
-    assert settings.devin_api_url == "https://api.devin.ai"
+    settings = Settings.from_environment(variables)
+    assert asked == variables.keys()
     assert settings.api_key_secret_arn == stack.outputs["ApiKeySecretArn"]["Value"]
     assert (settings.work_queue_url, settings.dead_letter_queue_url) == ("WorkQueue", "DeadLetterQueue")
     assert (settings.stop_switch_parameter, settings.announcements_table) == ("StopSwitch", "AnnouncementsTable")
-    assert settings.protect_tag == "keep"
+    assert (settings.max_workers, settings.retry_base_seconds, settings.protect_tag) == (10, 30, "keep")
 
 
-def test_queue_feeds_the_function(stack: Stack) -> None:
-    mapping = stack.only("AWS::Lambda::EventSourceMapping")
-    assert mapping["FunctionName"] == "TerminateFunction"
-    assert mapping["EventSourceArn"] == "WorkQueue.Arn"
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 5}
-    # It excludes MaximumConcurrency.
-    assert "ProvisionedPollerConfig" not in mapping
+def test_queue_feeds_the_function() -> None:
+    mapping = render(MaximumConcurrency="7").only("AWS::Lambda::EventSourceMapping")
+    # Nothing beside them: provisioned pollers, for one, exclude MaximumConcurrency.
+    assert mapping == {
+        "BatchSize": 10,
+        "EventSourceArn": "WorkQueue.Arn",
+        "FunctionName": "TerminateFunction",
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": 7},
+    }
     # A reservation below the cap throttles polls, and every throttled poll uses up a receive.
-    reserved = stack.of_type("AWS::Lambda::Function")["TerminateFunction"].get("ReservedConcurrentExecutions")
-    assert reserved is None or int(reserved) > mapping["ScalingConfig"]["MaximumConcurrency"]
+    assert "ReservedConcurrentExecutions" not in _properties(render(), "TerminateFunction")
 
 
-def test_batch_and_concurrency_are_parameters() -> None:
-    mapping = render(BatchSize="25", BatchWindowSeconds="3", MaximumConcurrency="20").only(
-        "AWS::Lambda::EventSourceMapping"
-    )
-    assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == ("25", "3")
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": 20}
-
-
-def test_visibility_timeout_outlasts_six_invocations_and_the_longest_window(stack: Stack) -> None:
-    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
-    timeout = stack.of_type("AWS::Lambda::Function")["TerminateFunction"]["Timeout"]
-    longest_window = source()["Parameters"]["BatchWindowSeconds"]["MaxValue"]
-    assert stack.of_type("AWS::SQS::Queue")["WorkQueue"]["VisibilityTimeout"] >= 6 * timeout + longest_window
-
-
-def test_queues_redrive_into_each_other_alone(stack: Stack) -> None:
+def test_queues(stack: Stack) -> None:
     queues = stack.of_type("AWS::SQS::Queue")
-    assert queues["WorkQueue"]["RedrivePolicy"] == {"deadLetterTargetArn": "DeadLetterQueue.Arn", "maxReceiveCount": 5}
-    name, account = queues["WorkQueue"]["QueueName"], PSEUDO_PARAMETERS["AWS::AccountId"]
-    assert queues["DeadLetterQueue"]["RedriveAllowPolicy"] == {
+    work, dead = queues.pop("WorkQueue"), queues.pop("DeadLetterQueue")
+    assert not queues
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    assert work["VisibilityTimeout"] >= 6 * _properties(stack, "TerminateFunction")["Timeout"]
+    assert work["RedrivePolicy"] == {"deadLetterTargetArn": "DeadLetterQueue.Arn", "maxReceiveCount": 5}
+    # A message whose ids are not called is requeued before the redrive policy moves it.
+    assert work["RedrivePolicy"]["maxReceiveCount"] > REQUEUE_AT_RECEIVE_COUNT
+    assert dead["RedriveAllowPolicy"] == {
         "redrivePermission": "byQueue",
-        "sourceQueueArns": [f"arn:aws:sqs:{REGION}:{account}:{name}"],
+        "sourceQueueArns": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{work['QueueName']}"],
     }
-    assert "RedrivePolicy" not in queues["DeadLetterQueue"]
+    assert "RedrivePolicy" not in dead
+    # A message that SQS moves keeps its age.
+    assert work["MessageRetentionPeriod"] < dead["MessageRetentionPeriod"] == 14 * 24 * 3600
+    # Either way: what is dead-lettered has to fit, and so has what is redriven.
+    assert dead["MaximumMessageSize"] == work["MaximumMessageSize"] == 1024 * 1024
 
 
-def test_stop_switch_does_not_wear_messages_out(stack: Stack) -> None:
-    # A message that is sent anew at its last receive but one never gets to be moved.
-    most = stack.of_type("AWS::SQS::Queue")["WorkQueue"]["RedrivePolicy"]["maxReceiveCount"]
-    assert most > invocation._MOST_RECEIVES_UNCALLED
+def test_everything_that_is_stored_is_encrypted(stack: Stack) -> None:
+    key = "Key.Arn" if "Key" in stack.resources else None
+    for queue in stack.of_type("AWS::SQS::Queue").values():
+        # The two exclude each other.
+        assert (queue.get("KmsMasterKeyId"), queue.get("SqsManagedSseEnabled")) == (key, None if key else True)
+    for kind in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"):  # by AWS without one
+        assert {one.get("KmsKeyId") for one in stack.of_type(kind).values()} <= {key}
+    encryption = stack.only("AWS::DynamoDB::Table")["SSESpecification"]
+    assert (encryption["SSEEnabled"], encryption["SSEType"], encryption.get("KMSMasterKeyId")) == (True, "KMS", key)
+    assert {one.get("KmsMasterKeyId") for one in stack.of_type("AWS::SNS::Topic").values()} <= {"Key" if key else None}
 
 
-def test_no_deployment_turns_the_stop_switch(stack: Stack) -> None:
+def test_no_deployment_writes_the_stop_switch() -> None:
     # CloudFormation writes the value again whenever another property changes, so none may depend on a parameter.
-    assert stack.only("AWS::SSM::Parameter") == {
-        "Name": "/devin-session-cleanup/cleanup/stop-switch",
-        "Description": "go lets the functions act. Anything else stops them.",
-        "Type": "String",
-        "Value": "go",
-    }
-
-
-def test_functions_go_with_a_new_switch() -> None:
     parameter = render().only("AWS::SSM::Parameter")
+    assert parameter["Name"] == "/devin-session-cleanup/cleanup/stop-switch"
+    assert [render(**parameters).only("AWS::SSM::Parameter") for parameters in SETTINGS.values()] == [parameter] * 3
     provider = Mock(spec=SSMProvider)
     provider.get.return_value = parameter["Value"]
-    assert stop_switch(provider, parameter["Name"])() is None
+    assert stop_switch(provider, parameter["Name"])() is None, "a new stack is not stopped"
 
 
-def test_announcements_have_the_keys_of_their_table(stack: Stack) -> None:
+def test_table_has_the_keys_of_its_items_and_is_paid_by_use(stack: Stack) -> None:
     table = stack.only("AWS::DynamoDB::Table")
-    dynamodb, now = Mock(), datetime.now(UTC)
-    Announcements(dynamodb, "table", "policy").add("devin-abc", Announcement(now, now, now))
-    item = dynamodb.put_item.call_args.kwargs["Item"]
+    dynamodb, expires = Mock(), datetime(2030, 1, 1, tzinfo=UTC)
+    dynamodb.batch_write_item.return_value = {}
+    Table(lambda: dynamodb, "table").put({"policy/devin-abc": {}}, expires)
+    ((request,),) = dynamodb.batch_write_item.call_args.kwargs["RequestItems"].values()
     (key,), (attribute,) = table["KeySchema"], table["AttributeDefinitions"]
-    assert key["KeyType"] == "HASH"
-    assert key["AttributeName"] == attribute["AttributeName"]
-    assert item[key["AttributeName"]].keys() == {attribute["AttributeType"]}
-    # Time to live looks at numbers alone: seconds, not milliseconds.
-    expiry = table["TimeToLiveSpecification"]
-    assert expiry["Enabled"] is True
-    expires = datetime.fromtimestamp(int(item[expiry["AttributeName"]]["N"]), UTC)
-    assert timedelta(days=30) < expires - now < timedelta(days=366)
-
-
-def test_table_is_encrypted_and_paid_by_use(stack: Stack) -> None:
-    table = stack.only("AWS::DynamoDB::Table")
+    assert request["PutRequest"]["Item"] == {
+        key["AttributeName"]: {attribute["AttributeType"]: "policy/devin-abc"},
+        # Time to live looks at numbers alone: seconds, not milliseconds.
+        table["TimeToLiveSpecification"]["AttributeName"]: {"N": str(int(expires.timestamp()))},
+    }
+    assert (key["KeyType"], key["AttributeName"]) == ("HASH", attribute["AttributeName"])
+    assert table["TimeToLiveSpecification"]["Enabled"] is True
     assert table["BillingMode"] == "PAY_PER_REQUEST"
-    key = {"KMSMasterKeyId": "Key.Arn"} if "Key" in stack.resources else {}
-    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", **key}
     # A name of its own would keep the table from being replaced.
     assert "TableName" not in table
 
 
-def test_dead_letters_are_kept_longest_and_fit(stack: Stack) -> None:
-    work, dead = (stack.of_type("AWS::SQS::Queue")[name] for name in ("WorkQueue", "DeadLetterQueue"))
-    assert dead["MessageRetentionPeriod"] == 14 * 24 * 3600
-    assert work["MessageRetentionPeriod"] < dead["MessageRetentionPeriod"]
-    # Either way: what is dead-lettered has to fit, and so has what is redriven.
-    assert dead["MaximumMessageSize"] == work["MaximumMessageSize"]
+def _policy_of(stack: Stack, queue: str) -> list[Json]:
+    # Two policies for one queue would overwrite each other.
+    (policy,) = [one for one in stack.of_type("AWS::SQS::QueuePolicy").values() if queue in one["Queues"]]
+    assert policy["Queues"] == [queue]
+    return [{key: one[key] for key in one if key != "Sid"} for one in policy["PolicyDocument"]["Statement"]]
 
 
-def test_every_queue_is_encrypted(stack: Stack) -> None:
-    key = "Key.Arn" if "Key" in stack.resources else None
-    for queue in stack.of_type("AWS::SQS::Queue").values():
-        assert queue.get("KmsMasterKeyId") == key
-        # The two exclude each other.
-        assert queue.get("SqsManagedSseEnabled") is (True if key is None else None)
-
-
-def test_every_queue_refuses_plain_http(stack: Stack) -> None:
-    policies = stack.of_type("AWS::SQS::QueuePolicy").values()
-    for name in stack.of_type("AWS::SQS::Queue"):
-        # Two policies for one queue would overwrite each other.
-        (policy,) = [policy for policy in policies if name in policy["Queues"]]
-        assert policy["Queues"] == [name]
-        (denial,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Deny"]
-        assert denial["Principal"] == "*"
-        assert denial["Action"] == "sqs:*"
-        assert denial["Resource"] == f"{name}.Arn"
-        assert denial["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-
-def test_queue_policies_admit_nobody_but_the_rule_to_the_dead_letters(stack: Stack) -> None:
-    allowed = [
-        statement
-        for policy in stack.of_type("AWS::SQS::QueuePolicy").values()
-        for statement in policy["PolicyDocument"]["Statement"]
-        if statement["Effect"] == "Allow"
-    ]
+def test_queue_policies(stack: Stack) -> None:
+    for queue in ("WorkQueue", "DeadLetterQueue"):
+        assert _policy_of(stack, queue)[0] == {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sqs:*",
+            "Resource": f"{queue}.Arn",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
     (rule,) = stack.of_type("AWS::Events::Rule")
-    assert [{key: one[key] for key in one if key != "Sid"} for one in allowed] == [
+    assert _policy_of(stack, "DeadLetterQueue")[1:] == [
         {
             "Effect": "Allow",
             "Principal": {"Service": "events.amazonaws.com"},
@@ -240,217 +199,163 @@ def test_queue_policies_admit_nobody_but_the_rule_to_the_dead_letters(stack: Sta
     ]
 
 
+@pytest.mark.fault(43)
+def test_producers_are_admitted_to_the_work_queue_and_to_its_key() -> None:
+    arns = ["arn:aws:sns:eu-west-1:210987654321:stale", "arn:aws:iam::210987654321:role/rule"]
+    assert len(_policy_of(render(), "WorkQueue")) == 1, "nobody is admitted by default"
+    stack = render(ProducerArns=", ".join(arns), UseCustomerManagedKey="true")
+    services = {"Service": ["sns.amazonaws.com", "events.amazonaws.com"]}
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "WorkQueue.Arn"}
+    assert _policy_of(stack, "WorkQueue")[1:] == [
+        {**send, "Principal": services, "Condition": {"ArnEquals": {"aws:SourceArn": arns}}},
+        {**send, "Principal": {"AWS": "*"}, "Condition": {"ArnEquals": {"aws:PrincipalArn": arns}}},
+    ]
+    key = {one["Sid"]: one for one in _properties(stack, "Key")["KeyPolicy"]["Statement"]}
+    assert key["ProducerServices"]["Principal"] == services
+    assert key["ProducerServices"]["Condition"] == {"ArnEquals": {"aws:SourceArn": arns}}
+    assert key["ProducerRoles"]["Condition"]["ArnEquals"] == {"aws:PrincipalArn": arns}
+
+
 def test_rule_invokes_the_function_and_keeps_what_it_cannot_deliver(stack: Stack) -> None:
-    rule = stack.only("AWS::Events::Rule")
+    (name,) = stack.of_type("AWS::Events::Rule")
+    rule = _properties(stack, name)
     assert rule["EventPattern"] == {"detail-type": ["Devin Session Termination Requested"]}
-    assert rule["State"] == "ENABLED"
     (target,) = rule["Targets"]
-    assert target["Arn"] == "TerminateFunction.Arn"
-    assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185}
-    assert target["DeadLetterConfig"] == {"Arn": "DeadLetterQueue.Arn"}
-    # Without an input of its own: the event as it came.
-    assert target.keys() == {"Arn", "Id", "RetryPolicy", "DeadLetterConfig"}
+    assert target.pop("Id")
+    assert target == {
+        "Arn": "TerminateFunction.Arn",
+        "RetryPolicy": RETRIES,
+        "DeadLetterConfig": {"Arn": "DeadLetterQueue.Arn"},
+    }
+    # Nobody else may invoke a function without a role.
+    assert stack.only("AWS::Lambda::Permission") == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": "TerminateFunction",
+        "Principal": "events.amazonaws.com",
+        "SourceArn": f"{name}.Arn",
+    }
 
 
 def test_requests_from_the_bus_can_be_switched_off_and_nothing_else_with_them() -> None:
     on, off = render(), render(EventsEnabled="false")
     (rule,) = on.of_type("AWS::Events::Rule")
-    assert off.only("AWS::Events::Rule") == on.only("AWS::Events::Rule") | {"State": "DISABLED"}
-    assert {name: one for name, one in off.resources.items() if name != rule} == {
-        name: one for name, one in on.resources.items() if name != rule
-    }
+    assert (_properties(on, rule)["State"], _properties(off, rule)["State"]) == ("ENABLED", "DISABLED")
+    assert {name for name in on.resources if on.resources[name] != off.resources[name]} == {rule}
 
 
-def test_nobody_but_the_rule_may_invoke_a_function_without_a_role(stack: Stack) -> None:
-    (rule,) = stack.of_type("AWS::Events::Rule")
-    assert stack.only("AWS::Lambda::Permission") == {
-        "Action": "lambda:InvokeFunction",
-        "FunctionName": "TerminateFunction",
-        "Principal": "events.amazonaws.com",
-        "SourceArn": f"{rule}.Arn",
-    }
+@pytest.mark.parametrize(
+    ("function", "retries", "destination"),
+    [
+        ("TerminateFunction", 2, {"OnFailure": {"Destination": "DeadLetterQueue.Arn"}}),
+        # A failed sweep is neither repeated nor a dead letter.
+        ("SweepFunction", 0, None),
+    ],
+)
+def test_failed_asynchronous_invocation(function: str, retries: int, destination: Json | None) -> None:
+    configs = render().of_type("AWS::Lambda::EventInvokeConfig").values()
+    (config,) = [config for config in configs if config["FunctionName"] == function]
+    assert (config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]) == (retries, 3600)
+    assert (config.get("DestinationConfig") or None) == destination
 
 
-def _invoke_config(stack: Stack, function_id: str) -> Json:
-    configs = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
-    (config,) = [config for config in configs if config["FunctionName"] == function_id]
-    return config
-
-
-def test_failed_asynchronous_invocation_ends_in_the_dead_letters(stack: Stack) -> None:
-    config = _invoke_config(stack, "TerminateFunction")
-    assert config["MaximumRetryAttempts"] == 2
-    assert config["MaximumEventAgeInSeconds"] == 3600
-    assert config["DestinationConfig"] == {"OnFailure": {"Destination": "DeadLetterQueue.Arn"}}
-
-
-def test_failed_sweep_is_neither_repeated_nor_a_dead_letter(stack: Stack) -> None:
-    config = _invoke_config(stack, "SweepFunction")
-    assert config["MaximumRetryAttempts"] == 0
-    assert config["MaximumEventAgeInSeconds"] == 3600
-    assert not config.get("DestinationConfig")
-
-
-def test_there_is_no_schedule_of_ids_unless_they_are_given() -> None:
-    stack = render()
-    assert stack.of_type("AWS::Scheduler::Schedule").keys() == {"PeriodicSweep"}
-    assert "ScheduleRole" not in stack.resources
-
-
-@pytest.mark.parametrize(("parameters", "state"), [({}, "DISABLED"), ({"SweepEnabled": "true"}, "ENABLED")])
-def test_schedule_of_sweeps_is_there_and_off_unless_asked_for(parameters: dict[str, str], state: str) -> None:
+@pytest.mark.parametrize(("enabled", "state"), [("false", "DISABLED"), ("true", "ENABLED")])
+def test_schedule_of_sweeps_is_there_and_off_unless_asked_for(enabled: str, state: str) -> None:
     policy = '{"idle_for": "PT6H", "dry_run": false}'
-    schedule = render(
-        **parameters, SweepPolicy=policy, SweepSchedule="cron(0 6 * * ? *)", ScheduleTimezone="Europe/Berlin"
-    ).only("AWS::Scheduler::Schedule")
-    assert schedule["State"] == state
-    assert schedule["ScheduleExpression"] == "cron(0 6 * * ? *)"
-    assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
-    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    # Without a dead-letter queue: those of this stack hold session ids.
-    assert schedule["Target"] == {
-        "Arn": "SweepFunction.Arn",
-        "RoleArn": "SweepScheduleRole.Arn",
-        "Input": policy,
-        "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185},
+    schedule = render(SweepEnabled=enabled, SweepPolicy=policy, SweepSchedule="cron(0 6 * * ? *)").only(
+        "AWS::Scheduler::Schedule"
+    )
+    assert schedule.pop("Description")
+    assert schedule == {
+        "State": state,
+        "ScheduleExpression": "cron(0 6 * * ? *)",
+        "ScheduleExpressionTimezone": "UTC",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        # Without a dead-letter queue: those of this stack hold session ids.
+        "Target": {
+            "Arn": "SweepFunction.Arn",
+            "RoleArn": "SweepScheduleRole.Arn",
+            "Input": policy,
+            "RetryPolicy": RETRIES,
+        },
     }
 
 
-@pytest.mark.parametrize("ids", [["devin-abc"], ["devin-abc", "0123456789abcdef" * 2]])
-def test_schedule_hands_its_ids_to_the_function(ids: list[str]) -> None:
-    schedule = render(
-        ScheduledSessionIds=", ".join(ids), ScheduleExpression="rate(2 hours)", ScheduleTimezone="Europe/Berlin"
-    ).of_type("AWS::Scheduler::Schedule")["Schedule"]
-    assert schedule["ScheduleExpression"] == "rate(2 hours)"
-    assert schedule["ScheduleExpressionTimezone"] == "Europe/Berlin"
-    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
-    target = schedule["Target"]
-    assert json.loads(target.pop("Input")) == {"session_ids": ids}
-    assert target == {
-        "Arn": "TerminateFunction.Arn",
-        "RoleArn": "ScheduleRole.Arn",
-        "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 185},
-        "DeadLetterConfig": {"Arn": "DeadLetterQueue.Arn"},
+def test_roles_may_do_what_they_do_and_no_more(stack: Stack) -> None:
+    secret = stack.outputs["ApiKeySecretArn"]["Value"]
+    both = {secret: {"secretsmanager:GetSecretValue"}, SWITCH: {"ssm:GetParameter"}}
+    if _properties(stack, "TerminateFunction")["TracingConfig"]["Mode"] == "Active":
+        both["*"] = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+    if secret == SECRET:
+        both[f"arn:aws:kms:{REGION}:*:key/*"] = {"kms:Decrypt"}
+    publishes = _properties(stack, "TerminateFunction")["Environment"]["Variables"]["PUBLISH_OUTCOMES"] == "true"
+    logs = {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert {name: _granted(role) for name, role in stack.of_type("AWS::IAM::Role").items()} == {
+        "TerminateRole": both
+        | {
+            # SendMessageBatch and ChangeMessageVisibilityBatch have no actions of their own.
+            "WorkQueue.Arn": {
+                "sqs:ReceiveMessage",
+                "sqs:DeleteMessage",
+                "sqs:GetQueueAttributes",
+                "sqs:ChangeMessageVisibility",
+                "sqs:SendMessage",
+            },
+            "DeadLetterQueue.Arn": {"sqs:SendMessage"},
+            "AnnouncementsTable.Arn": {"dynamodb:BatchWriteItem"},
+            "TerminateLogGroup.Arn": logs,
+            **({BUS: {"events:PutEvents"}} if publishes else {}),
+        },
+        "SweepRole": both
+        | {
+            "WorkQueue.Arn": {"sqs:SendMessage"},
+            "AnnouncementsTable.Arn": {"dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"},
+            BUS: {"events:PutEvents"},
+            "SweepLogGroup.Arn": logs,
+        },
+        "SweepScheduleRole": {"SweepFunction.Arn": {"lambda:InvokeFunction"}},
+        "OneTimeScheduleRole": {"WorkQueue.Arn": {"sqs:SendMessage"}, "DeadLetterQueue.Arn": {"sqs:SendMessage"}},
     }
-
-
-def _variables(stack: Stack, function_id: str) -> dict[str, str]:
-    variables: dict[str, str] = stack.of_type("AWS::Lambda::Function")[function_id]["Environment"]["Variables"]
-    return variables
 
 
 def _granted(role: Json) -> dict[str, set[str]]:
     """What a role may do, by resource."""
+    assert "ManagedPolicyArns" not in role
+    # It would need CAPABILITY_NAMED_IAM.
+    assert "RoleName" not in role
     granted: dict[str, set[str]] = {}
     for policy in role["Policies"]:
         for statement, actions, resources in statements(policy["PolicyDocument"]):
             assert statement["Effect"] == "Allow"
+            assert not {"NotAction", "NotResource"} & statement.keys()
             for resource in resources:
                 granted.setdefault(resource, set()).update(actions)
     return granted
 
 
-def test_terminate_may_do_what_it_does_and_no_more(stack: Stack) -> None:
-    secret = stack.outputs["ApiKeySecretArn"]["Value"]
-    granted = {
-        "WorkQueue.Arn": {
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:GetQueueAttributes",
-            "sqs:ChangeMessageVisibility",
-            "sqs:SendMessage",
-        },
-        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
-        secret: {"secretsmanager:GetSecretValue"},
-        SWITCH: {"ssm:GetParameter"},
-        "TerminateLogGroup.Arn": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
-    }
-    if _variables(stack, "TerminateFunction")["PUBLISH_OUTCOMES"] == "true":
-        granted[BUS] = {"events:PutEvents"}
-    if "Key" in stack.resources:
-        granted["Key.Arn"] = {"kms:Decrypt", "kms:GenerateDataKey"}
-    assert {
-        resource: actions
-        for resource, actions in _granted(stack.resources["TerminateRole"]["Properties"]).items()
-        if resource != KEY
-    } == granted
-
-
-def test_sweep_may_do_what_it_does_and_no_more(stack: Stack) -> None:
-    granted = {
-        "WorkQueue.Arn": {"sqs:SendMessage"},
-        stack.outputs["ApiKeySecretArn"]["Value"]: {"secretsmanager:GetSecretValue"},
-        SWITCH: {"ssm:GetParameter"},
-        "AnnouncementsTable.Arn": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
-        BUS: {"events:PutEvents"},
-        "SweepLogGroup.Arn": {"logs:CreateLogStream", "logs:PutLogEvents"},
-        "*": {"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
-    }
-    if "Key" in stack.resources:
-        granted["Key.Arn"] = {"kms:Decrypt", "kms:GenerateDataKey"}
-    assert {
-        resource: actions
-        for resource, actions in _granted(stack.resources["SweepRole"]["Properties"]).items()
-        if resource != KEY
-    } == granted
-
-
-@pytest.mark.parametrize(
-    ("variant", "granted"), [("existing secret", None), ("existing secret with a key", {"kms:Decrypt"})]
-)
-def test_functions_may_use_the_key_of_an_existing_secret(variant: str, granted: set[str] | None) -> None:
-    stack = render(**VARIANTS[variant])
+def test_existing_secret_is_decrypted_with_whichever_key_and_no_other_secret() -> None:
+    stack = render(ExistingApiKeySecretArn=SECRET)
     assert not stack.of_type("AWS::SecretsManager::Secret")
     assert stack.outputs["ApiKeySecretArn"]["Value"] == SECRET
     for role in ("TerminateRole", "SweepRole"):
-        assert _granted(stack.resources[role]["Properties"]).get(KEY) == granted
+        document = _properties(stack, role)["Policies"][0]["PolicyDocument"]
+        (statement,) = [one for one in document["Statement"] if one["Sid"] == "KeyOfExistingSecret"]
+        assert statement["Condition"] == {
+            "StringEquals": {
+                "kms:ViaService": f"secretsmanager.{REGION}.amazonaws.com",
+                "kms:EncryptionContext:SecretARN": SECRET,
+            }
+        }
 
 
-@pytest.mark.parametrize("own_key", ["false", "true"])
-def test_schedules_may_send_and_invoke_and_no_more(own_key: str) -> None:
-    stack = render(ScheduledSessionIds="devin-abc", UseCustomerManagedKey=own_key)
-    key = {"Key.Arn": {"kms:Decrypt", "kms:GenerateDataKey"}} if own_key == "true" else {}
-    assert _granted(stack.resources["ScheduleRole"]["Properties"]) == {
-        "TerminateFunction.Arn": {"lambda:InvokeFunction"},
-        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
-        **key,
-    }
-    # No key, because it writes to no queue.
-    assert _granted(stack.resources["SweepScheduleRole"]["Properties"]) == {
-        "SweepFunction.Arn": {"lambda:InvokeFunction"}
-    }
-    assert _granted(stack.resources["OneTimeScheduleRole"]["Properties"]) == {
-        "WorkQueue.Arn": {"sqs:SendMessage"},
-        "DeadLetterQueue.Arn": {"sqs:SendMessage"},
-        **key,
-    }
-
-
-def test_no_role_has_a_wildcard(stack: Stack) -> None:
-    for name, role in stack.of_type("AWS::IAM::Role").items():
-        assert "ManagedPolicyArns" not in role
-        for policy in role["Policies"]:
-            for statement, actions, resources in statements(policy["PolicyDocument"]):
-                assert not {"NotAction", "NotResource"} & statement.keys()
-                assert not [action for action in actions if "*" in action], name
-                if resources == ["*"]:
-                    # The two that know no resource.
-                    assert set(actions) == {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, name
-                else:
-                    assert not [resource for resource in resources if "*" in resource], name
-
-
-def test_roles_trust_one_service_each(stack: Stack) -> None:
-    trusted: dict[str, Any] = {}
-    for name, role in stack.of_type("AWS::IAM::Role").items():
+def test_roles_trust_one_service_each() -> None:
+    trusted = {}
+    for name, role in render().of_type("AWS::IAM::Role").items():
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-        trusted[name] = statement["Principal"]
-        if statement["Principal"] == {"Service": "scheduler.amazonaws.com"}:
+        trusted[name] = statement["Principal"]["Service"]
+        if trusted[name] == "scheduler.amazonaws.com":
             # Or a schedule in another account could use it, as the service's confused deputy.
-            assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
-    functions, scheduler = {"Service": "lambda.amazonaws.com"}, {"Service": "scheduler.amazonaws.com"}
-    assert trusted.pop("ScheduleRole", scheduler) == scheduler
+            assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    functions, scheduler = "lambda.amazonaws.com", "scheduler.amazonaws.com"
     assert trusted == {
         "TerminateRole": functions,
         "SweepRole": functions,
@@ -459,96 +364,94 @@ def test_roles_trust_one_service_each(stack: Stack) -> None:
     }
 
 
-def test_keys_are_used_through_the_services_that_need_them(stack: Stack) -> None:
-    for role in stack.of_type("AWS::IAM::Role").values():
-        for policy in role["Policies"]:
-            for statement, actions, _ in statements(policy["PolicyDocument"]):
-                if actions[0].startswith("kms:"):
-                    assert "kms:ViaService" in statement["Condition"]["StringEquals"]
-
-
-def test_sweep_uses_the_key_through_all_that_it_encrypts() -> None:
-    role = render(UseCustomerManagedKey="true").resources["SweepRole"]["Properties"]
-    (statement,) = [one for one in role["Policies"][0]["PolicyDocument"]["Statement"] if one["Sid"] == "Key"]
-    assert set(statement["Condition"]["StringEquals"]["kms:ViaService"]) == {
-        f"{service}.{REGION}.amazonaws.com" for service in ("sqs", "secretsmanager", "dynamodb")
-    }
-
-
-def test_key_is_rotated_kept_and_open_to_what_has_no_role() -> None:
+@pytest.mark.fault(42)
+def test_switching_the_key_off_keeps_what_was_encrypted_readable() -> None:
+    """The key stays with its policy, and that admits the roles: their own statements would go with the option."""
     stack = render(UseCustomerManagedKey="true")
+    assert "Key" not in render().resources
     assert stack.resources["Key"]["DeletionPolicy"] == stack.resources["Key"]["UpdateReplacePolicy"] == "Retain"
-    key = stack.only("AWS::KMS::Key")
+    key = _properties(stack, "Key")
     assert key["EnableKeyRotation"] is True
-    granted = {}
-    for statement, actions, _ in statements(key["KeyPolicy"]):
-        assert statement["Effect"] == "Allow"
-        (principal,) = statement["Principal"].values()
-        granted[principal] = set(actions)
-        assert "Condition" in statement or principal == "arn:aws:iam::123456789012:root"
-    assert granted["arn:aws:iam::123456789012:root"] == {"kms:*"}
-    assert granted["events.amazonaws.com"] == {"kms:GenerateDataKey", "kms:Decrypt"}
-    assert {"kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"} <= granted[f"logs.{REGION}.amazonaws.com"]
-    assert len(granted) == 3
+    admitted = {one["Sid"]: one for one in key["KeyPolicy"]["Statement"]}["Roles"]["Condition"]
+    patterns = admitted["ArnLike"]["aws:PrincipalArn"]
+    for name in ("TerminateRole", "SweepRole", "OneTimeScheduleRole"):
+        # As CloudFormation names it.
+        assert any(
+            re.fullmatch(one.replace("*", ".*"), f"arn:aws:iam::{ACCOUNT}:role/cleanup-{name}-1") for one in patterns
+        )
+    assert admitted["StringEquals"] == {
+        "aws:PrincipalAccount": ACCOUNT,
+        "kms:ViaService": [f"{service}.{REGION}.amazonaws.com" for service in ("sqs", "secretsmanager", "dynamodb")],
+    }
+    for role in stack.of_type("AWS::IAM::Role").values():
+        assert "Key.Arn" not in _granted(role)
 
 
-def test_key_encrypts_secret_and_logs_too() -> None:
+def test_the_key_admits_the_log_groups_of_the_stack() -> None:
     stack = render(UseCustomerManagedKey="true")
-    assert stack.only("AWS::SecretsManager::Secret")["KmsKeyId"] == "Key.Arn"
-    (statement,) = [one for one in stack.only("AWS::KMS::Key")["KeyPolicy"]["Statement"] if one["Sid"] == "Logs"]
-    ((admitted,),) = [one.values() for one in statement["Condition"].values()]
+    ((admitted,),) = [
+        one["Condition"]["ArnLike"].values()
+        for one in _properties(stack, "Key")["KeyPolicy"]["Statement"]
+        if one["Sid"] == "Logs"
+    ]
     for logs in stack.of_type("AWS::Logs::LogGroup").values():
-        assert logs["KmsKeyId"] == "Key.Arn"
-        arn = f"arn:aws:logs:{REGION}:123456789012:log-group:{logs['LogGroupName']}"
+        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{logs['LogGroupName']}"
         assert arn.startswith(admitted.removesuffix("*"))
+        assert logs["RetentionInDays"] == 90
 
 
-def test_there_is_no_key_unless_asked_for() -> None:
-    stack = render()
-    assert not stack.of_type("AWS::KMS::Key")
-    assert "KmsKeyId" not in stack.only("AWS::SecretsManager::Secret")
-    assert not [logs for logs in stack.of_type("AWS::Logs::LogGroup").values() if "KmsKeyId" in logs]
+def test_alarms_have_a_topic_only_if_somebody_is_subscribed() -> None:
+    nested = {name: render(**one).resources["ObservabilityStack"]["Properties"] for name, one in SETTINGS.items()}
+    topics = {name: one["Parameters"]["AlarmTopicArn"] for name, one in nested.items()}
+    assert topics == {"default": "", "everything": "AlarmTopic", "existing secret": "AlarmTopic"}
+    assert not [name for name in render().resources if name.startswith("Alarm")]
+    existing = "arn:aws:sns:eu-west-1:123456789012:on-call"
+    theirs = render(AlarmTopicArn=existing, AlarmEmail="on-call@example.com")
+    assert not theirs.of_type("AWS::SNS::Topic"), "an existing topic has its own subscriptions"
+    assert theirs.outputs["AlarmTopicArn"]["Value"] == existing
 
-
-def test_secret_is_made_without_a_key() -> None:
-    with pytest.raises(ApiKeyError, match="holds no key yet; store"):
-        parse_api_key(render().only("AWS::SecretsManager::Secret")["SecretString"])
+    ours = render(AlarmEmail="on-call@example.com", UseCustomerManagedKey="true")
+    assert ours.outputs["AlarmTopicArn"]["Value"] == "AlarmTopic"
+    assert ours.only("AWS::SNS::Subscription") == {
+        "TopicArn": "AlarmTopic",
+        "Protocol": "email",
+        "Endpoint": "on-call@example.com",
+    }
+    deny, allow = ours.only("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    (key,) = [one for one in _properties(ours, "Key")["KeyPolicy"]["Statement"] if one["Sid"] == "Alarms"]
+    for statement in (allow, key):
+        assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert statement["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": ACCOUNT},
+            "ArnLike": {"aws:SourceArn": f"arn:*:cloudwatch:*:{ACCOUNT}:alarm:cleanup-*"},
+        }
 
 
 def test_no_secret_is_in_the_template() -> None:
+    with pytest.raises(ApiKeyError, match="holds no key yet; store"):
+        parse_api_key(render().only("AWS::SecretsManager::Secret")["SecretString"])
     text = TEMPLATE.read_text()
     # A resolved reference or a hidden parameter would put the key into the function's configuration.
-    assert "{{resolve:" not in text
+    assert "{{resolve:" not in text.replace("such as {{resolve:secretsmanager:...}}", "")
     assert "NoEcho" not in text
-    for name, output in render().outputs.items():
-        assert "SecretString" not in str(output), name
-
-
-def test_logs_are_json_and_expire(stack: Stack) -> None:
-    groups = stack.of_type("AWS::Logs::LogGroup")
-    assert [group["RetentionInDays"] for group in groups.values()] == ["90", "90"]
-    functions = stack.of_type("AWS::Lambda::Function").values()
-    # One each, or a function could not write to its own.
-    assert sorted(function["LoggingConfig"]["LogGroup"] for function in functions) == sorted(groups)
-    assert [function["LoggingConfig"]["LogFormat"] for function in functions] == ["JSON", "JSON"]
+    assert "SecretString" not in json.dumps(render().outputs)
 
 
 def test_a_replaced_resource_does_not_take_data_with_it(stack: Stack) -> None:
     stateful = {"AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::KMS::Key"}
     kept = {name for name, one in stack.resources.items() if one.get("UpdateReplacePolicy") == "Retain"}
     assert kept == {name for name, one in stack.resources.items() if one["Type"] in stateful}
-    # The exception: without an announcement, a session is announced, not ended.
+    # The exception: without a notice, a session is announced, not ended.
     assert stack.resources["AnnouncementsTable"]["UpdateReplacePolicy"] == "Delete"
 
 
-def test_outputs(stack: Stack) -> None:
-    values = {name: output["Value"] for name, output in stack.outputs.items()}
-    # GetAtt Id: what Ref of a secret gives is not the same everywhere.
-    secret = "ApiKeySecret.Id" if "ApiKeySecret" in stack.resources else SECRET
-    assert values == {
-        "AlarmTopicArn": "ObservabilityStack.Outputs.AlarmTopicArn",
+def test_outputs() -> None:
+    stack = render(**SETTINGS["everything"])
+    assert {name: output["Value"] for name, output in stack.outputs.items()} == {
+        "AlarmTopicArn": "AlarmTopic",
         "AnnouncementsTableName": "AnnouncementsTable",
-        "ApiKeySecretArn": secret,
+        "ApiKeySecretArn": "ApiKeySecret.Id",  # what Ref of a secret gives is not the same everywhere
         "DashboardName": "ObservabilityStack.Outputs.DashboardName",
         "DeadLetterQueueArn": "DeadLetterQueue.Arn",
         "DeadLetterQueueUrl": "DeadLetterQueue",
@@ -564,6 +467,7 @@ def test_outputs(stack: Stack) -> None:
         "WorkQueueUrl": "WorkQueue",
     }
     assert all(output["Description"] for output in stack.outputs.values())
+    assert stack.outputs.keys() - render().outputs.keys() == {"AlarmTopicArn", "DashboardName"}
 
 
 def test_sam_needs_no_flags() -> None:
@@ -571,13 +475,11 @@ def test_sam_needs_no_flags() -> None:
     assert config["global"]["parameters"]["stack_name"]
     # SAM looks for it in functions/ otherwise, finds none, and ships no dependency without a word.
     assert (ROOT / config["build"]["parameters"]["manifest"]).is_file()
-    assert config["validate"]["parameters"]["lint"] is True
-    deploy = config["deploy"]["parameters"]
-    assert deploy["capabilities"] == "CAPABILITY_IAM"
-    assert deploy["resolve_s3"] is True
-    # Roles with names of their own would need CAPABILITY_NAMED_IAM.
-    assert not [
-        name
-        for name, role in render(ScheduledSessionIds="devin-abc").of_type("AWS::IAM::Role").items()
-        if "RoleName" in role
-    ]
+    assert config["deploy"]["parameters"]["capabilities"] == "CAPABILITY_IAM"
+    assert config["deploy"]["parameters"]["resolve_s3"] is True
+
+
+def test_there_is_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert next(heading for heading in headings if heading != "Unreleased") == project["version"]

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import pytest
 
-from devin.client import DevinClient
 from devin.http import Reply
 from queues import Queues
 from runtime import Runtime
@@ -42,19 +41,23 @@ class BareSqs:
     def put(self, body: str, attributes: dict[str, Any] | None = None) -> None:
         self.work[f"m{next(self._names)}"] = _Message(body, attributes or {})
 
-    def send_message(self, **given: Any) -> None:
-        self.point()
-        if given["QueueUrl"] == "work":
-            assert 0 <= given["DelaySeconds"] <= 900
-            self.put(given["MessageBody"], given["MessageAttributes"])
-        else:
-            self.letters.append((given["MessageBody"], given["MessageAttributes"]))
-        self.point()
+    def send_message_batch(self, **given: Any) -> dict[str, Any]:
+        for entry in given["Entries"]:
+            self.point()
+            if given["QueueUrl"] == "work":
+                assert 0 <= entry["DelaySeconds"] <= 900
+                self.put(entry["MessageBody"], entry["MessageAttributes"])
+            else:
+                self.letters.append((entry["MessageBody"], entry["MessageAttributes"]))
+            self.point()
+        return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]]}
 
-    def change_message_visibility(self, **given: Any) -> None:
-        self.point()
-        assert given["ReceiptHandle"] in self.work, "what is acknowledged cannot be hidden"
-        self.point()
+    def change_message_visibility_batch(self, **given: Any) -> dict[str, Any]:
+        for entry in given["Entries"]:
+            self.point()
+            assert entry["ReceiptHandle"] in self.work, "what is acknowledged cannot be redelivered"
+            self.point()
+        return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]]}
 
     def delete(self, name: str) -> None:
         self.point()
@@ -99,13 +102,14 @@ def bare_environment(patch: pytest.MonkeyPatch) -> None:
 def bare_runtime(api: BareApi, sqs: BareSqs, executor: Executor) -> Runtime:
     """What `runtime_for` is to answer."""
     return Runtime(
-        client=DevinClient(api, org_id=None, archive=False),  # type: ignore[arg-type]
+        transport=api,  # type: ignore[arg-type]
         queues=Queues(sqs, work_queue_url="work", dead_letter_queue_url="dead"),  # type: ignore[arg-type]
         executor=executor,
         fetch_secret=lambda _: "apk_made-up-0123",
         reason_to_stop=lambda: None,
         bus=None,  # type: ignore[arg-type]
         dynamodb=None,  # type: ignore[arg-type]
+        rejections=None,
     )
 
 

@@ -15,10 +15,10 @@ import responses
 from moto import mock_aws
 from moto.backends import get_backend
 
+from devin.limiter import RateLimiter
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
-from terminate.pace import Pace
 from tests.unit.ops.world import Operator
 from tests.unit.world import ORG_ID, SESSIONS, SWITCH, TABLE, V3_KEY, Api, Aws, World, client
 
@@ -61,7 +61,7 @@ def aws(_moto: Aws) -> Aws:
 def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
     scripted = Api()
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        for method in (responses.DELETE, responses.GET):
+        for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)
         yield scripted
 
@@ -87,12 +87,14 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setenv(name, value)
     # One worker, so that the order of calls is the order of ids; tests of concurrency ask for more.
     monkeypatch.setenv("MAX_WORKERS", "1")
+    monkeypatch.setenv("ANNOUNCEMENTS_TABLE", TABLE)
+    made.make_table()
     runtime_for.cache_clear()
     for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
     monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
     monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
-    monkeypatch.setattr(handler, "pace", Pace())
+    monkeypatch.setattr(handler, "limiter", RateLimiter())
     made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()
@@ -118,10 +120,8 @@ def switch(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def table(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The world with a table of announcements."""
-    monkeypatch.setenv("ANNOUNCEMENTS_TABLE", TABLE)
-    world.make_table()
+def table(world: World) -> World:
+    """The world, in a test about its table."""
     return world
 
 
@@ -130,6 +130,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """Somebody with the operator's command, and a stack that says go. Looks at queues do not wait."""
     monkeypatch.setattr("infra.ops.account.open_session", lambda *_: boto3.DEFAULT_SESSION)
     monkeypatch.setattr("infra.ops.dlq.WAIT_SECONDS", 0)
+    monkeypatch.setattr("infra.ops.dlq.PAUSES", (0, 0))
     for name in ("STACK_NAME", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return Operator(world)

@@ -257,6 +257,7 @@ def test_an_event_in_which_everything_happens(traced: Trace) -> None:
     assert traced.leaks() == {}
 
 
+@pytest.mark.fault(8)
 @every_kind
 def test_a_key_that_is_refused_and_one_that_was_rotated(traced: Trace) -> None:
     traced.world.api.good_keys = set()

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devin.api_key import ApiKeyError, parse_api_key
+from devin.client import Answer
 from devin.error_detail import error_detail
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay
 from settings import Settings, SettingsError
-from terminate.events import InvalidItem, Request, read_body, read_event
-from terminate.outcomes import Outcome, Then, outcome_of, then
+from terminate.messages import InvalidItem, Request, parse_body, parse_event, rebuild_body
+from terminate.outcomes import Disposition, Outcome, classify, disposition
 from timestamps import parse_timestamp
 
 ON_THE_WIRE = re.compile(r"devin-[A-Za-z0-9_-]{1,122}", re.ASCII)
@@ -63,6 +64,7 @@ def test_a_bare_id_gets_its_prefix(bare: str) -> None:
     assert parse_session_id(f"https://app.devin.ai/sessions/{bare}") == f"devin-{bare.lower()}"
 
 
+@pytest.mark.fault(30)
 @given(hostile)
 def test_nothing_but_plain_ids_gets_through(text: str) -> None:
     try:
@@ -81,17 +83,17 @@ def test_an_id_may_have_128_characters() -> None:
 
 @given(st.one_of(hostile, json_values.map(json.dumps)))
 def test_no_body_crashes_the_reader_or_is_dropped(text: str) -> None:
-    reading = read_body(text)
-    assert reading.items
-    for item in reading.items:
-        assert isinstance(reading.body_for([item]), str)
+    parsed = parse_body(text)
+    assert parsed.items
+    for item in parsed.items:
+        assert isinstance(rebuild_body([item]), str)
         if isinstance(item, Request):
             assert ON_THE_WIRE.fullmatch(item.session_id)
 
 
 @given(json_values)
 def test_no_event_crashes_the_reader_or_is_dropped(value: object) -> None:
-    items = read_event(value).reading.items
+    items = parse_event(value).items
     assert items
     assert all(ON_THE_WIRE.fullmatch(item.session_id) for item in items if isinstance(item, Request))
 
@@ -114,7 +116,7 @@ def destination(inner: str) -> str:
 
 @given(
     st.lists(session_ids, min_size=2, max_size=5, unique=True),
-    st.none() | st.datetimes(timezones=st.just(UTC)),
+    st.none() | st.datetimes(datetime(2024, 1, 1), datetime(2026, 11, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.lists(st.sampled_from([sns, event_bridge, event_bridge_text, destination]), max_size=4),
 )
 def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
@@ -127,12 +129,12 @@ def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
     for envelope in envelopes:
         body = envelope(body)  # type: ignore[operator]
 
-    reading = read_body(body)
+    parsed = parse_body(body)
 
-    assert [item.session_id for item in reading.items if isinstance(item, Request)] == ids
-    assert read_body(reading.body_for(reading.items)).items == reading.items
-    for item in reading.items:
-        (alone,) = read_body(reading.body_for([item])).items
+    assert [item.session_id for item in parsed.items if isinstance(item, Request)] == ids
+    assert [item.raw for item in parse_body(rebuild_body(parsed.items)).items] == [item.raw for item in parsed.items]
+    for item in parsed.items:
+        (alone,) = parse_body(rebuild_body([item])).items
         assert isinstance(item, Request)
         assert isinstance(alone, Request)
         assert (alone.session_id, alone.unless_updated_since) == (item.session_id, since)
@@ -142,7 +144,7 @@ def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
 def test_an_unknown_key_beside_an_id_spoils_the_message(extra: dict[str, int]) -> None:
     payload = {**extra, "session_id": "devin-1"}
     if payload.keys() - {"session_id", "session_ids", "unless_updated_since", "detail", "requestPayload", "Message"}:
-        (item,) = read_body(json.dumps(payload)).items
+        (item,) = parse_body(json.dumps(payload)).items
         assert isinstance(item, InvalidItem)
 
 
@@ -188,23 +190,26 @@ def test_the_backoff_doubles() -> None:
     assert longest == [15, 30, 60, 120, 240, 480, 900, 900]
 
 
-def test_only_a_2xx_ends_a_session_and_only_a_3xx_or_4xx_is_final() -> None:
+def test_only_a_confirmed_answer_ends_a_session_and_only_a_3xx_or_4xx_is_final() -> None:
     for status in range(100, 1000):
-        assert (outcome_of(status) is Outcome.TERMINATED) == (200 <= status < 300)
-        assert status in range(300, 500) or then(outcome_of(status)) is not Then.DEAD_LETTER
+        outcome, _ = classify(Answer(status))
+        assert outcome is not Outcome.TERMINATED
+        assert status in range(300, 500) or disposition(outcome) is not Disposition.DEAD_LETTER
+    assert classify(Answer(200, confirmed=True))[0] is Outcome.TERMINATED
 
 
 def test_every_outcome_is_decided_upon() -> None:
-    assert {outcome: then(outcome).name for outcome in Outcome} == {
+    assert {outcome: disposition(outcome).name for outcome in Outcome} == {
         Outcome.TERMINATED: "DONE",
+        Outcome.ARCHIVED: "DONE",
         Outcome.SPARED: "DONE",
         Outcome.WOULD_TERMINATE: "DONE",
         Outcome.ALREADY_EXITED: "DONE",
         Outcome.REJECTED: "DEAD_LETTER",
         Outcome.INVALID: "DEAD_LETTER",
-        Outcome.UNAUTHORIZED: "TRY_AGAIN",
-        Outcome.FORBIDDEN: "TRY_AGAIN",
-        Outcome.RETRY: "TRY_AGAIN",
+        Outcome.UNAUTHORIZED: "RETRY",
+        Outcome.FORBIDDEN: "RETRY",
+        Outcome.RETRY: "RETRY",
     }
 
 
@@ -243,6 +248,10 @@ def test_a_safe_api_url_is_taken(url: str) -> None:
         ("DEVIN_API_URL", "https://user:secret@api.devin.ai"),
         ("DEVIN_API_URL", "https://api.devin.ai?x=1"),
         ("DEVIN_API_URL", "https://api.devin.ai#x"),
+        ("DEVIN_API_URL", "https://api.devin.ai?"),
+        ("DEVIN_API_URL", "https://api.devin.ai#"),
+        ("DEVIN_API_URL", "https://\\"),
+        ("DEVIN_API_URL", "http://evil.example[::1]"),
         ("DEVIN_API_URL", "https://"),
         ("DEVIN_API_URL", "https://api.devin.ai:port"),
         ("DEVIN_API_URL", "ftp://api.devin.ai"),
@@ -277,6 +286,22 @@ def test_a_known_key_never_comes_through(key: str, before: str, after: str) -> N
     redact.remember(key)
     assert key.lower() not in redact(before + key + after).replace("[redacted]", "\x00").lower()
     assert json.dumps(key)[1:-1] not in redact(json.dumps({"text": key})).replace("[redacted]", "\x00")
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("_YZ8Y_", "_YZ\\u0038\\u0059\\u005F"),
+        ("apk_user_a/b", "apk_user_a\\/b"),
+        ("apk_user_!a*b+c", "apk_user_!a*b%2Bc"),
+        ("apk_user_a/b", "%61%70%6b%5f%75%73%65%72%5f%61%2f%62"),
+        ("apk_user_ab", "APK_USER_AB"),
+    ],
+)
+def test_a_known_key_is_masked_however_much_of_it_is_escaped(key: str, shown: str) -> None:
+    redact = Redactor()
+    redact.remember(key)
+    assert shown not in redact(f"before {shown} after")
 
 
 @pytest.mark.parametrize("text", ["apk_user_abc123", "cog_abc.def", "Bearer abc.def-ghi=", "bearer  abc"])

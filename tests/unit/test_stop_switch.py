@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from queues import Queues
-from terminate.handler import KeptError
-from tests.unit.world import SWITCH, World, answer, attributes_of
+from terminate.apply import RedeliveryError
+from tests.unit.world import SWITCH, World, answer, attributes_of, visibility_timeouts
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -20,9 +19,7 @@ MESSAGES = ("devin-1", '{"session_ids": ["devin-2", "devin-3"]}', '{"detail": {"
 @pytest.fixture
 def hidden(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The visibility timeouts that were set."""
-    seconds: list[int] = []
-    monkeypatch.setattr(Queues, "hide", lambda _self, _handle, timeout: seconds.append(timeout))
-    return seconds
+    return visibility_timeouts(monkeypatch)
 
 
 def received(world: World, times: int) -> dict[str, Any]:
@@ -144,14 +141,14 @@ def test_what_no_queue_holds_is_handed_to_the_queue(switch: World, payload: dict
 def test_what_can_be_kept_nowhere_fails_the_invocation(switch: World) -> None:
     switch.switch("stop")
     switch.aws.fail("sqs.SendMessage")
-    with pytest.raises(KeptError):
+    with pytest.raises(RedeliveryError):
         switch.invoke({"session_id": "devin-1"})
 
 
 def test_the_second_try_of_an_invocation_forgets_nothing(switch: World) -> None:
     switch.switch("stop")
     switch.aws.fail("sqs.SendMessage")
-    with pytest.raises(KeptError):
+    with pytest.raises(RedeliveryError):
         switch.invoke({"session_id": "devin-1"})
     switch.aws.faults.clear()
     switch.switch("go")
@@ -174,7 +171,7 @@ def test_go_again_and_what_was_kept_is_ended(switch: World, hidden: list[int], l
 def test_go_again_and_what_was_sent_anew_is_ended(switch: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # In memory too a delay of fifteen minutes is one; without it the message is there at once.
     monkeypatch.setattr("terminate.handler.MAX_DELAY_SECONDS", 0)
-    monkeypatch.setattr("terminate.invocation.retry_delay", lambda *_: 0)
+    monkeypatch.setattr("terminate.plan.retry_delay", lambda *_: 0)
     switch.switch("stop")
     switch.send('{"session_ids": ["devin-1", "devin-2"]}')
     event = received(switch, 4)

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from requests import PreparedRequest
 
+from queues import Queues
 from sweep import handler as sweep_handler
 from terminate import handler
 
@@ -32,7 +34,7 @@ V3_KEY = "cog_canary-0123456789"
 ORG_ID = "org-abc123def456"
 API = "http://127.0.0.1:9"
 # Whatever is under these paths is answered by `Api`, and nothing else is.
-SESSIONS = re.compile(re.escape(API) + rf"(/v1|/v3/organizations/{ORG_ID})/sessions(/devin-[\w-]+)?(\?.*)?$")
+SESSIONS = re.compile(re.escape(API) + rf"(/v1|/v3/organizations/{ORG_ID})/sessions(/devin-[\w-]+)?(/archive)?(\?.*)?$")
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 DAYS = timedelta(days=1)
 Answer = tuple[int, dict[str, str], str]
@@ -71,12 +73,19 @@ def problem(status: int, title: str, detail: str) -> Answer:
 NO_ACCESS = problem(403, "Forbidden", "The key does not give access to this organization.")
 
 
-def session(status: str = "working", updated_at: str = "2026-11-01T00:00:00Z") -> Answer:
+def session(
+    status: str = "working", updated_at: str = "2026-11-01T00:00:00Z", session_id: str = "devin-1", **fields: Any
+) -> Answer:
     """A GET's answer."""
-    return answer(
-        200,
-        {"session_id": "x", "status": "…", "status_enum": status, "created_at": updated_at, "updated_at": updated_at},
-    )
+    found = {
+        "session_id": session_id,
+        "status": "…",
+        "status_enum": status,
+        "created_at": updated_at,
+        "updated_at": updated_at,
+        "tags": [],
+    }
+    return answer(200, found | fields)
 
 
 def stale(session_id: str = "devin-1", *, idle: timedelta = 5 * DAYS, **fields: Any) -> dict[str, Any]:
@@ -196,7 +205,8 @@ class Api:
 @dataclass
 class Aws:
     """The calls that went to AWS, as `<service>.<Operation>` with their parameters, and what a test makes of them;
-    `published` are the entries of events that the bus took.
+    `published` are the entries of events that the bus took. The entries of a batch for SQS are listed behind it, under
+    the name of the operation for one message.
 
     A fault is an exception to raise, or a function that is given the parameters and answers with what the operation
     returns, or with None to let it be carried out.
@@ -216,7 +226,7 @@ class Aws:
         return [name for name, _ in self.calls]
 
     def fail(self, operation: str, code: str = "AccessDeniedException") -> None:
-        """Have every call of `<service>.<Operation>` fail with this error code."""
+        """Have every call of `<service>.<Operation>`, or its batch, fail with this error code."""
         self.faults[operation] = ClientError({"Error": {"Code": code, "Message": "no"}}, operation.partition(".")[2])
 
     def before_call(self, model: Any, params: dict[str, Any], **_: object) -> object:
@@ -225,7 +235,10 @@ class Aws:
         body = params["body"]
         given = json.loads(body) if isinstance(body, (str, bytes)) and body[:1] in ("{", b"{") else {}
         self.calls.append((name, given))
-        fault = self.faults.get(name)
+        single = name.removesuffix("Batch")
+        if name != single and name.startswith("sqs."):
+            self.calls += [(single, entry) for entry in given["Entries"]]
+        fault = self.faults.get(name, self.faults.get(single))
         if isinstance(fault, Exception):
             raise fault
         answered = fault(given) if fault is not None else None
@@ -377,3 +390,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+
+
+def visibility_timeouts(patch: pytest.MonkeyPatch) -> list[int]:
+    """The visibility timeouts that are set from now on; nothing is hidden by them."""
+    seconds: list[int] = []
+
+    def change(_: Queues, timeouts: Sequence[tuple[str, int]]) -> list[None]:
+        seconds.extend(timeout for _, timeout in timeouts)
+        return [None] * len(timeouts)
+
+    patch.setattr(Queues, "change_visibility", change)
+    return seconds

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,11 +19,11 @@ class Call:
     """One request that arrived at the API.
 
     method, path: as on the request line, path with the query; of a line that made no sense, nothing and all of it.
-    session_id: of the path, with percent escapes resolved; None for a list. operation: terminate, get, list or None.
-    key: the fingerprint of the key sent, None if none was. reused: the connection had carried a request before.
+    session_id: of the path, with percent escapes resolved. operation: see Operation; None for any other path.
+    key: the fingerprint of the key sent. reused: the connection had carried a request before.
     status: what was answered, or at least begun to be; None if nothing was, or not yet. fault: the kind of fault
-    that was played. ended: this very call ended the session. number: from 0; at, answered_at: when it arrived, and
-    when the answer began, in UTC.
+    that was played. ended: this very call ended the session. at, answered_at: when it arrived, and when the answer
+    began, in UTC.
     """
 
     number: int
@@ -41,17 +40,6 @@ class Call:
     status: int | None = None
     answered_at: datetime | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields; instants as ISO 8601."""
-        answered_at = self.answered_at and self.answered_at.isoformat()
-        return {**asdict(self), "at": self.at.isoformat(), "answered_at": answered_at}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Call:
-        """What `to_json` gave."""
-        answered_at = data["answered_at"] and datetime.fromisoformat(data["answered_at"])
-        return cls(**{**data, "at": datetime.fromisoformat(data["at"]), "answered_at": answered_at})
-
 
 class Calls:
     """The record. Safe to share between threads."""
@@ -62,7 +50,7 @@ class Calls:
         self._next = 0
 
     def arrived(self, method: str, path: str, *, reused: bool) -> int:
-        """Records a request; returns the call's number. Numbers go on after `clear`."""
+        """Records a request; returns the call's number, from 0. Numbers go on after `clear`."""
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._calls[number] = Call(number=number, at=datetime.now(UTC), method=method, path=path, reused=reused)

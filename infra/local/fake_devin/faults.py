@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 import threading
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 from infra.local.fake_devin.answer import Answer, Framing
 from infra.local.fake_devin.operations import Operation, Request
@@ -25,6 +24,11 @@ from infra.local.fake_devin.operations import Operation, Request
 # close   the same by closing the connection
 type Kind = Literal["pass", "answer", "hang", "drip", "endless", "reset", "close"]
 type Part = Literal["start", "head", "body"]
+_PARTS: dict[str, tuple[Part, ...]] = {
+    **dict.fromkeys(("pass", "answer", "hang"), ()),
+    **dict.fromkeys(("drip", "endless"), ("head", "body")),
+    **dict.fromkeys(("reset", "close"), ("start", "head", "body")),
+}
 
 # Stands, in a fault that echoes, for the value of the request's Authorization header.
 AUTHORIZATION = "{authorization}"
@@ -58,19 +62,12 @@ class Fault:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        parts: tuple[Part | None, ...] = (None,)
-        if self.kind in {"drip", "endless"}:
-            parts = (None, "head", "body")
-        elif self.kind in {"reset", "close"}:
-            parts = (None, "start", "head", "body")
-        if self.kind not in get_args(Kind.__value__):
+        if self.kind not in _PARTS:
             raise ValueError(f"there is no fault {self.kind!r}")
-        if self.part not in parts:
+        if self.part not in {None, *_PARTS[self.kind]}:
             raise ValueError(f"{self.kind} cannot begin at {self.part!r}")
-        if (self.kind == "answer") != (self.status is not None) and self.kind in {"answer", "pass", "hang"}:
+        if self.kind in {"answer", "pass", "hang"} and (self.kind == "answer") != (self.status is not None):
             raise ValueError(f"{self.kind} {'needs a' if self.kind == 'answer' else 'takes no'} status")
-        if self.framing is not None and self.framing not in get_args(Framing.__value__):
-            raise ValueError(f"there is no framing {self.framing!r}")
 
     @property
     def begins(self) -> Part:
@@ -98,39 +95,17 @@ class Fault:
             headers = {name: value.replace(AUTHORIZATION, authorization) for name, value in headers.items()}
         return Answer(self.status, body, headers, self.reason)
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields but those that have their defaults; a body of bytes is under `body_base64`."""
-        data = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) not in (None, {}, b"")}
-        if isinstance(self.body, bytes) and self.body:
-            data["body_base64"] = base64.b64encode(data.pop("body")).decode()
-        return data
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
         """Raises ValueError or TypeError for anything that makes no fault."""
-        known = dict(data)
-        if "body_base64" in known:
-            known["body"] = base64.b64decode(known.pop("body_base64"), validate=True)
-        return cls(**known)
-
-
-class Conditions(TypedDict, total=False):
-    """On which calls a fault acts: see Rule."""
-
-    session_id: str | None
-    method: str | None
-    operation: Operation | None
-    reused: bool | None
-    times: int | None
-    probability: float
-    seed: int
+        return cls(**data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """When a fault acts: on calls that fit all that is said here.
 
-    session_id: as in the path. method: in capitals. operation: terminate, get or list.
+    session_id: as in the path. method: in capitals. operation: see Operation.
     reused: whether the connection has carried a request before. times: how often it acts, None for no end.
     probability, seed: whether it acts on a call is drawn from the seed, the method, the session id and how many such
     calls went before, so that the same seed does the same to every session in whatever order calls arrive.
@@ -163,15 +138,23 @@ class Rule:
             and self.reused in {None, reused}
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields, those that say nothing left out."""
-        data = {name: value for name, value in asdict(self).items() if value is not None}
-        return {**data, "fault": self.fault.to_json()}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Rule:
-        """What `to_json` gave. Raises KeyError, ValueError or TypeError for anything that makes no rule."""
-        return cls(**{**data, "fault": Fault.from_json(data["fault"])})
+@dataclass(slots=True)
+class _Scripted:
+    """A rule, how often it acted, and what it has seen."""
+
+    rule: Rule
+    acted: int = 0
+    seen: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+
+    def draw(self, request: Request) -> bool:
+        """Whether chance has the rule act on this call."""
+        if self.rule.probability >= 1:
+            return True
+        call = (request.method, request.session_id)
+        self.seen[call] += 1
+        draw = random.Random(f"{self.rule.seed}/{call[0]}/{call[1]}/{self.seen[call]}")  # noqa: S311 - not a secret
+        return draw.random() < self.rule.probability
 
 
 class Script:
@@ -182,47 +165,26 @@ class Script:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rules: list[Rule] = []
-        self._acted: list[int] = []
-        self._seen: list[Counter[tuple[str, str | None]]] = []
+        self._scripted: list[_Scripted] = []
 
     def add(self, rule: Rule) -> None:
         """Adds a rule after the others."""
         with self._lock:
-            self._rules.append(rule)
-            self._acted.append(0)
-            self._seen.append(Counter())
+            self._scripted.append(_Scripted(rule))
 
     def clear(self) -> None:
         """Forgets all rules."""
         with self._lock:
-            self._rules.clear()
-            self._acted.clear()
-            self._seen.clear()
-
-    def rules(self) -> list[Rule]:
-        """All rules, also those used up."""
-        with self._lock:
-            return list(self._rules)
+            self._scripted.clear()
 
     def fault_for(self, request: Request, *, reused: bool) -> Fault | None:
         """The fault that acts on this call, which counts as acted; None if all goes well."""
         with self._lock:
-            for number, rule in enumerate(self._rules):
-                if not rule.fits(request, reused=reused) or self._acted[number] == rule.times:
-                    continue
-                if self._drawn(number, rule, request):
-                    self._acted[number] += 1
-                    return rule.fault
+            for one in self._scripted:
+                if one.rule.fits(request, reused=reused) and one.acted != one.rule.times and one.draw(request):
+                    one.acted += 1
+                    return one.rule.fault
         return None
-
-    def _drawn(self, number: int, rule: Rule, request: Request) -> bool:
-        if rule.probability >= 1:
-            return True
-        call = (request.method, request.session_id)
-        self._seen[number][call] += 1
-        draw = random.Random(f"{rule.seed}/{call[0]}/{call[1]}/{self._seen[number][call]}")  # noqa: S311 - not a secret
-        return draw.random() < rule.probability
 
 
 def too_many_requests(retry_after: str | None = None) -> Fault:
@@ -240,6 +202,11 @@ def html_error(status: int = 500) -> Fault:
 def redirect(location: str, status: int = 302) -> Fault:
     """A redirect, without a body."""
     return Fault(status=status, headers={"Location": location})
+
+
+def address_not_allowed() -> Fault:
+    """What an enterprise's IP access list answers to other addresses, whatever the key. Its body is not known."""
+    return _json_fault(401, {"detail": "Unauthorized"}, {})
 
 
 def echoing(status: int) -> Fault:

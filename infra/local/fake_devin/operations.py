@@ -1,7 +1,7 @@
 """The operations of the contract: which one a request means, and what the API answers. Pure apart from the sessions.
 
-Where the contract documents no failure (v1 GET and lists, v3 GET and list), this answers what the same version answers
-to the same mistake elsewhere: 401, 404 and 422 in v1; 403, 404 and 422 as RFC 9457 problems in v3.
+Where the contract documents no failure (v1 GET and lists), this answers what the same version answers to the same
+mistake elsewhere: 401, 404 and 422 in v1; 403, 404 and 422 as RFC 9457 problems in v3.
 """
 
 from __future__ import annotations
@@ -9,22 +9,39 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 
 from infra.local.fake_devin.answer import Answer, json_answer
 from infra.local.fake_devin.sessions import Session, Sessions, is_session_id
 
-type Operation = Literal["terminate", "get", "list"]
+type Operation = Literal["terminate", "get", "list", "archive", "unarchive", "self"]
 
-_ONE_V1 = re.compile(r"/v1/sessions/([^/]+)")
-_ALL_V1 = re.compile(r"/v1/sessions")
-_ONE_V3 = re.compile(r"/v3/organizations/([^/]+)/sessions/([^/]+)")
-_ALL_V3 = re.compile(r"/v3/organizations/([^/]+)/sessions")
-
-_TITLES = {403: "Forbidden", 404: "Not Found", 409: "Conflict", 422: "Unprocessable Entity"}
+_V3 = r"/v3/organizations/(?P<org>[^/]+)/sessions"
+_PATHS: list[tuple[re.Pattern[str], int, dict[str, Operation]]] = [
+    (re.compile(r"/v1/sessions/(?P<id>[^/]+)"), 1, {"DELETE": "terminate", "GET": "get"}),
+    (re.compile(r"/v1/sessions"), 1, {"GET": "list"}),
+    (re.compile(_V3), 3, {"GET": "list"}),
+    (re.compile(_V3 + r"/(?P<id>[^/]+)"), 3, {"DELETE": "terminate", "GET": "get"}),
+    (re.compile(_V3 + r"/(?P<id>[^/]+)/archive"), 3, {"POST": "archive"}),
+    (re.compile(_V3 + r"/(?P<id>[^/]+)/unarchive"), 3, {"POST": "unarchive"}),
+    (re.compile(r"/v3/self"), 3, {"GET": "self"}),
+]
+# Filters of v3's list by the field of a session that they look at.
+_FILTERS = {
+    "session_ids": "session_id",
+    "parent_session_id": "parent_session_id",
+    "playbook_id": "playbook_id",
+    "origins": "origin",
+    "automation_ids": "automation_id",
+    "category": "category",
+    "user_ids": "user_id",
+    "service_user_ids": "service_user_id",
+}
 # The spellings that FastAPI, which the API's 422 gives away, reads as a boolean.
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
@@ -37,37 +54,32 @@ class Request:
     """What a request asks for; `version` is 0 and `operation` None if no operation of the contract has its path."""
 
     method: str
+    path: str = ""
+    query: str = ""
     version: int = 0
     operation: Operation | None = None
     org_id: str = ""
     session_id: str | None = None
-    query: str = ""
     allow: str = ""
 
 
-class _InvalidError(Exception):
-    """A parameter does not validate."""
+class _RefusedError(Exception):
+    """The API refuses the request with this answer."""
 
-    def __init__(self, place: str, name: str, message: str) -> None:
-        super().__init__(message)
-        self.place, self.name, self.message = place, name, message
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
 
 
 def read(method: str, target: str) -> Request:
     """The request for this method and target (path and query, as on the request line)."""
     path, _, query = target.partition("?")
-    one_operation: dict[str, Operation] = {"DELETE": "terminate", "GET": "get"}
-    if found := _ONE_V1.fullmatch(path):
-        operation, allow, version, org_id, session_id = one_operation.get(method), "DELETE, GET", 1, "", found[1]
-    elif found := _ONE_V3.fullmatch(path):
-        operation, allow, version, org_id, session_id = one_operation.get(method), "DELETE, GET", 3, found[1], found[2]
-    elif found := _ALL_V1.fullmatch(path) or _ALL_V3.fullmatch(path):
-        version = 1 if found.re is _ALL_V1 else 3
-        org_id = unquote(found[1]) if version == 3 else ""
-        return Request(method, version, "list" if method == "GET" else None, org_id, None, query, "GET")
-    else:
-        return Request(method)
-    return Request(method, version, operation, unquote(org_id), unquote(session_id), query, allow)
+    for pattern, version, operations in _PATHS:
+        if found := pattern.fullmatch(path):
+            parts = found.groupdict()
+            session_id = unquote(parts["id"]) if "id" in parts else None
+            operation, allow = operations.get(method), ", ".join(operations)
+            return Request(method, path, query, version, operation, unquote(parts.get("org", "")), session_id, allow)
+    return Request(method, path, query)
 
 
 def authorises(key: str | None, version: int, keys: frozenset[str] | None) -> bool:
@@ -77,104 +89,111 @@ def authorises(key: str | None, version: int, keys: frozenset[str] | None) -> bo
     return (keys is None or key in keys) and key.startswith("cog_") == (version == 3)
 
 
-def perform(request: Request, sessions: Sessions, *, authorised: bool) -> Answer:
-    """What the API answers, the session ended if that is what was asked for and may be."""
+def perform(request: Request, sessions: Sessions, *, authorised: bool, identity: Mapping[str, Any]) -> Answer:
+    """What the API answers, the session changed if that is what was asked for and may be."""
     if not request.version:
         return json_answer(404, {"detail": "Not Found"})
     if request.operation is None:
         refusal = json_answer(405, {"detail": "Method Not Allowed"})
         return Answer(405, refusal.body, {**refusal.headers, "Allow": request.allow})
     if not authorised:
-        if request.version == 1:
-            return json_answer(401, {"detail": "Unauthorized"})
-        return _problem(403, "The key does not give access to this organization.")
+        return json_answer(401, {"detail": "Unauthorized"}) if request.version == 1 else _problem(403, "Unauthorized")
+    if request.operation == "self":
+        return json_answer(200, identity)
     try:
         return _OPERATIONS[request.version, request.operation](request, sessions)
-    except _InvalidError as error:
-        return _unprocessable(request.version, error)
+    except _RefusedError as refused:
+        return refused.answer
 
 
 def _terminate_v1(request: Request, sessions: Sessions) -> Answer:
     session = _session(request, sessions)
-    if session is None:
-        return json_answer(404, {"detail": "Session not found"})
     if sessions.terminate(session.session_id) is None:
-        raise _InvalidError("path", "session_id", "The session has exited already")
+        raise _invalid(1, "path", "session_id", "The session has exited already")
     return json_answer(200, {"detail": "Session terminated successfully"}, ended=True)
 
 
 def _get_v1(request: Request, sessions: Sessions) -> Answer:
-    session = _session(request, sessions)
-    if session is None:
-        return json_answer(404, {"detail": "Session not found"})
-    return json_answer(200, {**session.as_v1(), "messages": []})
+    return json_answer(200, {**_session(request, sessions).as_v1(), "messages": []})
 
 
 def _list_v1(request: Request, sessions: Sessions) -> Answer:
-    query = _Query(request.query)
-    limit, offset = query.integer("limit", minimum=1), query.integer("offset", minimum=0)
+    query = _Query(request)
+    limit, offset = query.integer("limit", minimum=1, maximum=1000), query.integer("offset", minimum=0)
     tags, user_email = query.texts("tags"), query.text("user_email")
-    chosen = [
+    matched = [
         session.as_v1()
         for session in sessions.all()
         if _tagged(session, tags) and user_email in {None, session.user_email}
     ]
     start = offset or 0
-    return json_answer(200, {"sessions": chosen[start : start + (100 if limit is None else limit)]})
+    return json_answer(200, {"sessions": matched[start : start + (limit or 100)]})
 
 
 def _terminate_v3(request: Request, sessions: Sessions) -> Answer:
-    archive = _Query(request.query).boolean("archive")
-    session = _session(request, sessions)
-    if refusal := _refusal_v3(session, request.org_id):
-        return refusal
-    assert session is not None  # noqa: S101 - else it was refused
-    ended = sessions.terminate(session.session_id, archive=archive)
+    archive = _Query(request).boolean("archive")
+    ended = sessions.terminate(_session(request, sessions).session_id, archive=archive is True)
     if ended is None:
-        return _problem(409, "The session has exited already.")
-    return json_answer(200, ended.as_v3(), ended=True)
+        return _problem(400, "Devin session already exited")
+    return _shown(ended, sessions, ended=True)
 
 
 def _get_v3(request: Request, sessions: Sessions) -> Answer:
-    session = _session(request, sessions)
-    if refusal := _refusal_v3(session, request.org_id):
-        return refusal
-    assert session is not None  # noqa: S101 - else it was refused
-    return json_answer(200, session.as_v3())
+    return _shown(_session(request, sessions), sessions)
+
+
+def _archive(request: Request, sessions: Sessions) -> Answer:
+    return _shown(sessions.archive(_session(request, sessions).session_id), sessions)
+
+
+def _unarchive(request: Request, sessions: Sessions) -> Answer:
+    return _shown(sessions.update(_session(request, sessions).session_id, is_archived=False), sessions)
 
 
 def _list_v3(request: Request, sessions: Sessions) -> Answer:
-    query = _Query(request.query)
+    query = _Query(request)
     first, after = query.integer("first", minimum=1, maximum=200), query.text("after")
-    tags, wanted = query.texts("tags"), {name.removeprefix("devin-") for name in query.texts("session_ids")}
-    bounds = {
-        name: query.integer(name) for name in ("created_after", "created_before", "updated_after", "updated_before")
-    }
-
-    def chosen(session: Session) -> bool:
-        if wanted and session.session_id.removeprefix("devin-") not in wanted:
-            return False
-        shown = {"created": int(session.created_at.timestamp()), "updated": int(session.updated_at.timestamp())}
-        for name, bound in bounds.items():
-            event, _, side = name.partition("_")
-            if bound is not None and not (shown[event] > bound if side == "after" else shown[event] < bound):
-                return False
-        return session.org_id == request.org_id and _tagged(session, tags)
-
-    everything = sessions.all()
-    # The cursor is a place among all sessions, chosen or not: a session that no longer fits moves no page.
+    everything = [session for session in sessions.all() if session.org_id == request.org_id]
+    matches = _filter(query)
+    # The cursor is a place among all sessions, matched or not: a session that no longer matches moves no page.
     start = 0 if after is None else _place(after, everything)
-    matching = [session for session in everything[start:] if chosen(session)]
+    matching = [session for session in everything[start:] if matches(session)]
     page = matching[: first or 100]
+    children = sessions.children()
     return json_answer(
         200,
         {
-            "items": [session.as_v3() for session in page],
-            "end_cursor": _cursor(page[-1]) if page else None,
+            "items": [session.as_v3(children.get(session.session_id, ())) for session in page],
+            "end_cursor": base64.urlsafe_b64encode(page[-1].session_id.encode()).decode() if page else None,
             "has_next_page": len(matching) > len(page),
-            "total": sum(map(chosen, everything)),
+            "total": sum(map(matches, everything)),
         },
     )
+
+
+def _filter(query: _Query) -> Callable[[Session], bool]:
+    """Whether a session matches all filters of v3's list. Lower bounds are inclusive, upper ones exclusive."""
+    wanted = {field: _bare(query.texts(name)) for name, field in _FILTERS.items() if query.texts(name)}
+    created = query.integer("created_after"), query.integer("created_before")
+    updated = query.integer("updated_after"), query.integer("updated_before")
+    tags, is_archived = query.texts("tags"), query.boolean("is_archived")
+
+    def matches(session: Session) -> bool:
+        return (
+            all(_bare([getattr(session, field) or ""]) <= values for field, values in wanted.items())
+            and _within(session.created_at, created)
+            and _within(session.updated_at, updated)
+            and is_archived in {None, session.is_archived}
+            and _tagged(session, tags)
+        )
+
+    return matches
+
+
+def _within(moment: datetime, bounds: tuple[int | None, int | None]) -> bool:
+    low, high = bounds
+    seconds = int(moment.timestamp())
+    return (low is None or seconds >= low) and (high is None or seconds < high)
 
 
 _OPERATIONS: dict[tuple[int, Operation], Callable[[Request, Sessions], Answer]] = {
@@ -184,31 +203,37 @@ _OPERATIONS: dict[tuple[int, Operation], Callable[[Request, Sessions], Answer]] 
     (3, "terminate"): _terminate_v3,
     (3, "get"): _get_v3,
     (3, "list"): _list_v3,
+    (3, "archive"): _archive,
+    (3, "unarchive"): _unarchive,
 }
 
 
-def _session(request: Request, sessions: Sessions) -> Session | None:
-    name = "session_id" if request.version == 1 else "devin_id"
+def _session(request: Request, sessions: Sessions) -> Session:
     if request.session_id is None or not is_session_id(request.session_id):
-        raise _InvalidError("path", name, "Not a session id")
-    return sessions.get(request.session_id)
+        name = "session_id" if request.version == 1 else "devin_id"
+        raise _invalid(request.version, "path", name, "Not a session id")
+    session = sessions.get(request.session_id)
+    if request.version == 1:
+        if session is None:
+            raise _RefusedError(json_answer(404, {"detail": "Session not found"}))
+    elif session is None:
+        raise _RefusedError(_problem(404, "There is no such session."))
+    elif session.org_id != request.org_id:
+        raise _RefusedError(_problem(403, "The session does not belong to this organization."))
+    return session
 
 
-def _refusal_v3(session: Session | None, org_id: str) -> Answer | None:
-    if session is None:
-        return _problem(404, "There is no such session.")
-    if session.org_id != org_id:
-        return _problem(403, "The session does not belong to this organization.")
-    return None
+def _shown(session: Session, sessions: Sessions, *, ended: bool = False) -> Answer:
+    return json_answer(200, session.as_v3(sessions.children().get(session.session_id, ())), ended=ended)
+
+
+def _bare(session_ids: list[str]) -> set[str]:
+    return {session_id.removeprefix("devin-") for session_id in session_ids}
 
 
 def _tagged(session: Session, tags: list[str]) -> bool:
-    """Any of the tags. Undocumented; whoever relies on all of them being there has to look for himself."""
+    """Any of the tags. Undocumented: who relies on all of them being there has to look again."""
     return not tags or not set(tags).isdisjoint(session.tags or ())
-
-
-def _cursor(session: Session) -> str:
-    return base64.urlsafe_b64encode(session.session_id.encode()).decode()
 
 
 def _place(cursor: str, everything: list[Session]) -> int:
@@ -216,27 +241,31 @@ def _place(cursor: str, everything: list[Session]) -> int:
         session_id = base64.urlsafe_b64decode(cursor).decode()
         return [session.session_id for session in everything].index(session_id) + 1
     except (binascii.Error, ValueError):
-        raise _InvalidError("query", "after", "Not a cursor of this list") from None
+        raise _invalid(3, "query", "after", "Not a cursor of this list") from None
 
 
-def _problem(status: int, detail: str) -> Answer:
-    problem = {"type": "about:blank", "title": _TITLES[status], "status": status, "detail": detail}
+def _problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> Answer:
+    title = "Unprocessable Entity" if status == 422 else HTTPStatus(status).phrase
+    problem: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors is not None:
+        problem["errors"] = errors
     return json_answer(status, problem, content_type="application/problem+json")
 
 
-def _unprocessable(version: int, error: _InvalidError) -> Answer:
+def _invalid(version: int, place: str, name: str, message: str) -> _RefusedError:
+    """A parameter does not validate."""
+    errors = [{"loc": [place, name], "msg": message, "type": "value_error"}]
     if version == 3:
-        return _problem(422, f"{error.place}.{error.name}: {error.message}")
-    return json_answer(
-        422, {"detail": [{"loc": [error.place, error.name], "msg": error.message, "type": "value_error"}]}
-    )
+        return _RefusedError(_problem(422, "Request validation failed", errors))
+    return _RefusedError(json_answer(422, {"detail": errors}))
 
 
 class _Query:
-    """A query string's parameters; its methods raise _InvalidError. Of a repeated one the last counts."""
+    """A query string's parameters; its methods raise _RefusedError. Of a repeated one the last counts."""
 
-    def __init__(self, query: str) -> None:
-        self._values = parse_qs(query, keep_blank_values=True)
+    def __init__(self, request: Request) -> None:
+        self._version = request.version
+        self._values = parse_qs(request.query, keep_blank_values=True)
 
     def texts(self, name: str) -> list[str]:
         return self._values.get(name, [])
@@ -250,14 +279,16 @@ class _Query:
             return None
         # Not int() alone: it takes 1_0 and Arabic digits too. The length keeps it clear of int()'s own limit.
         if not re.fullmatch(r"[+-]?[0-9]{1,400}", text):
-            raise _InvalidError("query", name, "Not an integer")
+            raise _invalid(self._version, "query", name, "Not an integer")
         number = int(text)
         if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
-            raise _InvalidError("query", name, "Out of range")
+            raise _invalid(self._version, "query", name, "Out of range")
         return number
 
-    def boolean(self, name: str) -> bool:
+    def boolean(self, name: str) -> bool | None:
         text = self.text(name)
-        if text is not None and text.lower() not in _BOOLEANS:
-            raise _InvalidError("query", name, "Not a boolean")
-        return text is not None and _BOOLEANS[text.lower()]
+        if text is None:
+            return None
+        if text.lower() not in _BOOLEANS:
+            raise _invalid(self._version, "query", name, "Not a boolean")
+        return _BOOLEANS[text.lower()]

@@ -1,32 +1,40 @@
-"""The stand-in itself: HTTP on a loopback address, a thread for each connection."""
+"""The fake itself: HTTP on a loopback address, a thread for each connection."""
 
 from __future__ import annotations
 
+import json
 import random
-import socket
 import ssl
-import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any
 
-from infra.local.fake_devin import admin, operations, wire
+from infra.local.fake_devin import operations, wire
 from infra.local.fake_devin.answer import Answer, json_answer
 from infra.local.fake_devin.calls import Call, Calls, fingerprint
-from infra.local.fake_devin.faults import Conditions, Fault, Rule, Script
-from infra.local.fake_devin.sessions import Fields, Session, Sessions
-from infra.local.faulty_server import HOST, AbruptServer
+from infra.local.fake_devin.faults import Fault, Rule, Script
+from infra.local.fake_devin.sessions import ORG_ID, Session, Sessions
+from infra.local.faulty_server import AbruptServer
+
+_CONTROL = "/_fake/"
+_SERVICE_USER = {
+    "principal_type": "service_user",
+    "service_user_id": "service-user-fake",
+    "service_user_name": "Session cleanup",
+    "org_id": ORG_ID,
+}
 
 
-class FakeDevin:
-    """A stand-in of the Devin API, running from `with FakeDevin() as api:` to the end of the block.
+class FakeDevin(AbruptServer):
+    """A fake of the Devin API, running from `with FakeDevin() as api:` to the end of the block.
 
     port: 0 for a free one. keys: those that are valid; None for any that has its version's prefix (`cog_` opens v3
     alone, every other one v1 alone). certificate, private_key: PEM files; with them it speaks TLS.
-    Everything else is set while it runs, here or, from another process, with FakeDevinAdmin. Loopback only: who can
-    reach it can also steer it.
+    Everything else is set while it runs, here or, by a person, over HTTP: see `_control`. Loopback only: who can reach
+    it can also control it.
     """
 
     def __init__(
@@ -41,37 +49,20 @@ class FakeDevin:
         self._script = Script()
         self._calls = Calls()
         self._latency = (0.0, 0.0)
-        self.keep_alive: tuple[int | None, float | None] = (None, None)
-        self.ending = threading.Event()
+        self.responses_per_connection: int | None = None
+        self.identity: Mapping[str, Any] = _SERVICE_USER
         self.set_keys(keys)
         tls = None
         if certificate is not None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             tls.load_cert_chain(certificate, private_key)
-        self._server = _Server(self, port, tls)
-        scheme = "http" if tls is None else "https"
-        self.url = f"{scheme}://{HOST}:{self._server.server_address[1]}"
-        # How soon the loop sees that it is to end; connections are accepted at once all the same.
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake")
+        super().__init__(port, _Handler, tls)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.ending.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.hang_up()
-        self._server.server_close()
-
-    def add_sessions(self, *session_ids: str, **fields: Unpack[Fields]) -> list[Session]:
+    def add_sessions(self, *session_ids: str, **fields: Any) -> list[Session]:
         """New sessions with these fields: see Session. Raises ValueError for an id that is none or is taken."""
         return self._sessions.add(session_ids, fields)
 
-    def update_session(self, session_id: str, **fields: Unpack[Fields]) -> Session:
+    def update_session(self, session_id: str, **fields: Any) -> Session:
         """Sets fields of a session; it counts as updated now unless `updated_at` is among them.
 
         Raises KeyError for an unknown id and ValueError for a field that is none.
@@ -93,13 +84,13 @@ class FakeDevin:
         """All sessions, newest first."""
         return self._sessions.all()
 
-    def script(self, fault: Fault, **when: Unpack[Conditions]) -> None:
+    def set_sleep_after(self, idle: timedelta | None) -> None:
+        """How long a session that waits for a person stays awake; None for ever."""
+        self._sessions.sleeps_after = idle
+
+    def script(self, fault: Fault, **when: Any) -> None:
         """Lets a fault act on the calls that fit: see Rule. What was scripted first goes first."""
         self._script.add(Rule(fault=fault, **when))
-
-    def rules(self) -> list[Rule]:
-        """All that was scripted, also what is used up."""
-        return self._script.rules()
 
     def clear_faults(self) -> None:
         """From now on all goes well."""
@@ -113,29 +104,60 @@ class FakeDevin:
         """Every call takes so many seconds from now on, or between so many and so many."""
         self._latency = (float(low), float(low if high is None else high))
 
-    def set_keep_alive(self, responses: int | None = None, idle_seconds: float | None = None) -> None:
-        """Connections are closed, unannounced, after so many responses or so long without a request; None: never.
-
-        A connection that is idle already when this is set is not closed before its next request.
-        """
-        self.keep_alive = (responses and int(responses), idle_seconds and float(idle_seconds))
+    def set_keep_alive(self, responses: int | None = None) -> None:
+        """Connections are closed, unannounced, after so many responses; None: never."""
+        self.responses_per_connection = responses
 
     def calls(self) -> list[Call]:
         """All calls so far, in the order in which they arrived."""
         return self._calls.all()
 
     def clear_calls(self) -> None:
-        """Forgets the calls so far."""
+        """Forgets all calls so far."""
         self._calls.clear()
 
-    def refuse(self, line: str, status: int, *, reused: bool) -> None:
-        """Records what was sent in place of a request."""
-        self._calls.answered(self._calls.arrived("", line, reused=reused), status)
+    def control(self, method: str, path: str, body: bytes) -> Answer:
+        """What a person asks for, in JSON and without authorisation; 422 for what makes no sense.
 
-    def serve(self, connection: socket.socket, method: str, target: str, authorization: str, *, reused: bool) -> bool:
+        GET    /_fake/sessions   all of them
+        POST   /_fake/sessions   {"session_ids": [...], and fields of Session} adds sessions
+        GET    /_fake/calls      all calls so far
+        POST   /_fake/faults     a Rule: {"fault": {"status": 503}, "operation": "terminate", "times": 2}
+        DELETE /_fake/faults     forgets them
+        """
+        done: Any = None
+        try:
+            data = json.loads(body) if body else {}
+            match method, path:
+                case "GET", "sessions":
+                    done = self.sessions()
+                case "POST", "sessions":
+                    for name in data.keys() & {"created_at", "updated_at"}:
+                        data[name] = datetime.fromisoformat(data[name])
+                    done = self.add_sessions(*data.pop("session_ids"), **data)
+                case "GET", "calls":
+                    done = self.calls()
+                case "POST", "faults":
+                    self.script(Fault.from_json(data.pop("fault")), **data)
+                case "DELETE", "faults":
+                    self.clear_faults()
+                case _:
+                    return json_answer(404, {"detail": "Not Found"})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return json_answer(422, {"detail": str(error)})
+        shown = json.dumps(done and [asdict(one) for one in done], default=datetime.isoformat)
+        return Answer(200, shown.encode(), {"Content-Type": "application/json"})
+
+    def refuse(self, line: str, status: int, *, reused: bool) -> None:
+        """Records a request that is no call: its line made no sense, or its body is of unknown length."""
+        number = self._calls.arrived("", line, reused=reused)
+        self._calls.answered(number, status)
+
+    def serve(self, handler: _Handler, target: str, *, reused: bool) -> bool:
         """Answers one call, or does not, as scripted; returns whether to keep the connection."""
-        number = self._calls.arrived(method, target, reused=reused)
-        request = operations.read(method, target)
+        number = self._calls.arrived(handler.command, target, reused=reused)
+        request = operations.read(handler.command, target)
+        authorization = handler.headers.get("Authorization", "")
         scheme, _, key = authorization.partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else ""
         authorised = operations.authorises(key, request.version, self._keys)
@@ -151,25 +173,21 @@ class FakeDevin:
         # What is asked for is done before the waiting: the time in which its outcome is lost on an impatient caller.
         own = Answer(200, b'{"detail": "scripted"}', {"Content-Type": "application/json"})
         if fault.carries_out:
-            own = operations.perform(request, self._sessions, authorised=authorised)
+            own = operations.perform(request, self._sessions, authorised=authorised, identity=self.identity)
             self._calls.note(number, ended=own.ended)
         answer = fault.answer(authorization) or own
         self.ending.wait(fault.delay + random.uniform(*self._latency))  # noqa: S311 - not a secret
         if fault.kind == "pass":
             self._calls.answered(number, answer.status)
-            wire.send(connection, answer, with_body=method != "HEAD")
+            wire.send(handler.connection, answer, with_body=handler.command != "HEAD")
             return True
-        return wire.play(fault, connection, answer, lambda: self._calls.answered(number, answer.status), self.ending)
-
-
-class _Server(AbruptServer):
-    def __init__(self, fake: FakeDevin, port: int, tls: ssl.SSLContext | None) -> None:
-        self.fake = fake
-        super().__init__(port, _Handler, tls)
+        return wire.play(
+            fault, handler.connection, answer, lambda: self._calls.answered(number, answer.status), self.ending
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: FakeDevin
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     served = 0
@@ -180,14 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
 
     def handle_one_request(self) -> None:
-        fake = self.server.fake
+        fake = self.server
         self.close_connection = True
-        self.connection.settimeout(fake.keep_alive[1])
-        try:
-            self.raw_requestline = self.rfile.readline(65537)
-        except TimeoutError:
-            return
-        self.connection.settimeout(None)
+        self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline:
             return
         reused, self.served = self.served > 0, self.served + 1
@@ -196,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             fake.refuse(line, 400, reused=reused)
             return
         # As it was sent: parse_request makes one of several leading slashes.
-        method, target = self.command, line.split()[1]
+        target = line.split()[1]
         keep = not self.close_connection
         self.close_connection = True
         length = self.headers.get("Content-Length", "0")
@@ -205,13 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
             wire.send(self.connection, json_answer(411, {"detail": "Length Required"}))
             return
         body = self.rfile.read(int(length))
-        if target.startswith(admin.PREFIX):
-            wire.send(self.connection, admin.answer(fake, method, target, body))
+        if target.startswith(_CONTROL):
+            wire.send(self.connection, fake.control(self.command, target.removeprefix(_CONTROL), body))
         else:
-            authorization = self.headers.get("Authorization", "")
-            keep = fake.serve(self.connection, method, target, authorization, reused=reused) and keep
-        responses = fake.keep_alive[0]
-        self.close_connection = not keep or (responses is not None and self.served >= responses)
+            keep = fake.serve(self, target, reused=reused) and keep
+        most = fake.responses_per_connection
+        self.close_connection = not keep or (most is not None and self.served >= most)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the record of calls says more, and holds no key."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 ORG_ID = "org-fake"
 
 STATUSES = frozenset({"new", "creating", "claimed", "running", "exit", "error", "suspended", "resuming"})
-# Neither version's reference says how the vocabularies relate; this relation is an assumption, except for `exit`.
-_STATUS_ENUM = {
-    "exit": "finished",
-    "error": "expired",
-    "suspended": "suspend_requested",
-    "resuming": "resume_requested",
-}
-_WAITING = frozenset({"waiting_for_user", "waiting_for_approval", "finished"})
+# Neither version's reference says how the vocabularies relate. v1's `finished` means that the task is complete, not
+# that the session has exited: a `running` session of v3 with the detail `finished`.
+_STATUS_ENUM = {"exit": "expired", "error": None, "suspended": "suspend_requested", "resuming": "resume_requested"}
+_IDLE = frozenset({"waiting_for_user", "waiting_for_approval", "finished"})
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
+_BARE = re.compile(r"devin-[0-9a-f]{32}")
 
 
 def is_session_id(text: str) -> bool:
@@ -28,33 +25,10 @@ def is_session_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-class Fields(TypedDict, total=False):
-    """What can be set of a session: see Session."""
-
-    org_id: str
-    status: str
-    status_detail: str | None
-    created_at: datetime
-    updated_at: datetime
-    title: str | None
-    tags: tuple[str, ...] | None
-    user_email: str | None
-    user_id: str | None
-    is_archived: bool
-    bare_id: bool
-
-
-def fields_from_json(data: Mapping[str, Any]) -> Fields:
-    """Fields whose instants are ISO 8601 texts and whose tags are a list. Raises ValueError on an unknown name."""
-    if unknown := data.keys() - Fields.__annotations__.keys():
-        raise ValueError(f"a session has no {', '.join(sorted(unknown))}")
-    instants = {name: datetime.fromisoformat(data[name]) for name in ("created_at", "updated_at") if name in data}
-    return cast(Fields, {**data, **instants})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One session, in the words of v3. Instants are aware; `bare_id`: v3 shows the id without its `devin-`."""
+    """One session, in the words of v3. Times are aware. `bare_id`: v3 shows the id without its `devin-`, as it does
+    with every id of 32 hexadecimal digits. Raises ValueError for an id or a status that is none."""
 
     session_id: str
     created_at: datetime
@@ -66,6 +40,14 @@ class Session:
     tags: tuple[str, ...] | None = ()
     user_email: str | None = None
     user_id: str | None = None
+    service_user_id: str | None = None
+    origin: str | None = None
+    playbook_id: str | None = None
+    automation_id: str | None = None
+    category: str | None = None
+    parent_session_id: str | None = None
+    pull_request_states: tuple[str | None, ...] = ()
+    acus_consumed: float = 0.0
     is_archived: bool = False
     bare_id: bool = False
 
@@ -75,7 +57,7 @@ class Session:
         if self.status not in STATUSES:
             raise ValueError(f"{self.status!r} is no status; there are {', '.join(sorted(STATUSES))}")
         if self.created_at.tzinfo is None or self.updated_at.tzinfo is None:
-            raise ValueError("an instant needs a time zone")
+            raise ValueError("a time needs a time zone")
         if self.tags is not None:
             object.__setattr__(self, "tags", tuple(self.tags))
 
@@ -83,88 +65,94 @@ class Session:
     def exited(self) -> bool:
         return self.status == "exit"
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields; instants as ISO 8601."""
-        return {
-            **asdict(self),
-            "created_at": self.created_at.isoformat(),
-            "updated_at": self.updated_at.isoformat(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Session:
-        """What `to_json` gave. Raises ValueError, KeyError or TypeError on anything else."""
-        others = {name: value for name, value in data.items() if name != "session_id"}
-        return cls(session_id=data["session_id"], **fields_from_json(others))
+    @property
+    def idle(self) -> bool:
+        return self.status == "running" and self.status_detail in _IDLE
 
     def as_v1(self) -> dict[str, Any]:
         """SessionV1 of the contract."""
-        waiting = self.status == "running" and self.status_detail in _WAITING
-        status = _STATUS_ENUM.get(self.status, "blocked" if waiting else "working")
+        running = "working"
+        if self.idle:
+            running = "finished" if self.status_detail == "finished" else "blocked"
+        status = _STATUS_ENUM.get(self.status, running)
         return {
             "session_id": self.session_id,
-            "status": status,
+            "status": status or self.status,
             "status_enum": status,
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
             "title": self.title,
             "tags": self.tags,
             "requesting_user_email": self.user_email,
-            "pull_request": None,
-            "playbook_id": None,
+            "pull_request": {"url": self._pull_request(1)} if self.pull_request_states else None,
+            "playbook_id": self.playbook_id,
             "snapshot_id": None,
             "structured_output": None,
         }
 
-    def as_v3(self) -> dict[str, Any]:
-        """SessionV3 of the contract; it has no null for tags, and instants are whole Unix seconds."""
+    def as_v3(self, children: Sequence[str] = ()) -> dict[str, Any]:
+        """SessionV3 of the contract; it has no null for tags, and times are whole Unix seconds."""
         return {
-            "session_id": self.session_id.removeprefix("devin-") if self.bare_id else self.session_id,
+            "session_id": self._shown(self.session_id),
             "org_id": self.org_id,
             "status": self.status,
             "status_detail": self.status_detail,
             "created_at": int(self.created_at.timestamp()),
             "updated_at": int(self.updated_at.timestamp()),
-            "acus_consumed": 0.0,
+            "acus_consumed": self.acus_consumed,
             "tags": self.tags or (),
             "title": self.title,
             "url": f"https://app.devin.ai/sessions/{self.session_id.removeprefix('devin-')}",
             "user_id": self.user_id,
+            "service_user_id": self.service_user_id,
+            "origin": self.origin,
+            "playbook_id": self.playbook_id,
+            "automation_id": self.automation_id,
+            "category": self.category,
             "is_archived": self.is_archived,
-            "parent_session_id": None,
-            "child_session_ids": None,
-            "pull_requests": [],
+            "parent_session_id": self.parent_session_id and self._shown(self.parent_session_id),
+            "child_session_ids": [self._shown(child) for child in children] or None,
+            "pull_requests": [
+                {"pr_url": self._pull_request(number), "pr_state": state}
+                for number, state in enumerate(self.pull_request_states, 1)
+            ],
         }
 
+    def _shown(self, session_id: str) -> str:
+        return session_id.removeprefix("devin-") if self.bare_id or _BARE.fullmatch(session_id) else session_id
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+    def _pull_request(self, number: int) -> str:
+        return f"https://github.com/example/{self.session_id}/pull/{number}"
 
 
 class Sessions:
-    """All sessions, of every organisation. Safe to share between threads."""
+    """All sessions, of every organisation. Safe to share between threads.
 
-    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
+    A session that waits for a person falls asleep `sleeps_after` its last update, as the API's do after some 0.1 ACU of
+    idleness. Whether that moves `updated_at` is not known; here it does not.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.sleeps_after: timedelta | None = timedelta(minutes=30)
         self._clock = clock
         self._lock = threading.Lock()
         self._by_id: dict[str, Session] = {}
 
-    def add(self, session_ids: tuple[str, ...], fields: Fields) -> list[Session]:
+    def add(self, session_ids: tuple[str, ...], fields: Mapping[str, Any]) -> list[Session]:
         """New sessions, created now unless the fields say otherwise. Raises ValueError, adding none, if one exists."""
         created = fields.get("created_at", self._clock())
-        defaults: Fields = {"created_at": created, "updated_at": created}
-        added = [Session(session_id=session_id, **(defaults | fields)) for session_id in session_ids]
+        fields = {"created_at": created, "updated_at": created, **fields}
+        added = [Session(session_id=session_id, **fields) for session_id in session_ids]
         with self._lock:
             if known := [session_id for session_id in session_ids if session_id in self._by_id]:
                 raise ValueError(f"{known[0]} exists already")
             self._by_id.update((session.session_id, session) for session in added)
         return added
 
-    def update(self, session_id: str, **fields: Unpack[Fields]) -> Session:
+    def update(self, session_id: str, **fields: Any) -> Session:
         """The session with these fields, updated now unless they say otherwise. Raises KeyError for an unknown id."""
-        now: Fields = {"updated_at": self._clock()}
         with self._lock:
-            session = replace(self._by_id[session_id], **(now | fields))
+            session = replace(self._by_id[session_id], **{"updated_at": self._clock(), **fields})
             self._by_id[session_id] = session
         return session
 
@@ -182,12 +170,33 @@ class Sessions:
             )
         return ended
 
+    def archive(self, session_id: str) -> Session:
+        """Archives a session, and puts it to sleep unless it has exited. Raises KeyError for an unknown id."""
+        if self._by_id[session_id].exited:
+            return self.update(session_id, is_archived=True)
+        return self.update(session_id, status="suspended", status_detail="user_request", is_archived=True)
+
     def get(self, session_id: str) -> Session | None:
         """The session, or None if there is none."""
-        return self._by_id.get(session_id)
+        session = self._by_id.get(session_id)
+        return session and self._now(session)
+
+    def children(self) -> dict[str, list[str]]:
+        """Ids of children by the id of their parent."""
+        children: dict[str, list[str]] = {}
+        with self._lock:
+            for session in self._by_id.values():
+                if session.parent_session_id is not None:
+                    children.setdefault(session.parent_session_id, []).append(session.session_id)
+        return children
 
     def all(self) -> list[Session]:
         """All sessions, newest first. The API documents no order; a stable one keeps pages from shifting."""
         with self._lock:
-            known = list(self._by_id.values())
+            known = [self._now(session) for session in self._by_id.values()]
         return sorted(known, key=lambda session: (session.created_at, session.session_id), reverse=True)
+
+    def _now(self, session: Session) -> Session:
+        if session.idle and self.sleeps_after is not None and self._clock() - session.updated_at > self.sleeps_after:
+            return replace(session, status="suspended", status_detail="inactivity")
+        return session

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.cli_context import AsJson, CliContext, Yes, desk_of, utc_now
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
-from infra.ops.depth import depth_of
-from infra.ops.dlq import HIDDEN_SECONDS, UNUSABLE, Letter, Look, Wanted, tally
+from infra.ops.deletion import delete_all, save
+from infra.ops.dlq import RECEIVED_TOO_OFTEN, UNUSABLE, Filter, Message, Peek, known_of, peek, starting_with, tally
 from infra.ops.output import Output, count
-from infra.ops.problems import FoundError, UsageError
-from infra.ops.redrive import Moved, NotOfferedError, SendingBack, move_all
+from infra.ops.problems import FoundError, ProblemError, UsageError
+from infra.ops.sending import Named, Sending, send_all
+from infra.ops.time_args import iso
 
 # Before a question; `list` shows all.
 _SHOWN = 20
 
-application = typer.Typer(no_args_is_help=True, help="Look at dead letters, send them back, or discard them.")
+application = typer.Typer(no_args_is_help=True, help="List dead letters, send them back, or discard them.")
 
 Reasons = Annotated[
     list[str] | None, typer.Option("--reason", metavar="REASON", help="Only those with this reason. May be repeated.")
@@ -36,269 +35,241 @@ Messages = Annotated[
     typer.Option("--message", metavar="ID", help="Only this message, by its id or how that begins. May be repeated."),
 ]
 Most = Annotated[int, typer.Option("--most", metavar="N", min=1, max=100_000, help="Look at no more than this.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
+To = Annotated[
+    Path | None, typer.Option("--to", metavar="FILE", help="Where to keep a copy; a new file in this directory.")
+]
 
 
-def _wanted(reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None) -> Wanted:
-    """Raises UsageError for what is no session."""
+def _filter(reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None) -> Filter:
+    """Raises UsageError for what is no session, and for an empty value: a variable that is not set must not select all
+    there are."""
+    for option, values in (("--reason", reasons), ("--session", sessions), ("--message", messages)):
+        if any(not value.strip() for value in values or ()):
+            raise UsageError(f"{option} is empty; is a variable not set?")
     try:
         parsed = tuple(parse_session_id(one) for one in sessions or ())
     except InvalidSessionIdError as error:
         raise UsageError(f"--session: {error}") from None
-    return Wanted(tuple(reasons or ()), parsed, tuple(messages or ()))
+    return Filter(tuple(reasons or ()), parsed, tuple(messages or ()))
 
 
-def _look(output: Output, desk: CliContext) -> Look:
-    return Look(desk.account.sqs, desk.deployment.dead_letter_queue_url, output.warn)
+def _peek(
+    output: Output,
+    context: CliContext,
+    most: int | None = None,
+    enough: Callable[[Sequence[Message]], bool] = lambda _: False,
+) -> AbstractContextManager[tuple[Peek, list[Message]]]:
+    return peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn, most=most, enough=enough)
 
 
 @application.command("list")
 def show_all(
-    context: typer.Context,
+    ctx: typer.Context,
     reason: Reasons = None,
     session: Sessions = None,
     most: Most = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters by reason. They stay where they are: each is hidden while it is looked at, then put back."""
-    output, desk = Output(as_json=as_json), desk_of(context)
-    wanted = _wanted(reason, session, None)
-    # Before the look: SQS goes on counting what it has hidden for a while.
-    hidden = depth_of(desk.account.sqs, desk.deployment.dead_letter_queue_url).in_flight
-    with _look(output, desk) as look:
-        letters = [letter for letter in look.letters(most) if wanted.has(letter)]
-    output.data([letter.as_dict() for letter in letters])
+    """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    wanted = _filter(reason, session, None)
+    with _peek(output, context, most) as (look, found):
+        selected = wanted.select(found)
+    output.data([message.as_dict() for message in selected])
     if not as_json:
-        _table(output, letters)
+        _table(output, selected)
+        for one in tally(selected):
+            output.say(f"{one}: {known_of(one)}")
     if not look.complete:
         output.warn(f"there may be more (--most is {most})")
-    if hidden:
-        # They cannot be seen: another look holds them, or one that was killed.
-        output.warn(f"{hidden} more are hidden by another look; they are back within {HIDDEN_SECONDS // 60} minutes")
 
 
-def _table(output: Output, letters: Sequence[Letter], most: int | None = None) -> None:
+def _table(output: Output, found: Sequence[Message], most: int | None = None) -> None:
     rows = [
         (
             one.message_id[:8],
             one.reason,
             ", ".join(one.session_ids) or one.body,
-            one.attributes.get("failed_at"),
+            one.attributes.get("failed_at") if one.written_by_function else None,
             one.why,
         )
-        for one in sorted(letters, key=lambda letter: (letter.reason, letter.session_ids))[:most]
+        for one in sorted(found, key=lambda message: (message.reason, message.session_ids))[:most]
     ]
     if rows:
         output.table("", ("message", "reason", "session or body", "failed at", "why"), rows)
-    if len(rows) < len(letters):
-        output.say(f"… and {len(letters) - len(rows)} more")
-    counts = ", ".join(f"{number} {reason}" for reason, number in tally(letters).items())
-    output.say(f"{count(len(letters), 'dead letter')}{': ' + counts if counts else ''}", "bold")
+    if len(rows) < len(found):
+        output.say(f"… and {len(found) - len(rows)} more")
+    counts = ", ".join(f"{number} {reason}" for reason, number in tally(found).items())
+    output.say(f"{count(len(found), 'dead letter')}{': ' + counts if counts else ''}", "bold")
 
 
 @application.command("show")
 def show(
-    context: typer.Context,
+    ctx: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="ID", help="A session, or a message (or how its id begins).")],
     most: Most = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
-    output, desk = Output(as_json=as_json), desk_of(context)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    if not subject.strip():
+        raise UsageError("the id is empty; is a variable not set?")
     session = None
     with suppress(InvalidSessionIdError):
         session = parse_session_id(subject)
-    with _look(output, desk) as look:
-        letters = [
-            one for one in look.letters(most) if session in one.session_ids or one.message_id.startswith(subject)
+
+    def about(found: Sequence[Message]) -> list[Message]:
+        return [one for one in found if session in one.session_ids] or starting_with(subject, found)
+
+    with _peek(output, context, most, lambda found: bool(about(found))) as (_, found):
+        selected = about(found)
+    output.data([message.as_dict() for message in selected])
+    for message in selected if not as_json else ():
+        fields = [
+            ("message", message.message_id),
+            ("reason", message.reason),
+            ("known", known_of(message.reason)),
+            ("sent at", message.sent_at and iso(message.sent_at)),
+            # Not beside the others: of a message that SQS moved they are its producer's, or an earlier dead letter's.
+            *((f"attribute {name}", value) for name, value in message.attributes.items()),
+            ("body", message.body),
         ]
-    output.data([letter.as_dict() for letter in letters])
-    for letter in letters if not as_json else ():
-        told = {
-            "message": letter.message_id,
-            "reason": letter.reason,
-            "sent at": letter.as_dict()["sent_at"],
-            **letter.attributes,
-        }
-        output.table("", ("", ""), [*told.items(), ("body", letter.body)])
-    if not letters:
+        output.table("", ("", ""), fields)
+    if not selected:
         raise FoundError(f"no dead letter is about {subject}")
 
 
 @application.command("redrive")
 def redrive(
-    context: typer.Context,
+    ctx: typer.Context,
     reason: Reasons = None,
     session: Sessions = None,
     message: Messages = None,
     unusable: Annotated[
         bool, typer.Option("--unusable", help=f"Those that say nothing usable ({UNUSABLE}), too.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent back, do nothing.")] = False,
+    dry_run: DryRun = False,
     watch: Watch = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to the work queue: all that are usable, or those selected.
 
-    SQS moves them itself if all are to go. Otherwise each is sent to the work queue, and only then deleted.
+    Each is sent to the work queue and only then deleted. What SQS moved carries how often it was received, so that the
+    function does not take the session for one that it has not tried yet.
     """
-    output, desk = Output(as_json=as_json), desk_of(context)
-    wanted = _wanted(reason, session, message)
+    output, context = Output(as_json=as_json), context_of(ctx)
+    wanted = _filter(reason, session, message)
     unusable = unusable or UNUSABLE in wanted.reasons
-    before = letters_now(desk)
-    with _look(output, desk) as look:
-        letters = list(look.letters())
-        usable = [letter for letter in letters if unusable or letter.reason != UNUSABLE]
-        chosen = [letter for letter in usable if wanted.has(letter)]
-        left_out = sum(1 for letter in letters if wanted.has(letter)) - len(chosen)
+    before = letters_now(context)
+    banner(context, output)
+    with _peek(output, context) as (look, found):
+        selected = wanted.select(found)
+        chosen = [one for one in selected if unusable or one.reason != UNUSABLE]
+        left_out = len(selected) - len(chosen)
         if left_out:
             output.warn(f"{left_out} say nothing usable and are left where they are (--unusable takes them too)")
-        told = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
-        _ready(output, "Send back", chosen, dry_run=dry_run, yes=yes)
-        if dry_run or not chosen:
-            output.data(told | {"sent_back": 0})
+        summary = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
+        if not _go_on(output, context, "Send back", chosen, dry_run=dry_run, yes=yes):
+            output.data(summary | {"sent_back": 0})
             _refuse_nothing(wanted, chosen)
             return
-        # With a selection, never more than was selected: others may arrive meanwhile.
-        whole = not wanted and len(chosen) == len(letters)
-        if not whole:
-            _one_by_one(output, desk, look, chosen)
-    # Beyond the look, because SQS moves only what is not hidden.
-    if whole:
-        try:
-            moved = _by_sqs(output, desk)
-        except NotOfferedError:
-            output.say("SQS has no move task here; sending them one by one")
-            with _look(output, desk) as look:
-                fresh = [letter for letter in look.letters() if unusable or letter.reason != UNUSABLE]
-                _one_by_one(output, desk, look, fresh)
-                moved = len(fresh)
-    else:
-        moved = len(chosen)
-    output.say(f"{moved} sent back to the work queue{'' if watch else '; follow them with: watch'}", "bold")
-    last = follow(output, desk, letters_before=before - moved, sent=moved) if watch else None
-    output.data(told | {"sent_back": moved} | ({"watch": last.as_dict()} if last else {}))
-    if moved < len(chosen):
-        raise FoundError(f"SQS moved {moved} of {len(chosen)}; see: dead-letters list, and run it again for the rest")
+        sent = _send_back(output, context, look, chosen)
+    follow_up = "" if watch else f"; follow them with: {context.command} watch"
+    output.say(f"{sent} sent back to the work queue{follow_up}", "bold")
+    last = follow(output, context, letters_before=before - sent, sent=sent) if watch else None
+    output.data(summary | {"sent_back": sent} | ({"watch": last.as_dict()} if last else {}))
+    if not look.complete:
+        raise FoundError("there are more than could be looked at in one go; run it again for the rest")
     if last is not None:
-        judge(output, last, moved)
+        judge(output, last, sent, command=context.command)
 
 
-def _ready(output: Output, what: str, chosen: Sequence[Letter], *, dry_run: bool, yes: bool) -> None:
+def _go_on(
+    output: Output, context: CliContext, what: str, chosen: Sequence[Message], *, dry_run: bool, yes: bool
+) -> bool:
+    """Whether to do it; raises as `confirm` does."""
     if not output.as_json:
         _table(output, chosen, _SHOWN)
     if dry_run or not chosen:
         output.say("nothing was done", "bold")
-    else:
-        output.confirm(f"{what} {count(len(chosen), 'dead letter')}?", yes=yes)
+        return False
+    confirm(context, output, f"{what} {count(len(chosen), 'dead letter')}?", yes=yes)
+    return True
 
 
-def _refuse_nothing(wanted: Wanted, chosen: Sequence[Letter]) -> None:
+def _refuse_nothing(wanted: Filter, chosen: Sequence[Message]) -> None:
     """Raises FoundError if something was asked for and is not there. That there are none at all is no problem."""
     if wanted and not chosen:
-        raise FoundError("no dead letter is chosen by this selection; see: dead-letters list")
+        raise FoundError("no dead letter is chosen by this selection; see the list of all")
 
 
-def _by_sqs(output: Output, desk: CliContext) -> int:
-    told: list[Moved] = []
+def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence[Message]) -> int:
+    """Send all of them, and delete what SQS took. Whatever ends it, says what is where."""
+    by_id = {one.message_id: one for one in chosen}
+    sent = deleted = 0
+    problem: ProblemError | None = None
 
-    def progress(moved: Moved) -> None:
-        if moved not in told[-1:]:
-            output.say(f"SQS has moved {moved.moved} of {moved.of}")
-        told.append(moved)
+    def messages() -> Iterator[Named]:
+        for one in chosen:
+            look.check()
+            yield one.message_id, one.sent_again(one.body, with_tries=one.reason == RECEIVED_TOO_OFTEN)
+
+    def delete(batch: Sending) -> None:
+        nonlocal sent, deleted, problem
+        sent += len(batch.sent)
+        gone, why = look.delete([by_id[name] for name in batch.sent])
+        deleted += gone
+        problem = problem or why
 
     try:
-        return move_all(
-            desk.account.sqs,
-            source_arn=desk.deployment.dead_letter_queue_arn,
-            destination_arn=desk.deployment.work_queue_arn,
-            progress=progress,
-        ).moved
-    except KeyboardInterrupt:
-        output.warn("SQS goes on moving them without this command, if it has begun; see: watch")
-        raise
-
-
-def _one_by_one(output: Output, desk: CliContext, look: Look, chosen: Sequence[Letter]) -> None:
-    back = SendingBack(desk.account.sqs, look, desk.deployment.work_queue_url)
-    try:
-        for letter in chosen:
-            back.send(letter)
+        sending = send_all(context.account.sqs, context.deployment.work_queue_url, messages(), delete)
     finally:
-        if back.sent < len(chosen):
-            output.warn(f"{back.sent} of {len(chosen)} were sent back; the others are still dead letters")
-        elif back.in_both:
-            output.warn(f"{back.sent} of {len(chosen)} were sent back")
-        if back.in_both:
-            output.warn(back.in_both)
+        if sent < len(chosen):
+            output.warn(f"{sent} of {len(chosen)} were sent back; the others are still dead letters")
+        if deleted < sent:
+            output.warn(
+                f"{sent - deleted} of {sent} that were sent back are dead letters too, because they could not be "
+                "deleted: discard them, or send them back once more, which terminates nothing else"
+            )
+    if error := sending.error or problem:
+        raise error
+    if sending.refused:
+        raise FoundError(f"SQS refused {len(sending.refused)}: {', '.join(sorted(set(sending.refused.values())))}")
+    return sent
 
 
 @application.command("discard")
 def discard(
-    context: typer.Context,
+    ctx: typer.Context,
     reason: Reasons = None,
     session: Sessions = None,
     message: Messages = None,
     everything: Annotated[bool, typer.Option("--all", help="All dead letters there are.")] = False,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="Where to keep a copy; a new file in this directory.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be discarded, do nothing.")] = False,
+    to: To = None,
+    dry_run: DryRun = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete dead letters, after writing each to a file. The sessions go on running.
+    """Delete dead letters, after writing each to a file. The sessions are left as they are.
 
     A line of the file is one dead letter, body and attributes as they were.
     """
-    output, desk = Output(as_json=as_json), desk_of(context)
-    wanted = _wanted(reason, session, message)
+    output, context = Output(as_json=as_json), context_of(ctx)
+    wanted = _filter(reason, session, message)
     if bool(wanted) == everything:
         raise UsageError("say which: --reason, --session, --message, or --all")
-    path = to or Path(f"dead-letters-{desk.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
-    with _look(output, desk) as look:
-        chosen = [letter for letter in look.letters() if wanted.has(letter)]
-        _ready(output, "Discard", chosen, dry_run=dry_run, yes=yes)
-        if dry_run or not chosen:
-            output.data({"chosen": len(chosen), "discarded": 0, "reasons": tally(chosen)})
+    path = to or Path(f"dead-letters-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
+    with _peek(output, context) as (look, found):
+        chosen = wanted.select(found)
+        summary = {"chosen": len(chosen), "reasons": tally(chosen)}
+        if not _go_on(output, context, "Discard", chosen, dry_run=dry_run, yes=yes):
+            output.data(summary | {"discarded": 0})
             _refuse_nothing(wanted, chosen)
             return
         look.check()
-        _copy(chosen, path)
-        _discard(output, look, chosen, path)
-    output.data({"chosen": len(chosen), "discarded": len(chosen), "reasons": tally(chosen), "file": str(path)})
+        save([one.as_dict() for one in chosen], path)
+        delete_all(look, chosen, path, output.warn)
+    output.data(summary | {"discarded": len(chosen), "file": str(path)})
     output.say(f"{len(chosen)} discarded; a copy of each is in {path}", "bold")
-
-
-def _copy(chosen: Sequence[Letter], path: Path) -> None:
-    """Every line is on the disk in the end, or there is no file. Raises UsageError."""
-    refusal = f"{path} cannot be written ({{}}), so nothing was discarded; see --to"
-    try:
-        # Never over another file. For its owner alone: bodies are whatever somebody sent.
-        copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(refusal.format(error.strerror)) from None
-    try:
-        with os.fdopen(copy, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(letter.as_copy()) + "\n" for letter in chosen)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(refusal.format(error.strerror)) from None
-        raise
-
-
-def _discard(output: Output, look: Look, chosen: Sequence[Letter], path: Path) -> None:
-    gone = 0
-    try:
-        for letter in chosen:
-            look.take(letter)
-            gone += 1
-    finally:
-        if gone < len(chosen):
-            output.warn(
-                f"{gone} of {len(chosen)} are gone, and perhaps one more; the others are still dead letters. "
-                f"A copy of all is in {path}"
-            )

@@ -6,35 +6,43 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.cli_context import AsJson, command_of, desk_of, utc_now
-from infra.ops.doctor import StackSnapshot, Status, examine, is_blind, worst
+from infra.ops.cli_context import AsJson, context_of, utc_now
+from infra.ops.doctor import examine
+from infra.ops.findings import Status, is_blind, worst
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
+from infra.ops.snapshot import StackSnapshot
 
 
 def doctor(
-    context: typer.Context,
+    ctx: typer.Context,
     api: Annotated[
         bool,
         typer.Option("--api/--no-api", help="Read one session from the API, from this machine, with the stack's key."),
     ] = True,
+    ask_function: Annotated[
+        bool,
+        typer.Option(
+            "--ask-function", help="Also have the sweep function list sessions from AWS, dry; up to 5 minutes."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check the deployed stack: ok, warning, unknown or failed, with what to do.
 
-    Exit status 1 if anything failed, 3 if nothing could be looked at. What could not be looked at is told.
+    Exit status 1 if anything failed, 3 if nothing could be looked at. What could not be looked at is reported.
     """
-    output, desk = Output(as_json=as_json), desk_of(context)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     if api:
         output.say(
-            "The key is read from the secret and used once, from this machine, to list one session (--no-api: not)."
+            "The key is read from the secret and used from this machine to read its owner and one session "
+            "(--no-api: not)."
         )
-    patient = StackSnapshot(desk.account, desk.deployment, utc_now, command_of(context))
-    findings = list(examine(patient, call_api=api))
+    stack = StackSnapshot(context.account, context.deployment, utc_now, context.command)
+    findings = list(examine(stack, call_api=api, ask_function=ask_function))
     output.data({"status": worst(findings).value, "findings": [finding.as_dict() for finding in findings]})
-    if not as_json:
-        rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]
-        output.table(f"Stack {desk.deployment.name}", ("", "check", "found", "what to do"), rows)
+    rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]
+    output.table(f"Stack {context.deployment.name}", ("", "check", "found", "what to do"), rows)
     if is_blind(findings):
         raise AwsError("nothing could be checked: use another --profile, or have it permitted")
     failed, unknown = (sum(1 for one in findings if one.status is status) for status in (Status.FAILED, Status.UNKNOWN))

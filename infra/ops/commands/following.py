@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -10,16 +11,19 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
-from rich.live import Live
-from rich.text import Text
+from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.ops.cli_context import CliContext
+from infra.ops import output as outputs
+from infra.ops.cli_context import CliContext, stopped_since, utc_now
 from infra.ops.depth import depth_of
 from infra.ops.drain import Moment, watch
-from infra.ops.output import Output, count, period
+from infra.ops.output import Output, count, rate_and_rest
 from infra.ops.problems import FoundError
+from infra.ops.time_args import iso
 
 EVERY_SECONDS = 2.0
+# The switch is read less often than the queue.
+_SWITCH_SECONDS = 15.0
 # Numbers may take until a minute after the last message was sent to be right:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 SETTLE_SECONDS = 60.0
@@ -34,7 +38,7 @@ Watch = Annotated[
 
 def follow(
     output: Output,
-    desk: CliContext,
+    context: CliContext,
     *,
     every: float | None = None,
     timeout: float | None = None,
@@ -42,18 +46,35 @@ def follow(
     sent: int = 0,
 ) -> Moment:
     """Show what there is until the queue is drained; returns the last that was seen. `sent` was sent just before."""
-    sqs, deployment = desk.account.sqs, desk.deployment
+    sqs, deployment, switch = context.account.sqs, context.deployment, _SwitchReader(context)
     return _shown(
         output,
         watch(
-            lambda: (depth_of(sqs, deployment.work_queue_url), letters_now(desk)),
+            lambda: (depth_of(sqs, deployment.work_queue_url), letters_now(context), switch()),
             every=EVERY_SECONDS if every is None else every,
             settle=settle_seconds(sqs.meta.endpoint_url),
             timeout=timeout,
-            letters_before=letters_now(desk) if letters_before is None else letters_before,
+            letters_before=letters_now(context) if letters_before is None else letters_before,
             sent=sent,
         ),
     )
+
+
+class _SwitchReader:
+    """What the stop switch says, read every few seconds. One that cannot be read is no reason to stop watching."""
+
+    def __init__(self, context: CliContext) -> None:
+        self._context = context
+        self._read_at = -_SWITCH_SECONDS
+        self._says: str | None = None
+
+    def __call__(self) -> str | None:
+        if time.monotonic() - self._read_at >= _SWITCH_SECONDS:
+            self._read_at = time.monotonic()
+            with suppress(ClientError, BotoCoreError):
+                stopped = stopped_since(self._context)
+                self._says = stopped and (f"the stop switch is on ({stopped}); to carry on: {self._context.command} go")
+        return self._says
 
 
 def settle_seconds(endpoint_url: str) -> float:
@@ -65,44 +86,54 @@ def settle_seconds(endpoint_url: str) -> float:
     return SETTLE_SECONDS
 
 
-def letters_now(desk: CliContext) -> int:
-    return depth_of(desk.account.sqs, desk.deployment.dead_letter_queue_url).total
+def letters_now(context: CliContext) -> int:
+    return depth_of(context.account.sqs, context.deployment.dead_letter_queue_url).total
 
 
-def judge(output: Output, last: Moment, sent: int = 0) -> None:
+def judge(output: Output, last: Moment, sent: int = 0, command: str = "devin-ops") -> None:
     """Raises FoundError unless all is done and nothing became a dead letter. `sent` is for those who know what was."""
     of = f" of {sent} sent" if sent else ""
     if last.new_letters > 0:
-        raise FoundError(f"{count(last.new_letters, 'new dead letter')}{of}; see: dead-letters list")
+        raise FoundError(f"{count(last.new_letters, 'new dead letter')}{of}; see: {command} dead-letters list")
+    if last.stopped:
+        raise FoundError(f"{count(last.work.total, 'message')} left, and {last.stopped}; see: {command} status")
     if not last.drained:
-        raise FoundError(f"not drained after {last.seconds:.0f} s: {last.work.total} messages are left; see: status")
+        raise FoundError(
+            f"not drained after {last.seconds:.0f} s: {count(last.work.total, 'message')} left; see: {command} status"
+        )
     output.say(f"drained after {last.seconds:.0f} s, no new dead letters{of}", "bold green")
 
 
 def _shown(output: Output, seen: Iterator[Moment]) -> Moment:
+    """In a terminal one line that changes, elsewhere a line every few seconds."""
     last = next(seen)
-    if not output.people.is_terminal:
+    if not output.in_terminal:
         output.say(_line(last))
+        shown_at = time.monotonic()
         for moment in seen:
-            if (moment.work, moment.new_letters) != (last.work, last.new_letters):
+            if time.monotonic() - shown_at >= outputs.PROGRESS_SECONDS:
                 output.say(_line(moment))
+                shown_at = time.monotonic()
             last = moment
         return last
-    with Live(Text(_line(last)), console=output.people) as live:
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(_line(last), console=output.people) as live:
         for moment in seen:
             last = moment
-            live.update(Text(_line(last)))
+            live.update(_line(last))
     return last
 
 
 def _line(moment: Moment) -> str:
     work = moment.work
-    rate, left = moment.per_second, ""
-    if rate and work.total:
-        left = f", {rate:.1f}/s, about {period(timedelta(seconds=work.total / rate))} left"
+    more = rate_and_rest(moment.per_second, work.total)
+    if work.total and not work.waiting:
+        until = utc_now() + timedelta(seconds=moment.hidden_for)
+        more += f"; processed now, or hidden until {iso(until)} at the latest"
     if not work.total and moment.to_settle:
-        left = f"; drained if that stays so for {moment.to_settle:.0f} s"
+        more = f"; drained if that stays so for {moment.to_settle:.0f} s"
     return (
         f"{moment.seconds:6.1f} s  {work.waiting} waiting, {work.in_flight} in flight, {work.delayed} delayed; "
-        f"{moment.new_letters} new dead letters{left}"
+        f"{moment.new_letters} new dead letters{more}"
     )

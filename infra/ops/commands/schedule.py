@@ -1,4 +1,4 @@
-"""`schedule at | list | cancel`: end these sessions at a time."""
+"""`schedule at | list | cancel`: terminate these sessions at a time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from infra.ops import schedules
-from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, desk_of, utc_now
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, utc_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
 from infra.ops.schedules import Planned
-from infra.ops.time_args import parse_condition, parse_time
+from infra.ops.time_args import iso, parse_condition, parse_time
 
-application = typer.Typer(no_args_is_help=True, help="End sessions at a time, by one-time schedules.")
+application = typer.Typer(no_args_is_help=True, help="Terminate sessions at a time, by one-time schedules.")
 
 
 @application.command("at")
 def at(
-    context: typer.Context,
+    ctx: typer.Context,
     when: Annotated[str, typer.Argument(metavar="WHEN", help="ISO 8601 with a zone, or +2h, +1d12h, +90m.")],
     session_ids: SessionIds = None,
     file: File = None,
@@ -32,21 +32,22 @@ def at(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """End these sessions at this time. The schedule removes itself when it has sent them to the work queue."""
-    output, desk = Output(as_json=as_json), desk_of(context)
+    """Terminate these sessions at this time. The schedule removes itself when it has sent them to the work queue."""
+    output, context = Output(as_json=as_json), context_of(ctx)
     now = utc_now().replace(microsecond=0)
-    moment, condition = parse_time(when, now), parse_condition(unless_updated_since)
+    moment, condition = parse_time(when, now), parse_condition(unless_updated_since, now)
     ids = read_ids(session_ids or [], file, csv_column, delimiter)
     refuse_invalid(ids, output, skip=skip_invalid)
-    deployment = desk.deployment
-    after = period(moment - now)
-    output.confirm(f"End {count(len(ids.ids), 'session')} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}?", yes=yes)
-    plan = schedules.plan(desk.account.scheduler, deployment, ids.ids, moment, condition, from_now=when.startswith("+"))
+    at_time = f"at {iso(moment)}, in {period(moment - now)}"
+    confirm(context, output, f"Terminate {count(len(ids.ids), 'session')} {at_time}?", yes=yes)
+    plan = schedules.plan(
+        context.account.scheduler, context.deployment, ids.ids, moment, condition, from_now=when.startswith("+")
+    )
     made: list[Planned] = []
     try:
         made.extend(plan)  # one by one: what was made before one fails is in it
     except BaseException:
-        _tell_of_some(output, [one for one in made if not one.found], moment)
+        _warn_of_some(output, [one for one in made if not one.found], moment)
         raise
     output.data([one.as_dict() for one in made])
     for one in made:
@@ -54,26 +55,28 @@ def at(
         if one.found:
             output.say(f"{one.name}: {sessions}, is there already: {one.when}, {one.state}", "bold")
         else:
-            output.say(f"{one.name}: {sessions} at {moment:%Y-%m-%dT%H:%M:%SZ}, in {after}", "bold")
-    output.say(f"called off by: schedule cancel {' '.join(one.name for one in made)}")
+            output.say(f"{one.name}: {sessions} {at_time}", "bold")
+    output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
     if off := [one.name for one in made if one.state != "ENABLED"]:
-        raise FoundError(f"{', '.join(off)}: DISABLED, so nothing will be ended; enable it, or cancel it and ask again")
+        raise FoundError(
+            f"{', '.join(off)}: DISABLED, so nothing will be terminated; enable it, or cancel it and ask again"
+        )
 
 
-def _tell_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> None:
+def _warn_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> None:
     if made:
         names, were = " ".join(one.name for one in made), "was" if len(made) == 1 else "were"
         output.warn(
             f"{count(len(made), 'schedule')} {were} made before this: {names}. Asked for again at "
-            f"{moment:%Y-%m-%dT%H:%M:%SZ}, only the others are made; called off by: schedule cancel"
+            f"{iso(moment)}, only the others are made; see schedule cancel"
         )
 
 
 @application.command("list")
-def show(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the schedules that send to the work queue, whoever made them."""
-    output, desk = Output(as_json=as_json), desk_of(context)
-    found = schedules.planned(desk.account.scheduler, desk.deployment)
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the schedules that send to the work queue, also those made without this command."""
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    found = schedules.planned(context.account.scheduler, context.deployment)
     output.data([one.as_dict() for one in found])
     if not found:
         output.say("no schedule sends to the work queue")
@@ -84,24 +87,24 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 @application.command("cancel")
 def cancel(
-    context: typer.Context,
+    ctx: typer.Context,
     names: Annotated[
         list[str],
         typer.Argument(metavar="NAME...", help="Names, as in schedule list, with their group if they have one."),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Call schedules off. What they have sent already is not taken back."""
-    output, desk = Output(as_json=as_json), desk_of(context)
+    """Cancel schedules. What they have sent already is not taken back; see withdraw."""
+    output, context = Output(as_json=as_json), context_of(ctx)
     cancelled, problems = [], []
     for name in names:
         try:
-            schedules.cancel(desk.account.scheduler, desk.deployment, name)
+            schedules.cancel(context.account.scheduler, context.deployment, name)
         except FoundError as problem:
             problems.append(str(problem))
         else:
             cancelled.append(name)
-            output.say(f"{name} is called off")
+            output.say(f"{name} is cancelled")
     output.data({"cancelled": cancelled})
     if problems:
         raise FoundError("; ".join(problems))

@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out
+from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
 from infra.ops.output import Output, is_interactive
 from infra.ops.problems import UsageError
 
 _SHOWN = 20
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _TAB = {"tab": "\t", r"\t": "\t"}
 
 SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
@@ -41,6 +42,8 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
             raise UsageError("--delimiter is about a CSV: name its column with --csv-column")
         if len(delimiter) != 1 or delimiter in '"\r\n':
             raise UsageError("--delimiter takes one character, such as ';', or tab")
+    if file is None and len(arguments) == 1 and (arguments[0] == "-" or arguments[0].startswith("@")):
+        arguments, file = [], Path(arguments[0].removeprefix("@"))
     if arguments and file is not None:
         raise UsageError("give ids as arguments or in a file, not both")
     if arguments:
@@ -48,7 +51,7 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
             raise UsageError("--csv-column is about a file or a pipe")
         given = [Given(number, text) for number, text in enumerate(arguments, 1)]
     elif file is not None or not is_interactive():
-        text = _text(file)
+        text = io.StringIO(read_text(file), newline=None)
         given = from_lines(text) if column is None else from_csv(text, column, delimiter)
     else:
         raise UsageError("no ids: give them as arguments, with --file, or through a pipe")
@@ -57,26 +60,41 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
     return sort_out(given)
 
 
-def _text(file: Path | None) -> io.StringIO:
+def piped() -> str:
+    """What comes through a pipe, if there is one."""
+    return "" if is_interactive() else read_text(None)
+
+
+def read_text(file: Path | None) -> str:
+    """What is in a file, or in the pipe. Raises UsageError."""
+    name = "the pipe" if file is None or str(file) == "-" else str(file)
     try:
         raw = sys.stdin.buffer.read() if file is None or str(file) == "-" else file.read_bytes()
-        return io.StringIO(raw.decode("utf-8-sig"), newline=None)
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError("the ids are not UTF-8 text") from None
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+    try:
+        return raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"{name} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}, as in Latin-1; convert it: "
+            "iconv -f LATIN1 -t UTF-8"
+        ) from None
 
 
 def refuse_invalid(ids: Ids, output: Output, *, skip: bool) -> None:
-    """List what is no id with its line. Raises UsageError unless it is to be skipped, or if nothing else is left."""
+    """Say what was not taken literally, and list what is no id with its line and why. Raises UsageError unless it is to
+    be skipped, or if nothing else is left."""
+    for note in ids.notes:
+        output.say(note)
     if not ids.invalid:
         return
     output.warn(f"{len(ids.invalid)} of what was given is no session id:")
     for one in ids.invalid[:_SHOWN]:
-        output.warn(f"  line {one.line}: {output.cell(one.text)[:80] or '(empty)'}")
+        output.warn(f"  line {one.line}: {one.text[:80]} ({why_invalid(one.text)})")
     if len(ids.invalid) > _SHOWN:
         output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
     if not skip:
-        raise UsageError("nothing was done; mend them, or leave them out with --skip-invalid")
+        raise UsageError("nothing was done; correct them, or leave them out with --skip-invalid")
     if not ids.ids:
         raise UsageError("nothing is left without them; nothing was done")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.ops.cli_context import AsJson, desk_of, utc_now
+from infra.ops.cli_context import AsJson, banner, context_of, utc_now
 from infra.ops.commands.following import follow, judge
 from infra.ops.output import Output, period
 from infra.ops.overview import Overview, overview
@@ -16,24 +16,25 @@ from infra.ops.problems import AwsError, FoundError
 
 
 def status(
-    context: typer.Context,
+    ctx: typer.Context,
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, max=10_000, help="Dead letters to look at for reasons.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show queues, dead letters, switch, alarms, sweeps and deployment. Exit status 1 if anything is wrong or could not
-    be read, 3 if nothing could."""
-    output, desk = Output(as_json=as_json), desk_of(context)
-    found = overview(desk.account, desk.deployment, utc_now(), sample=sample, warn=output.warn)
+    """Show queues, dead letters, switch, alarms, sweeps and deployment.
+
+    Exit status 1 if anything is wrong or could not be read, 3 if nothing could.
+    """
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    found = overview(context.account, context.deployment, utc_now(), sample=sample, warn=output.warn)
     output.data(found.as_dict())
-    if not as_json:
-        output.table(f"Stack {desk.deployment.name}", ("what", "how"), list(_rows(found)))
+    output.table(f"Stack {context.deployment.name}", ("what", "how"), list(_rows(found)))
     for name, why in found.unread.items():
         output.warn(f"{name} could not be read: {why}")
     if found.blind:
         raise AwsError("nothing could be read: use another --profile, or have it permitted")
-    # Whoever was not told of an alarm cannot say that all is well.
+    # An alarm that could not be read may be in ALARM.
     wrong = [*found.wrong, *(["not all could be read"] if found.unread else [])]
     if wrong:
         raise FoundError("; ".join(wrong))
@@ -41,10 +42,13 @@ def status(
 
 def _rows(found: Overview) -> Iterator[tuple[str, str]]:
     parts: dict[str, Any] = found.parts
-    yield "deployment", f"{parts['deployment']['status']} at {parts['deployment']['at']}"
+    # What keeps sessions alive comes first.
+    if parts["deployment"]["dry_run"]:
+        yield "dry run", "DryRun is true: messages are consumed, and no session is ended"
     if (switch := parts["stop_switch"]) is not None:
         reason = f": {switch['reason']}" if switch["reason"] else ""
         yield "stop switch", "go" if switch["go"] else f"STOPPED{reason}, since {switch['since']}"
+    yield "deployment", f"{parts['deployment']['status']} at {parts['deployment']['at']}"
     if (mapping := parts["event_source_mapping"]) is not None:
         yield "event source mapping", " ".join(filter(None, (mapping["state"], mapping.get("last_result"))))
     if (work := parts["work_queue"]) is not None:
@@ -60,13 +64,13 @@ def _rows(found: Overview) -> Iterator[tuple[str, str]]:
         yield "alarms", ", ".join(alarm["name"] for alarm in alarms) or "none in ALARM"
     for sweep in parts["sweeps"] or ():
         numbers = ", ".join(f"{sweep[key]} {key}" for key in ("listed", "chosen", "enqueued") if key in sweep)
-        yield "sweep", " ".join(filter(None, (sweep["at"], sweep["mode"], numbers, sweep.get("why"))))
+        yield "sweep", " ".join(filter(None, (str(sweep["at"]), sweep["mode"], numbers, sweep.get("why"))))
     for name in found.unread:
         yield name.replace("_", " "), "could not be read"
 
 
 def watch(
-    context: typer.Context,
+    ctx: typer.Context,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", min=0.2, max=300, help="How often to look.")
     ] = 2,
@@ -75,12 +79,14 @@ def watch(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Watch the work queue until nothing waits and nothing is in flight. Exit status 1 if dead letters came meanwhile,
-    or the time was up. Without a terminal, a line for each change.
+    """Watch the work queue until it is drained.
 
-    SQS's numbers are late: on AWS the queue has to be seen empty for a minute, on this machine three times.
+    Exit status 1 if dead letters came meanwhile, the time was up, or the stack is stopped. Without a terminal, a line
+    every few seconds. SQS's numbers are late: on AWS the queue has to be seen empty for a minute, on this machine three
+    times.
     """
-    output, desk = Output(as_json=as_json), desk_of(context)
-    last = follow(output, desk, every=every, timeout=timeout)
+    output, context = Output(as_json=as_json), context_of(ctx)
+    banner(context, output)
+    last = follow(output, context, every=every, timeout=timeout)
     output.data(last.as_dict())
-    judge(output, last)
+    judge(output, last, command=context.command)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from botocore.exceptions import HTTPClientError
 
-from infra.ops.cli_context import AsJson, CliContext, Yes, desk_of
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of
+from infra.ops.commands.source import piped, read_text
+from infra.ops.deployment import Deployment
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
 from infra.ops.sweeps import Difference, Policy, Report, comparable, difference, load_policy
@@ -16,12 +19,16 @@ from infra.ops.sweeps import sweep as invoke
 
 
 def sweep(
-    context: typer.Context,
+    ctx: typer.Context,
     policy: Annotated[
-        str | None, typer.Argument(metavar="[POLICY]", help="A file, or JSON; without it, the stack's own policy.")
+        str | None,
+        typer.Argument(metavar="[POLICY]", help="JSON, a file, or - for a pipe; else the stack's own policy."),
     ] = None,
+    stack_policy: Annotated[
+        bool, typer.Option("--stack-policy", help="Use the stack's own policy; needed to enforce it.")
+    ] = False,
     enforce: Annotated[
-        bool, typer.Option("--enforce", help="End what is chosen, after a dry run and a question.")
+        bool, typer.Option("--enforce", help="Terminate what is chosen, after a dry run and a question.")
     ] = False,
     other: Annotated[
         str | None,
@@ -31,46 +38,69 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Run a policy and show its report. Dry unless --enforce is given, whatever the policy says."""
-    output, desk = Output(as_json=as_json), desk_of(context)
-    first = load_policy(policy, desk.deployment)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    banner(context, output)
+    first = _policy(policy, context.deployment, stack_policy=stack_policy, enforce=enforce)
     output.say(f"policy {json.dumps(first)}")
     if other is not None:
         if enforce:
             raise UsageError("--diff is dry; leave out --enforce")
-        second = load_policy(other, desk.deployment)
+        second = _policy(other, context.deployment)
         output.say(f"other  {json.dumps(second)}")
-        _compare(output, difference(_run(output, desk, comparable(first)), _run(output, desk, comparable(second))))
+        _compare(
+            output, difference(_run(output, context, comparable(first)), _run(output, context, comparable(second)))
+        )
         return
     if not enforce or not yes:
-        report = _run(output, desk, first | {"dry_run": True})
+        report = _run(output, context, first | {"dry_run": True})
         if not enforce:
             output.data(report)
-            _show(output, report)
+            _show(output, report, context.command)
             return
-        _show(output, report)
+        _show(output, report, context.command)
         due, notices = len(report["due"]), len(report["to_announce"])
         if not report["chosen"]:
             output.data(report)
             return
         more = " or more" if report["chosen"] > due + notices + len(report["waiting"]) else ""
-        output.confirm(f"End {count(due, 'session')}{more} and announce the end of {notices}{more}?", yes=yes)
-    report = _run(output, desk, first | {"dry_run": False})
+        announced = f" and announce the termination of {notices}{more}" if notices else ""
+        confirm(context, output, f"Terminate {count(due, 'session')}{more}{announced}?", yes=yes)
+    report = _run(output, context, first | {"dry_run": False})
     output.data(report)
-    _show(output, report)
+    _show(output, report, context.command)
     if report["mode"] != "enforce":
-        raise FoundError("nothing was ended: the stack was deployed with DryRun")
+        raise FoundError("nothing was terminated: the stack was deployed with DryRun")
 
 
-def _run(output: Output, desk: CliContext, policy: Policy) -> Report:
-    function = desk.deployment.output("SweepFunctionName")
+def _policy(given: str | None, deployment: Deployment, *, stack_policy: bool = False, enforce: bool = False) -> Policy:
+    """The policy that was given as text, file or pipe, or else the stack's own: a pipe is never ignored."""
+    if given is None and not stack_policy and (text := piped()).strip():
+        return load_policy("the pipe", text)
+    if given is None:
+        if enforce and not stack_policy:
+            raise UsageError("say which policy to enforce: JSON, a file, - for a pipe, or --stack-policy")
+        own = deployment.parameters.get("SweepPolicy", "")
+        return load_policy(f"the parameter SweepPolicy of {deployment.name}", own)
+    if stack_policy:
+        raise UsageError("give a policy or --stack-policy, not both")
+    if not given.strip():
+        raise UsageError("the policy is empty; is a variable not set?")
+    if given.lstrip().startswith("{"):
+        return load_policy("the policy", given)
+    path = given.removeprefix("@")
+    return load_policy(path, read_text(Path(path)))
+
+
+def _run(output: Output, context: CliContext, policy: Policy) -> Report:
+    function = context.deployment.output("SweepFunctionName")
     try:
-        return invoke(desk.account.invoker, function, policy)
+        return invoke(context.account.invoker, function, policy)
     except (KeyboardInterrupt, HTTPClientError):
-        output.warn("nobody waits for the sweep any more; if it has begun, it may go on to its end: see status")
+        output.warn("the sweep may go on to its end without this command: see status")
         raise
 
 
-def _show(output: Output, report: Report) -> None:
+def _show(output: Output, report: Report, command: str) -> None:
     if output.as_json:
         return
     kept = ", ".join(f"{number} {reason}" for reason, number in report["kept"].items())
@@ -86,14 +116,17 @@ def _show(output: Output, report: Report) -> None:
     if report["chosen"] > len(rows):
         output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
+    if report["enqueued"] and report.get("run"):
+        output.say(f"to take back what was not terminated yet: {command} withdraw --run {report['run']}")
 
 
 def _compare(output: Output, found: Difference) -> None:
     output.data(found.as_dict())
+    if found.partial:
+        raise FoundError(f"the policies cannot be compared: {', '.join(found.partial)}. Compare narrower ones")
     if not output.as_json:
         rows = [("this policy alone", one, why) for one, why in found.first_only.items()]
         rows += [("the other alone", one, why) for one, why in found.second_only.items()]
-        rows += [("undecided", one, why) for one, why in found.undecided.items()]
         if rows:
             output.table("", ("chosen by", "session", "why"), rows)
         output.say(
@@ -101,16 +134,3 @@ def _compare(output: Output, found: Difference) -> None:
             f"{found.both} by both; caps and notices were left aside",
             "bold",
         )
-    if found.complete:
-        return
-    told = []
-    for name, number, unnamed, why in zip(
-        ("this policy", "the other"), found.chosen, found.unnamed, found.not_listed, strict=True
-    ):
-        if why is not None:
-            told.append(f"the listing for {name} was cut ({why})")
-        if unnamed:
-            told.append(f"{name} chooses {number} sessions and names {number - unnamed}, the first by their ids")
-    exact = f"; it is exact up to {found.exact_up_to}" if found.exact_up_to else ""
-    undecided = f", {len(found.undecided)} are undecided" if found.undecided else ""
-    raise FoundError(f"the comparison is not whole: {', '.join(told)}{exact}{undecided}. Compare narrower policies")

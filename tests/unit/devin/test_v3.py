@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from devin.api_key import ApiKeyError
 from sweep.sweep import SweepError
 from tests.unit.world import (
     DAYS,
@@ -118,7 +117,6 @@ def test_without_a_date_no_session_is_ended(v3: World, log: Log, updated_at: obj
         (problem(422, "Unprocessable", "path.devin_id: no id"), "rejected_422", "Unprocessable: path.devin_id: no id"),
         (answer(422, {"detail": [{"loc": ["path", "devin_id"], "msg": "no id", "type": "t"}]}), "rejected_422",
          "path.devin_id: no id"),
-        (answer(400, {"title": "Bad Request", "status": 400}), "rejected_400", "Bad Request"),
         (answer(410, {"detail": "v3 is gone"}), "rejected_410", "v3 is gone"),
     ],
 )  # fmt: skip
@@ -168,10 +166,21 @@ def test_if_every_call_is_403_the_key_is_bad(v3: World, log: Log, counted: Calla
 
 def test_a_single_403_is_a_bad_key_too(v3: World, log: Log) -> None:
     v3.api.on("DELETE", "devin-1", NO_ACCESS)
+    v3.api.on("LIST", "", NO_ACCESS)
     v3.send("devin-1")
     assert len(v3.deliver()) == 1
     assert outcomes(log) == {"devin-1": "unauthorized"}
     assert v3.queued() == (0, 1, 0)
+
+
+@pytest.mark.parametrize("listed", [page_v3(), answer(503), answer(404)])
+def test_a_single_403_of_a_key_that_can_list_is_about_the_session(v3: World, log: Log, listed: Any) -> None:
+    v3.api.on("DELETE", "devin-1", NO_ACCESS)
+    v3.api.on("LIST", "", listed)
+    v3.send("devin-1")
+    assert len(v3.deliver()) == 1
+    assert outcomes(log) == {"devin-1": "forbidden"}
+    assert v3.api.listed() == ["first=1"]
 
 
 def test_if_some_calls_succeed_403_is_a_problem_of_its_id(v3: World, log: Log) -> None:
@@ -276,7 +285,7 @@ def test_without_an_organisation_everything_is_kept_and_the_variable_is_named(
 
 def test_without_an_organisation_nothing_can_be_swept(v3: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVIN_ORG_ID")
-    with pytest.raises(ApiKeyError, match="DEVIN_ORG_ID"):
+    with pytest.raises(SweepError, match="DEVIN_ORG_ID"):
         v3.sweep(**ENDS)
     assert v3.api.calls == []
 
@@ -389,7 +398,7 @@ def test_a_session_of_which_something_is_missing_is_kept(v3: World, missing: str
 def test_a_bad_key_fails_the_sweep(v3: World) -> None:
     v3.api.have(stale_v3("devin-1"))
     v3.api.good_keys = set()
-    with pytest.raises(SweepError, match="the API answered 403: Forbidden: The key does not give access"):
+    with pytest.raises(SweepError, match="Forbidden: The key does not give access"):
         v3.sweep(**ENDS)
     assert ids(v3) == []
 
@@ -413,7 +422,7 @@ def test_a_date_of_v1_is_read_all_the_same(v3: World) -> None:
 
 def test_a_status_of_v1_says_nothing_about_a_session_of_v3(v3: World) -> None:
     v3.api.on("DELETE", "devin-1", EXITED)
-    v3.api.on("GET", "devin-1", session("finished"))
+    v3.api.on("GET", "devin-1", session("expired"))
     v3.send("devin-1")
     v3.deliver()
     assert [attributes["reason"] for _, attributes in v3.dead_letters()] == ["rejected_409"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +16,18 @@ import pytest
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
+    MissingDependencyException,
     NoCredentialsError,
     NoRegionError,
     ProfileNotFound,
 )
+from typer.main import get_command
 
+from infra.environments import ROOT
 from infra.ops.account import open_session as open_real_session
-from infra.ops.app import hoisted, main
+from infra.ops.app import COMMANDS, EXAMPLES, app, hoisted, main
 from infra.ops.deployment import Deployment
+from tests.unit.ops.terminal import into_closed_pipe
 from tests.unit.ops.world import Operator
 
 DESCRIBE = "cloudformation.DescribeStacks"
@@ -34,6 +42,7 @@ def refused(code: str, message: str = "no") -> ClientError:
     ("error", "says"),
     [
         (NoCredentialsError(), "log in"),
+        (MissingDependencyException(msg="Using the login credential provider requires"), "pip install 'botocore[crt]'"),
         (NoRegionError(), "--region"),
         (ProfileNotFound(profile="nobody"), "list-profiles"),
         (EndpointConnectionError(endpoint_url="https://127.0.0.1:1"), "make up"),
@@ -93,9 +102,101 @@ def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list
     assert operator.world.aws.calls == []
 
 
-def test_help_says_what_the_exit_statuses_mean(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"], name="devin-ops") == 0
-    assert "130 interrupted" in " ".join(capsys.readouterr().out.replace("\n", " ").split())
+LEAVES = [name for name in COMMANDS if name not in {"schedule", "dead-letters"}] + [
+    name for name in EXAMPLES if " " in name
+]
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_says_what_the_exit_statuses_mean(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([option], name="devin-ops") == 0
+    printed = capsys.readouterr().out
+    assert "130 interrupted" in " ".join(printed.split())
+    assert all(f"  {name} " in printed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "-h"], name="devin-ops") == 0
+    printed = capsys.readouterr().out
+    assert f"Example:\n    devin-ops {EXAMPLES[command]}" in printed
+    assert "<bool>" not in printed
+
+
+def test_every_command_of_a_group_has_an_example() -> None:
+    group = get_command(app)
+    for name in ("schedule", "dead-letters"):
+        parts = {f"{name} {part}" for part in group.commands[name].commands}  # type: ignore[attr-defined]
+        assert parts <= EXAMPLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spared"),
+    [((), {"boto3", "rich", "requests"}), (("stop",), {"boto3", "rich"}), (("status",), {"boto3"})],
+)
+def test_help_imports_nothing_slow(arguments: tuple[str, ...], spared: set[str]) -> None:
+    code = (
+        "import sys; from infra.ops.app import main\nmain(sys.argv[1:], name='x'); print(*sys.modules, file=sys.stderr)"
+    )
+    ran = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", code, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not spared & set(ran.stderr.split())
+
+
+def test_the_wheel_holds_what_the_command_imports() -> None:
+    code = (
+        "import sys; from infra.ops.app import COMMANDS, main\n"
+        "for name in COMMANDS: main([name, '-h'], name='x')\n"
+        "print(*(m.__file__ for m in sys.modules.values() if getattr(m, '__file__', None)), sep='\\n', file=sys.stderr)"
+    )
+    ran = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [Path(line) for line in ran.stderr.splitlines()]
+    ours = {one.relative_to(ROOT) for one in files if one.is_relative_to(ROOT) and not one.is_relative_to(sys.prefix)}
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    places = packaged["targets"]["wheel"]["force-include"]
+    assert ours
+    assert all(any(one.is_relative_to(place) for place in places) for one in ours)
+    others = {one.relative_to(sys.prefix).parts[3].partition(".")[0] for one in files if one.is_relative_to(sys.prefix)}
+    assert "aws_lambda_powertools" not in others
+
+
+def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert main(["--version"], name="devin-ops") == 0
+    assert capsys.readouterr().out == f"devin-ops {project['version']}\n"
+
+
+def test_the_shell_completes_commands() -> None:
+    environment = {"_DEVIN_OPS_COMPLETE": "complete_bash", "COMP_WORDS": "devin-ops st", "COMP_CWORD": "1"}
+    ran = subprocess.run(  # noqa: S603 - our own
+        [SCRIPTS / "devin-ops"], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.split() == ["status", "stop"]
+
+
+def test_a_closed_pipe_ends_the_command_as_it_does_others(operator: Operator) -> None:
+    for number in range(40):
+        operator.dead_letter(f"devin-{number}", reason="rejected_422", detail="x" * 400)
+    assert [into_closed_pipe(*arguments) for arguments in (("--help",), ("dead-letters", "list"))] == [
+        (141, ""),
+        (141, ""),
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3])
+def test_ctrl_c_ends_without_a_traceback_however_early(seconds: float) -> None:
+    environment = {"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": os.devnull}  # no Region, so it ends soon
+    ran = subprocess.Popen(  # noqa: S603 - our own
+        [SCRIPTS / "devin-ops", "status"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    time.sleep(seconds)
+    ran.send_signal(signal.SIGINT)
+    said, _ = ran.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert ran.returncode in {130, -signal.SIGINT, 3}
 
 
 def test_shared_options_may_stand_anywhere(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

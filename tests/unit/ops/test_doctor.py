@@ -6,20 +6,19 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import boto3
 import pytest
-from botocore.stub import Stubber
+from requests.structures import CaseInsensitiveDict
 
-from infra.ops.doctor import StackSnapshot
-from tests.unit.ops.world import Operator
+from devin.http import Reply
+from sweep.policy import parse_policy
+from tests.unit.ops.world import Operator, report
 from tests.unit.world import (
+    API,
     KEY,
-    NO_ACCESS,
-    NOW,
     ORG_ID,
     SWITCH,
     UNAUTHORIZED,
@@ -27,15 +26,11 @@ from tests.unit.world import (
     answer,
     client,
     page,
-    page_v3,
     stale,
-    stale_v3,
 )
 
 ROLES = "arn:aws:iam::123456789012:role"
 KEY_ID = "11111111-2222-3333-4444-555555555555"
-KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
-SQS, SECRETS = "sqs.eu-west-1.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com"
 
 
 class Stack:
@@ -54,7 +49,7 @@ class Stack:
         }
         self.timeout = 60
         self.denied: set[str] = set()
-        self.simulated: set[tuple[str, str, str, str | None]] = set()
+        self.simulated: set[tuple[str, str, str]] = set()
         self.key_state = "Enabled"
         self.subscriptions = ["arn:aws:sns:eu-west-1:123456789012:alarms:1", "PendingConfirmation"]
         self.periodic = "DISABLED"
@@ -71,7 +66,7 @@ class Stack:
         faults["cloudformation.DescribeStackResource"] = lambda _: {
             "StackResourceDetail": {"PhysicalResourceId": self.resources[self.asked["LogicalResourceId"]]}
         }
-        self.resources = {"PeriodicSweep": "periodic", "Key": KEY_ID, "ScheduleRole": "recurring"}
+        self.resources = {"PeriodicSweep": "periodic", "Key": KEY_ID}
         faults["kms.DescribeKey"] = lambda _: {"KeyMetadata": {"KeyId": KEY_ID, "KeyState": self.key_state}}
         faults["sns.ListSubscriptionsByTopic"] = lambda _: {
             "Subscriptions": [{"SubscriptionArn": one} for one in self.subscriptions]
@@ -93,9 +88,8 @@ class Stack:
 
     def _simulate(self, _: object) -> dict[str, Any]:
         (arn,) = self.asked["ResourceArns"]
-        (via,) = [one["ContextKeyValues"][0] for one in self.asked.get("ContextEntries", [])] or [None]
         role = self.asked["PolicySourceArn"].removeprefix(f"{ROLES}/")
-        self.simulated |= {(role, action, arn, via) for action in self.asked["ActionNames"]}
+        self.simulated |= {(role, action, arn) for action in self.asked["ActionNames"]}
         return {
             "EvaluationResults": [
                 {"EvalActionName": one, "EvalDecision": "implicitDeny" if one in self.denied else "allowed"}
@@ -133,12 +127,27 @@ def stack(operator: Operator) -> Iterator[Stack]:
     boto3.DEFAULT_SESSION.events.unregister("provide-client-params", made.hear)
 
 
+class ApiV3:
+    """Answers by path; in place of the transport, which knows one version's sessions alone."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str] | None]] = []
+        self.me: Any = {"principal_type": "service_user", "service_user_name": "Cleanup\u200b", "org_id": ORG_ID}
+        self.listing: tuple[int, Any] = (200, {"items": [], "has_next_page": False})
+
+    def request(self, method: str, path: str, *, params: dict[str, str] | None, **_: object) -> Reply:
+        self.asked.append((method, path, params))
+        status, body = (200, self.me) if path == "/v3/self" else self.listing
+        return Reply(status, CaseInsensitiveDict(), json.dumps(body).encode())
+
+
 @pytest.fixture
-def stack_v3(stack: Stack) -> Stack:
+def api_v3(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> ApiV3:
+    made = ApiV3()
+    monkeypatch.setattr("infra.ops.api_check.Transport", lambda _: made)
     stack.store(V3_KEY)
     stack.environment["DEVIN_ORG_ID"] = ORG_ID
-    stack.operator.world.api.on("LIST", "", page_v3(stale_v3()))
-    return stack
+    return made
 
 
 def test_a_healthy_stack_has_nothing_to_complain_about_but_version_1(stack: Stack) -> None:
@@ -149,29 +158,58 @@ def test_a_healthy_stack_has_nothing_to_complain_about_but_version_1(stack: Stac
     assert stack.operator.world.api.keys == [KEY]
 
 
-def test_a_healthy_stack_with_a_key_of_version_3(stack_v3: Stack) -> None:
-    found = stack_v3.findings()
+def test_a_healthy_stack_with_a_key_of_version_3(stack: Stack, api_v3: ApiV3) -> None:
+    found = stack.findings()
     assert (found["failed"], found["warning"]) == (set(), set())
-    assert stack_v3.operator.world.api.calls == [("LIST", "first=1")]
+    assert "key's owner" in found["ok"]
+    assert api_v3.asked == [
+        ("GET", "/v3/self", None),
+        ("GET", f"/v3/organizations/{ORG_ID}/sessions", {"first": "1"}),
+    ]
+    ran = stack.operator.run("doctor")
+    assert rf"service_user Cleanup\u200b, organisation {ORG_ID}" in ran.out
+    assert "from this machine (the functions call from AWS): 200" in ran.out
 
 
-def test_settings_are_those_of_the_version_that_the_queue_invokes(stack: Stack) -> None:
-    lambda_ = boto3.client("lambda")
-    mapping = stack.mapping | {"FunctionArn": f"{stack.mapping['FunctionArn']}:live"}
-    environment = {"Variables": stack.environment | {"DRY_RUN": "true"}}
-    with Stubber(lambda_) as stub:
-        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping]})
-        asked = {"FunctionName": "terminate", "Qualifier": "live"}
-        stub.add_response("get_function_configuration", {"Environment": environment}, asked)
-        account: Any = SimpleNamespace(lambda_=lambda_)
-        patient = StackSnapshot(account, stack.operator.deployment, lambda: NOW, "devin-ops")
-        assert patient.settings.dry_run
+@pytest.mark.parametrize(
+    ("theirs", "status"), [("org-other", "failed"), (ORG_ID.removeprefix("org-"), "ok"), (None, "ok")]
+)
+def test_the_keys_organisation_is_compared(stack: Stack, api_v3: ApiV3, theirs: str | None, status: str) -> None:
+    api_v3.me["org_id"] = theirs
+    assert "key's owner" in stack.findings()[status]
 
 
-def test_what_is_invoked_is_said(stack: Stack) -> None:
-    stack.mapping["FunctionArn"] += ":live"
-    ran = stack.operator.run("doctor", "--no-api", "--json")
-    assert "enabled, invokes terminate:live" in ran.out
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "or this address is not on the enterprise's IP access list"),
+        (403, "ViewOrgSessions to list and read, ManageOrgSessions to terminate and archive"),
+        (404, "https://api.devinenterprise.com"),
+    ],
+)
+def test_what_the_api_refuses_is_explained(stack: Stack, api_v3: ApiV3, status: int, says: str) -> None:
+    api_v3.me = []
+    api_v3.listing = (status, {"title": "Forbidden", "detail": "Unauthorized"})
+    ran = stack.operator.run("doctor")
+    assert ran.status == 1
+    assert says in ran.out
+
+
+def test_the_function_can_be_asked_to_read_from_aws(stack: Stack) -> None:
+    policies = stack.operator.answer_sweeps(report())
+    assert "api from AWS" in stack.findings("--ask-function")["ok"]
+    assert policies[0]["dry_run"] is True
+    parse_policy(policies[0])  # the function takes it
+
+
+def test_what_the_function_cannot_read_is_found(stack: Stack) -> None:
+    stack.operator.answer_sweeps({"errorMessage": "listing sessions: the API answered 401"}, error=True)
+    assert "api from AWS" in stack.findings("--ask-function", "--no-api")["failed"]
+
+
+def test_a_stopped_function_is_not_asked(stack: Stack) -> None:
+    stack.operator.world.switch("stop")
+    assert "api from AWS" in stack.findings("--ask-function", "--no-api")["warning"]
 
 
 def test_doctor_changes_nothing(stack: Stack) -> None:
@@ -187,7 +225,7 @@ def test_the_api_is_left_alone_if_asked(stack: Stack) -> None:
 
 
 def test_it_is_said_that_the_key_is_used_from_here(stack: Stack) -> None:
-    assert "from this machine" in stack.operator.run("doctor").out
+    assert "used from this machine" in stack.operator.run("doctor").err
 
 
 def break_queue(name: str, value: str, *, letters: bool = False) -> Callable[[Stack], None]:
@@ -198,10 +236,9 @@ def break_queue(name: str, value: str, *, letters: bool = False) -> Callable[[St
     return broken
 
 
-def deny(action: str, *, outcomes: bool = False, **parameters: str) -> Callable[[Stack], None]:
+def deny(action: str, *, outcomes: bool = False) -> Callable[[Stack], None]:
     def broken(stack: Stack) -> None:
         stack.denied.add(action)
-        stack.operator.parameters |= parameters
         stack.environment["PUBLISH_OUTCOMES"] = str(outcomes)
 
     return broken
@@ -215,6 +252,9 @@ def delete_key(stack: Stack) -> None:
 BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
     "rolled back": (lambda stack: setattr(stack.operator, "status", "ROLLBACK_COMPLETE"), "stack"),
     "no key yet": (lambda stack: stack.store('{"api_key": ""}'), "secret"),
+    "a key with quotes": (lambda stack: stack.store(f'"{KEY}"'), "secret"),
+    "an assignment": (lambda stack: stack.store(f"DEVIN_API_KEY={KEY}"), "secret"),
+    "a list": (lambda stack: stack.store(f'["{KEY}"]'), "secret"),
     "a key with a line break": (lambda stack: stack.store(f"{KEY}\n"), "secret"),
     "a key of version 3 without organisation": (lambda stack: stack.store(V3_KEY), "secret"),
     "a bad environment": (lambda stack: stack.environment.update(MAX_WORKERS="many"), "stack"),
@@ -244,20 +284,10 @@ BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
     "a permission is missing": (lambda stack: stack.denied.add("sqs:SendMessage"), "permissions of sweep"),
     "schedules may not send": (deny("sqs:SendMessage"), "permissions of one-time schedules"),
     "the schedule may not sweep": (deny("lambda:InvokeFunction"), "permissions of the sweep's schedule"),
-    "the recurring schedule may not invoke": (
-        deny("lambda:InvokeFunction", ScheduledSessionIds="devin-1"),
-        "permissions of the recurring schedule",
-    ),
     "outcomes may not be published": (deny("events:PutEvents", outcomes=True), "permissions of terminate"),
-    "the key may not be used": (
-        deny("kms:GenerateDataKey", UseCustomerManagedKey="true"),
-        "permissions of terminate",
-    ),
-    "the key of the secret may not be used": (
-        deny("kms:Decrypt", ExistingApiKeySecretKmsKeyArn=KEY_ARN),
-        "permissions of sweep",
-    ),
+    "rejections may not be remembered": (deny("dynamodb:BatchWriteItem"), "permissions of terminate"),
     "the key is to be deleted": (delete_key, "key"),
+    "the address has a version": (lambda stack: stack.environment.update(DEVIN_API_URL=f"{API}/v1"), "api"),
     "an output is missing": (lambda stack: stack.operator.outputs.pop("AnnouncementsTableName"), "permissions"),
 }
 
@@ -300,11 +330,6 @@ def test_an_api_that_repeats_a_key_of_no_known_shape_does_not_get_it_shown(stack
     assert key not in ran.out + ran.err
 
 
-def test_a_wrong_key_of_version_3_is_found(stack_v3: Stack) -> None:
-    stack_v3.operator.world.api.on("LIST", "", NO_ACCESS)
-    assert "api" in stack_v3.findings()["failed"]
-
-
 @pytest.mark.parametrize("header", ["Sunset", "Deprecation"])
 def test_an_api_that_announces_its_end_is_a_warning(stack: Stack, header: str) -> None:
     stack.operator.world.api.on("LIST", "", answer(200, {"sessions": []}, **{header: "Sat, 31 Jan 2027 00:00:00 GMT"}))
@@ -332,31 +357,30 @@ def test_a_one_time_schedule_that_is_disabled_is_a_warning(stack: Stack) -> None
     assert "schedules" in stack.findings()["warning"]
 
 
-def test_keys_are_asked_about_by_way_of_the_services_that_use_them(stack: Stack) -> None:
-    table = "dynamodb.eu-west-1.amazonaws.com"
-    stack.operator.parameters["UseCustomerManagedKey"] = "true"
-    assert "key" in stack.findings("--no-api")["ok"]
-    assert {one for one in stack.simulated if one[1].startswith("kms:")} == {
-        (role, action, KEY_ARN, via)
-        for role, action, via in (
-            ("terminate", "kms:Decrypt", SQS),
-            ("terminate", "kms:GenerateDataKey", SQS),
-            ("terminate", "kms:Decrypt", SECRETS),
-            ("sweep", "kms:Decrypt", SQS),
-            ("sweep", "kms:GenerateDataKey", SQS),
-            ("sweep", "kms:Decrypt", SECRETS),
-            ("sweep", "kms:Decrypt", table),
-            ("one-time", "kms:Decrypt", SQS),
-            ("one-time", "kms:GenerateDataKey", SQS),
-        )
-    }
-
-
 def test_what_the_stack_does_not_do_takes_no_permission(stack: Stack) -> None:
-    stack.denied |= {"kms:Decrypt", "kms:GenerateDataKey"}
     assert stack.findings("--no-api")["failed"] == set()
     assert ("terminate", "events:PutEvents") not in {one[:2] for one in stack.simulated}
     assert {one[0] for one in stack.simulated} == {"terminate", "sweep", "one-time", "sweep-schedule"}
+
+
+KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "state", "status"),
+    [(True, "Enabled", "warning"), (True, "PendingDeletion", "failed"), (False, "PendingDeletion", None)],
+)
+def test_a_key_that_is_no_longer_used_has_to_last_until_the_queues_are_empty(
+    stack: Stack, waiting: bool, state: str, status: str | None
+) -> None:
+    stack.key_state = state
+    stack.operator.world.aws.faults["resourcegroupstaggingapi.GetResources"] = lambda _: {
+        "ResourceTagMappingList": [{"ResourceARN": KEY_ARN}]
+    }
+    if waiting:
+        stack.operator.world.send("devin-1")
+    found = stack.findings("--no-api")
+    assert [one for one in found if "key" in found[one]] == ([status] if status else [])
 
 
 @pytest.mark.parametrize("subscriptions", [[], ["PendingConfirmation"]])
@@ -365,10 +389,9 @@ def test_alarms_that_nobody_gets_are_a_warning(stack: Stack, subscriptions: list
     assert "alarm topic" in stack.findings("--no-api")["warning"]
 
 
-def test_a_stack_that_was_deployed_without_alarms_has_nobody_to_tell(stack: Stack) -> None:
-    stack.operator.parameters["Observability"] = "false"
+def test_a_stack_without_alarms_is_a_warning(stack: Stack) -> None:
     del stack.operator.outputs["AlarmTopicArn"]
-    assert "alarm topic" in stack.findings("--no-api")["ok"]
+    assert "alarm topic" in stack.findings("--no-api")["warning"]
 
 
 def test_a_deployment_that_is_under_way_is_a_warning(stack: Stack) -> None:

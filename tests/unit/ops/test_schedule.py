@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
@@ -12,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.unit.ops.world import Operator
-from tests.unit.world import NOW
+from tests.unit.world import NOW, session
 
 WHEN = "2099-12-01T18:00:00+01:00"
 
@@ -23,7 +24,8 @@ def scheduler(operator: Operator) -> Any:  # noqa: ARG001 - for its account
 
 
 def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator, scheduler: Any) -> None:
-    ran = operator.run("schedule", "at", WHEN, "devin-1", "devin-2", "--yes", "--json")
+    condition = ("--unless-updated-since", "2024-11-01T00:00:00Z")
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "devin-2", *condition, "--yes", "--json")
     assert ran.status == 0
     (made,) = ran.data
     schedule = scheduler.get_schedule(Name=made["name"])
@@ -36,14 +38,21 @@ def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator,
         operator.outputs["OneTimeScheduleRoleArn"],
     )
     assert target["DeadLetterConfig"] == {"Arn": operator.outputs["DeadLetterQueueArn"]}
+    assert json.loads(target["Input"])["unless_updated_since"] == "2024-11-01T00:00:00+00:00"
+    for one in ("devin-1", "devin-2"):
+        operator.world.api.on("GET", one, session(updated_at="2024-10-01T00:00:00Z", session_id=one))
     operator.world.send(target["Input"])
     operator.world.deliver()
     assert operator.world.api.deleted() == ["devin-1", "devin-2"]
 
 
-def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any) -> None:
-    for _ in range(2):
-        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+@pytest.mark.parametrize("may_list", [True, False])
+def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any, may_list: bool) -> None:
+    if not may_list:
+        operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
+    operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert "is there already" in operator.run("schedule", "at", WHEN, "devin-1", "--yes").out
+    operator.world.aws.faults.pop("scheduler.ListSchedules", None)
     assert len(scheduler.list_schedules()["Schedules"]) == 1
 
 
@@ -74,14 +83,6 @@ def test_a_time_from_now_that_is_asked_for_again_makes_no_second_schedule(
     assert len(scheduler.list_schedules()["Schedules"]) == 2 + schedules
 
 
-def test_what_may_not_list_schedules_may_make_them(operator: Operator, scheduler: Any) -> None:
-    operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
-    for _ in range(2):
-        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
-    operator.world.aws.faults.clear()
-    assert len(scheduler.list_schedules()["Schedules"]) == 1
-
-
 def test_a_schedule_that_somebody_disabled_is_told_to_be(operator: Operator, scheduler: Any) -> None:
     (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
     schedule = scheduler.get_schedule(Name=made["name"])
@@ -107,26 +108,10 @@ def test_schedules_that_were_made_before_one_failed_are_told(operator: Operator,
     assert "1 schedule was made before" in ran.err
     assert made["Name"] in ran.err
     # Asking again makes the others.
-    assert operator.run("schedule", "at", WHEN, "--yes", given=ids).status == 0
+    again = operator.run("schedule", "at", WHEN, "--yes", "--json", given=ids).data
+    assert [len(one["session_ids"]) for one in again] == [100, 100, 5]
+    assert all(len(one["name"]) <= 64 for one in again)
     assert len(scheduler.list_schedules()["Schedules"]) == 3
-
-
-def test_hundreds_of_ids_share_schedules(operator: Operator, scheduler: Any) -> None:
-    ids = [f"devin-{number}" for number in range(205)]
-    made = operator.run("schedule", "at", WHEN, "--yes", "--json", given="\n".join(ids)).data
-    assert [len(one["session_ids"]) for one in made] == [100, 100, 5]
-    assert all(len(one["name"]) <= 64 for one in made)
-    assert len(scheduler.list_schedules()["Schedules"]) == 3
-
-
-def test_a_condition_travels_with_the_ids(operator: Operator, scheduler: Any) -> None:
-    (made,) = operator.run(
-        "schedule", "at", WHEN, "devin-1", "--unless-updated-since", "2026-11-01", "--yes", "--json"
-    ).data
-    assert (
-        '"unless_updated_since": "2026-11-01T00:00:00+00:00"'
-        in scheduler.get_schedule(Name=made["name"])["Target"]["Input"]
-    )
 
 
 def test_those_of_others_are_neither_listed_nor_cancelled(operator: Operator, scheduler: Any) -> None:
@@ -176,9 +161,69 @@ def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Ope
     assert scheduler.list_schedules()["Schedules"] == []
 
 
+@pytest.mark.parametrize("other", ["Target", "Input", "ScheduleExpression"])
+def test_a_schedule_of_the_same_name_that_does_something_else_is_no_success(
+    operator: Operator, scheduler: Any, other: str
+) -> None:
+    operator.world.aws.fail("scheduler.ListSchedules", "AccessDeniedException")
+    (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    found = scheduler.get_schedule(Name=made["name"])
+    schedule = {key: found[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    if other == "ScheduleExpression":
+        schedule[other] = "at(2098-12-01T17:00:00)"
+    else:
+        theirs = {"Target": {"Arn": f"{schedule['Target']['Arn']}-too"}, "Input": {"Input": "devin-2"}}
+        schedule["Target"] |= theirs[other]
+    scheduler.update_schedule(**schedule)
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert ran.status == 1
+    assert "does something else" in ran.err
+
+
+def test_a_stack_of_a_like_name_has_schedules_of_its_own(operator: Operator, scheduler: Any) -> None:
+    for queue in ("work", "work-2"):
+        operator.outputs["WorkQueueArn"] = f"arn:aws:sqs:eu-west-1:123456789012:{queue}"
+        assert operator.run("schedule", "at", WHEN, "devin-1", "--yes").status == 0
+        assert len(operator.run("schedule", "list", "--json").data) == 1
+    assert len(scheduler.list_schedules()["Schedules"]) == 2
+
+
+def test_schedules_are_listed_in_the_order_of_their_times_whatever_their_zones(
+    operator: Operator, scheduler: Any
+) -> None:
+    times = {
+        "third": ("at(2099-12-01T18:00:00)", "UTC"),
+        "first": ("at(2099-12-01T23:00:00)", "Asia/Tokyo"),
+        "second": ("at(2099-12-01T10:00:00)", "America/New_York"),
+        "again-and-again": ("rate(1 hour)", "UTC"),
+    }
+    for name, (expression, zone) in times.items():
+        scheduler.create_schedule(
+            Name=name,
+            ScheduleExpression=expression,
+            ScheduleExpressionTimezone=zone,
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": operator.outputs["WorkQueueArn"], "RoleArn": "arn:aws:iam::123456789012:role/x"},
+        )
+    listed = operator.run("schedule", "list", "--json").data
+    assert [(one["name"], one["when"]) for one in listed] == [
+        ("first", "2099-12-01T14:00:00Z"),
+        ("second", "2099-12-01T15:00:00Z"),
+        ("third", "2099-12-01T18:00:00Z"),
+        ("again-and-again", "rate(1 hour) UTC"),
+    ]
+
+
 @pytest.mark.usefixtures("scheduler")
 @pytest.mark.parametrize(
-    "arguments", [("2099-12-01T18:00:00", "devin-1", "--yes"), (WHEN, "nope", "--yes"), (WHEN, "devin-1")]
+    "arguments",
+    [
+        ("2099-12-01T18:00:00", "devin-1", "--yes"),
+        (WHEN, "nope", "--yes"),
+        (WHEN, "devin-1"),
+        (WHEN, "devin-1", "--yes", "--unless-updated-since", "2024-11-01T00:00:00"),
+        (WHEN, "devin-1", "--yes", "--unless-updated-since", "2099-11-01T00:00:00Z"),
+    ],
 )
 def test_what_is_in_doubt_is_not_scheduled(operator: Operator, arguments: tuple[str, ...]) -> None:
     assert operator.run("schedule", "at", *arguments).status == 2

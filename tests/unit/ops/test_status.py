@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -16,9 +17,10 @@ from botocore.stub import Stubber
 from infra.environments import ROOT
 from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
-from infra.ops.drain import Moment, watch
-from infra.ops.mapping import mapping_of
-from stop_switch import stop_switch
+from infra.ops.drain import STALLED_SECONDS, Moment, watch
+from infra.ops.switch import CACHE_SECONDS, Written, throw
+from retry import MAX_DELAY_SECONDS
+from stop_switch import SWITCH_CACHE_SECONDS, stop_switch
 from tests.unit.ops.world import STACK, Operator
 from tests.unit.world import SWITCH, client
 
@@ -189,25 +191,6 @@ def test_alarms_are_this_stacks_and_no_others(healthy: Operator) -> None:
     assert [one["name"] for one in ran.data["alarms"]] == [one["AlarmName"] for one in mine]
 
 
-def test_a_mapping_to_an_alias_is_the_stacks(healthy: Operator) -> None:
-    # The first is another's, the second that of before a deployment, on its way out.
-    mappings = [mapping("other"), mapping("terminate", "Deleting"), mapping("terminate:live")]
-    healthy.world.aws.faults["lambda.ListEventSourceMappings"] = lambda _: {"EventSourceMappings": mappings}
-    ran = healthy.run("status", "--json")
-    assert ran.status == 0
-    assert ran.data["event_source_mapping"] == {"state": "Enabled", "last_result": "OK", "invokes": "terminate:live"}
-
-
-def test_mappings_are_asked_for_by_the_queue_alone(operator: Operator) -> None:
-    lambda_ = boto3.client("lambda")
-    with Stubber(lambda_) as stub:
-        asked = {"EventSourceArn": operator.outputs["WorkQueueArn"]}
-        stub.add_response("list_event_source_mappings", {"EventSourceMappings": [mapping("terminate:live")]}, asked)
-        found = mapping_of(lambda_, operator.deployment)
-    assert found is not None
-    assert found.qualifier == "live"
-
-
 def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
     healthy.status = "UPDATE_ROLLBACK_COMPLETE"
     assert healthy.run("status").status == 1
@@ -251,6 +234,35 @@ def test_where_nothing_may_be_read_aws_refused(healthy: Operator) -> None:
     assert (ran.status, len(ran.data["unread"])) == (3, 6)
 
 
+def test_what_keeps_sessions_alive_is_shown_first(healthy: Operator) -> None:
+    healthy.parameters["DryRun"] = "true"
+    healthy.world.switch("stop: ask Ann")
+    ran = healthy.run("status")
+    assert ran.out.splitlines()[0] == "dry run\tDryRun is true: messages are consumed, and no session is ended"
+    assert ran.out.splitlines()[1].startswith("stop switch\tSTOPPED: ask Ann, since 20")
+    assert healthy.run("status", "--json").data["deployment"]["dry_run"] is True
+
+
+def test_looking_for_reasons_ends_after_a_few_seconds_however_many_there_are(
+    healthy: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.ops.overview._SAMPLE_SECONDS", 0)
+    for number in range(30):
+        healthy.dead_letter(f"devin-{number}", reason="rejected_404")
+    assert healthy.run("status", "--sample", "10000", "--json").data["dead_letters"]["sample"] < 30
+
+
+@pytest.mark.parametrize("command", [("watch", "--every", "0.2"), ("explain", "devin-1")])
+def test_a_stack_that_ends_nothing_says_so_first(healthy: Operator, command: tuple[str, ...]) -> None:
+    healthy.world.send("devin-1")
+    healthy.parameters["DryRun"] = "true"
+    healthy.run("stop", "--reason", "ask Ann")
+    first, second = healthy.run(*command).err.splitlines()[:2]
+    assert first == "DryRun is true: messages are consumed, and no session is ended"
+    assert second.startswith("the stop switch is on (ask Ann, since 20")
+    assert second.endswith("no session is ended before devin-ops go")
+
+
 def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(healthy: Operator) -> None:
     ran = healthy.run("stop", "--reason", "the API is\non fire: ask {{Ann}}", "--json")
     assert (ran.status, ran.data["before"]) == (0, "go")
@@ -259,6 +271,41 @@ def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(heal
     assert stop_switch(provider, SWITCH)() is not None
     status = healthy.run("status", "--json")
     assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
+
+
+def test_a_second_stop_keeps_the_first_ones_reason_and_time(healthy: Operator) -> None:
+    healthy.run("stop", "--reason", "the API is on fire")
+    since = healthy.run("status", "--json").data["stop_switch"]["since"]
+    healthy.run("stop", "--reason", "Bob agrees")
+    healthy.run("stop")
+    assert healthy.switch_says() == f"stop: the API is on fire ({since}); Bob agrees"
+    switch = healthy.run("status", "--json").data["stop_switch"]
+    assert (switch["reason"], switch["since"]) == ("the API is on fire; Bob agrees", since)
+    healthy.run("go", "--yes")
+    assert healthy.run("stop", "--reason", "again", "--json").data["now"] == "stop: again"
+
+
+def test_the_second_stops_reason_is_kept_where_the_first_one_gave_none(operator: Operator) -> None:
+    operator.run("stop")
+    operator.run("stop", "--reason", "{Ann}")
+    assert re.fullmatch(r"stop: no reason given \(20[0-9T:Z-]+\); \(Ann\)", operator.switch_says())
+
+
+def test_the_hundredth_version_is_written_though_the_oldest_carries_a_label() -> None:
+    ssm = boto3.client("ssm")
+    put = {"Name": SWITCH, "Value": "stop", "Type": "String", "Overwrite": True}
+    versions = [{"Name": SWITCH, "Version": 8}, {"Name": SWITCH, "Version": 7, "Labels": ["live"]}]
+    with Stubber(ssm) as stub:
+        stub.add_client_error("put_parameter", "ParameterMaxVersionLimitExceeded", expected_params=put)
+        stub.add_response("get_parameter_history", {"Parameters": versions}, {"Name": SWITCH})
+        unlabelled = {"Name": SWITCH, "ParameterVersion": 7, "Labels": ["live"]}
+        stub.add_response("unlabel_parameter_version", {"RemovedLabels": ["live"]}, unlabelled)
+        stub.add_response("put_parameter", {"Version": 107}, put)
+        assert throw(ssm, SWITCH, None) == Written("stop", 107)
+
+
+def test_what_stop_says_of_the_time_it_takes_is_what_the_functions_do() -> None:
+    assert CACHE_SECONDS == SWITCH_CACHE_SECONDS
 
 
 @pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])
@@ -350,6 +397,7 @@ def seen(
     before: int | None = None,
     settle: float = 0,
     sent: int = 0,
+    stopped: str | None = None,
 ) -> list[Moment]:
     """What a watch sees if the queue holds so many messages, look by look a second apart."""
     ticks, looks, counts = count(), iter(totals), iter(letters)
@@ -361,7 +409,7 @@ def seen(
 
     return list(
         watch(
-            lambda: (Depth(next(looks), 0, 0), dead()),
+            lambda: (Depth(next(looks), 0, 0), dead(), stopped),
             every=1,
             settle=settle,
             timeout=timeout,
@@ -406,6 +454,39 @@ def test_dead_letters_may_be_counted_from_earlier() -> None:
 def test_a_watch_gives_up_in_time() -> None:
     moments = seen(*[3] * 100, timeout=5)
     assert (len(moments), moments[-1].drained) == (5, False)
+
+
+def test_a_watch_does_not_wait_for_what_never_comes() -> None:
+    assert len(seen(3, 3, 3, stopped="the switch is on")) == 1
+    assert seen(0, 0, 0, stopped="the switch is on")[-1].drained
+    moments = seen(4, *[3] * 5000)
+    assert (moments[-1].stopped, moments[-1].seconds) == ("nothing has changed for 20 minutes", 3 + STALLED_SECONDS)
+
+
+def test_a_watch_says_until_when_messages_are_hidden() -> None:
+    moments = seen(5, 4, 4, 4, timeout=4)
+    assert [one.hidden_for for one in moments] == [MAX_DELAY_SECONDS - age for age in (0, 0, 1, 2)]
+
+
+def test_watching_a_stopped_stack_ends_and_says_how_to_go_on(operator: Operator) -> None:
+    operator.run("stop", "--reason", "ask Ann")
+    operator.world.send("devin-1")
+    operator.world.receive(operator.world.work_queue)
+    ran = operator.run("watch", "--json")
+    assert (ran.status, ran.data["in_flight"]) == (1, 1)
+    assert "the stop switch is on (ask Ann" in ran.data["stopped"]
+    assert re.search(r"hidden until 20[0-9-]+T[0-9:]+Z at the latest", ran.err)
+    assert "1 message left, and the stop switch is on" in ran.err
+    assert "to carry on: devin-ops go; see: devin-ops status" in ran.err
+
+
+def test_watching_without_a_terminal_says_a_line_every_few_seconds(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.ops.output.PROGRESS_SECONDS", 0.3)
+    operator.world.send("devin-1")
+    ran = operator.run("watch", "--every", "0.2", "--timeout", "1", "--json")
+    assert 2 <= ran.err.count("1 waiting, 0 in flight") <= 4
 
 
 def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,35 +10,59 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from infra.ops.account import Account
-from tests.unit.ops.world import Operator, report
+from tests.unit.ops.world import STACK, Operator, report
 
 POLICY = '{"idle_for": "PT6H", "dry_run": false}'
 INVOKE = "lambda.Invoke"
 
 
-def test_a_policy_is_run_dry_whatever_it_says(operator: Operator) -> None:
-    policies = operator.answer_sweeps(report("devin-1"))
-    ran = operator.run("sweep", POLICY, "--json")
-    assert (ran.status, ran.data["due"][0]["session_id"]) == (0, "devin-1")
-    assert policies == [{"idle_for": "PT6H", "dry_run": True}]
-
-
-def test_without_a_policy_it_is_the_stacks_own(operator: Operator) -> None:
-    policies = operator.answer_sweeps(report())
-    assert operator.run("sweep").status == 0
-    assert policies == [{"idle_for": "P3D", "dry_run": True}]
-
-
-def test_a_policy_may_be_in_a_file(operator: Operator, tmp_path: Path) -> None:
-    policies = operator.answer_sweeps(report())
+@pytest.mark.parametrize(
+    ("arguments", "given", "idle_for"),
+    [
+        ((), "", "P3D"),
+        (("--stack-policy",), "", "P3D"),
+        (("--stack-policy", "--enforce", "--yes"), "", "P3D"),
+        ((), POLICY, "PT6H"),
+        (("--enforce", "--yes"), POLICY, "PT6H"),
+        (("-", "--enforce", "--yes"), POLICY, "PT6H"),
+        (("{file}",), "", "PT6H"),
+        (("@{file}",), "", "PT6H"),
+    ],
+)
+def test_a_policy_comes_from_where_it_is_said_to(
+    operator: Operator, tmp_path: Path, arguments: tuple[str, ...], given: str, idle_for: str
+) -> None:
+    mode = "enforce" if "--enforce" in arguments else "dry_run"
+    policies = operator.answer_sweeps(report("devin-1", mode=mode, run="run-7"))
     (tmp_path / "policy.json").write_text(POLICY)
-    assert operator.run("sweep", str(tmp_path / "policy.json")).status == 0
-    assert policies[0]["idle_for"] == "PT6H"
+    ran = operator.run("sweep", *(one.format(file=tmp_path / "policy.json") for one in arguments), given=given)
+    assert ran.status == 0
+    assert policies == [{"idle_for": idle_for, "dry_run": mode == "dry_run"}], "dry whatever it says"
+    assert ("devin-ops withdraw --run run-7" in ran.out + ran.err) == (mode == "enforce")
 
 
-@pytest.mark.parametrize("policy", ['{"idel_for": "PT6H"}', "{}", "{", "no-such-file.json", '{"idle_for": "PT5M"}'])
-def test_a_policy_that_the_function_would_refuse_is_not_sent(operator: Operator, policy: str) -> None:
-    assert operator.run("sweep", policy).status == 2
+@pytest.mark.parametrize(
+    ("arguments", "given", "says"),
+    [
+        (('{"idel_for": "PT6H"}',), "", "idel_for"),
+        (("{}",), "", "the policy"),
+        (("{",), "", "not JSON"),
+        (("no-such-file.json",), "", "cannot be read"),
+        (('{"idle_for": "PT5M"}',), "", "idle_for"),
+        (('{"idle_for": "PT6H", "tags": ["a"], "idle_for": "P1D"}',), "", "'idle_for' stands in it twice"),
+        (("--enforce", "--yes"), "", "--stack-policy"),
+        (("--enforce", "--yes"), "no-such-file.json", "the pipe is not JSON"),
+        (("", "--enforce", "--yes"), "", "a variable not set"),
+        (("-", "--enforce", "--yes"), "", "- is not JSON"),
+        ((POLICY, "--stack-policy"), "", "not both"),
+    ],
+)
+def test_a_policy_that_is_not_certain_is_not_sent(
+    operator: Operator, arguments: tuple[str, ...], given: str, says: str
+) -> None:
+    ran = operator.run("sweep", *arguments, given=given)
+    assert ran.status == 2
+    assert says in ran.err
     assert INVOKE not in operator.world.aws.names()
 
 
@@ -48,7 +72,7 @@ def test_enforcing_shows_a_dry_run_and_asks(operator: Operator, says: str, statu
     policies = operator.answer_sweeps(report("devin-1"), report("devin-1", mode="enforce"))
     ran = operator.run("sweep", POLICY, "--enforce", given=says)
     assert ran.status == status
-    assert "End 1 session" in ran.err
+    assert f"account 123456789012, eu-west-1, stack {STACK}: Terminate 1 session?" in ran.err.replace("\n", " ")
     assert [policy["dry_run"] for policy in policies] == runs
 
 
@@ -62,13 +86,6 @@ def test_nothing_chosen_is_nothing_to_ask_about(operator: Operator) -> None:
     policies = operator.answer_sweeps(report())
     assert operator.run("sweep", POLICY, "--enforce").status == 0
     assert len(policies) == 1
-
-
-def test_with_yes_it_is_enforced_at_once(operator: Operator) -> None:
-    policies = operator.answer_sweeps(report("devin-1", mode="enforce"))
-    ran = operator.run("sweep", POLICY, "--enforce", "--yes", "--json")
-    assert (ran.status, ran.data["enqueued"]) == (0, 1)
-    assert [policy["dry_run"] for policy in policies] == [False]
 
 
 def test_a_stack_that_is_dry_has_not_enforced_anything(operator: Operator) -> None:
@@ -111,37 +128,21 @@ def test_two_policies_are_compared_by_their_criteria_alone(operator: Operator) -
     assert policies[1] == {"tags": ["nightly"], "max_sessions": 10_000, "max_share": 1, "dry_run": True}
 
 
-@pytest.mark.parametrize("cut", [report("devin-1", chosen=101), report("devin-1", listing="out of time")])
-def test_a_comparison_that_is_not_whole_is_no_success(operator: Operator, cut: dict[str, object]) -> None:
-    operator.answer_sweeps(cut, report("devin-1"))
+@pytest.mark.parametrize(
+    ("cut", "says"),
+    [
+        (report("devin-1", chosen=101), "chooses 101 sessions and names 1"),
+        (report("devin-1", listing="out of time"), "out of time"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_comparison_with_a_report_that_is_cut_claims_nothing(
+    operator: Operator, cut: dict[str, object], says: str, first: bool
+) -> None:
+    operator.answer_sweeps(*((cut, report("devin-2")) if first else (report("devin-2"), cut)))
     ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
-    assert (ran.status, ran.data["complete"]) == (1, False)
-
-
-def test_beyond_the_first_hundred_nothing_is_claimed(operator: Operator) -> None:
-    # A report names the first hundred in the order of their ids: here of 250, and of 4 that are all.
-    named = [f"devin-{number:03}" for number in range(100)]
-    operator.answer_sweeps(report(*named, chosen=250), report("devin-007", "devin-0075", "devin-150", "devin-400"))
-    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
-    assert (ran.status, ran.data["complete"], ran.data["both"]) == (1, False, 1)
-    assert list(ran.data["first_only"]) == [one for one in named if one != "devin-007"]
-    assert list(ran.data["second_only"]) == ["devin-0075"], "before the last that is named, so the other would name it"
-    assert list(ran.data["undecided"]) == ["devin-150", "devin-400"]
-    assert ran.data["unnamed"] == {"first": 150, "second": 0}
-    assert ran.data["exact_up_to"] == "devin-099"
-    assert "250 sessions and names 100" in ran.err
-    assert "exact up to devin-099" in ran.err
-
-
-def test_a_listing_that_was_cut_decides_about_what_it_names_alone(operator: Operator) -> None:
-    operator.answer_sweeps(report("devin-1", "devin-2", listing="out of time"), report("devin-2", "devin-3"))
-    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
-    assert (ran.status, ran.data["both"], ran.data["exact_up_to"]) == (1, 1, None)
-    assert (list(ran.data["first_only"]), list(ran.data["second_only"])) == (["devin-1"], [])
-    assert list(ran.data["undecided"]) == ["devin-3"]
-    assert "out of time" in ran.err
-    operator.answer_sweeps(report("devin-1", listing="out of time"), report("devin-3"))
-    assert "undecided" in operator.run("sweep", POLICY, "--diff", POLICY).out
+    assert (ran.status, ran.data["complete"], ran.data["first_only"], ran.data["second_only"]) == (1, False, {}, {})
+    assert says in ran.err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="https://lambda")])

@@ -54,6 +54,7 @@ class Operator:
         }
         self.parameters = {"SweepPolicy": '{"idle_for": "P3D", "dry_run": true}', "SweepEnabled": "false"}
         self.status = "UPDATE_COMPLETE"
+        self._moved: set[str] = set()
         world.aws.faults["cloudformation.DescribeStacks"] = lambda _: {"Stacks": [self._described()]}
         world.switch("go")
         world.aws.calls.clear()
@@ -76,7 +77,7 @@ class Operator:
             "Parameters": [{"ParameterKey": name, "ParameterValue": value} for name, value in self.parameters.items()],
         }
 
-    def run(self, *arguments: str, given: str = "") -> Ran:
+    def run(self, *arguments: str, given: str | bytes = "") -> Ran:
         """Run the command with these arguments, and this in its standard input."""
         result = CliRunner().invoke(app, list(arguments), input=given)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -97,13 +98,35 @@ class Operator:
 
     def dead_letter(self, body: str, **attributes: str) -> str:
         """Put a message into the dead-letter queue; returns its id."""
+        return self._send(self.world.dead_letter_queue, body, attributes)
+
+    def queue(self, body: str, **attributes: str) -> str:
+        """The same for the work queue."""
+        return self._send(self.world.work_queue, body, attributes)
+
+    def _send(self, queue_url: str, body: str, attributes: Mapping[str, str]) -> str:
         return self.world.sqs.send_message(
-            QueueUrl=self.world.dead_letter_queue,
+            QueueUrl=queue_url,
             MessageBody=body,
             MessageAttributes={
                 name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
             },
         )["MessageId"]
+
+    def moved_by_sqs(self, body: str, **attributes: str) -> str:
+        """The same for one that the redrive policy moved, marked as AWS does it and moto does not."""
+        self._moved.add(message_id := self.dead_letter(body, **attributes))
+        self.world.aws.faults["sqs.ReceiveMessage"] = self._receive
+        return message_id
+
+    def _receive(self, given: dict[str, Any]) -> object:
+        del self.world.aws.faults["sqs.ReceiveMessage"]
+        answer: Any = self.world.sqs.receive_message(**given)
+        self.world.aws.faults["sqs.ReceiveMessage"] = self._receive
+        for message in answer.get("Messages", []):
+            if message["MessageId"] in self._moved:
+                message["Attributes"]["DeadLetterQueueSourceArn"] = self.outputs["WorkQueueArn"]
+        return answer
 
     def bodies(self, queue_url: str) -> list[str]:
         """Of what is visible; they are received, so only once."""

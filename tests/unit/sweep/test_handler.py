@@ -1,10 +1,11 @@
-"""Sweeps from the policy to the end of the sessions: what is enqueued, announced, reported and ended."""
+"""Sweeps from the policy to the end of the sessions: what is enqueued, announced, remembered, reported and ended."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,17 +13,20 @@ from botocore.exceptions import ClientError
 
 from eventbridge import BusError
 from redaction import MaskedError
+from rejections import Rejections
 from settings import SettingsError
-from sweep.announcements import AnnouncementsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
-from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, page, session, stale
+from table import TableError
+from tests.unit.world import DAYS, KEY, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]
 
 IDLE: dict[str, Any] = {"idle_for": "P1D", "max_share": 1}
 ENDS = IDLE | {"dry_run": False}
+NOTICE = ENDS | {"notify_first": "PT24H"}
 HOURS = timedelta(hours=1)
+ANNOUNCED = "Devin Session Termination Announced"
 
 
 def ids(world: World) -> list[str]:
@@ -34,32 +38,30 @@ def used(session_id: str, at: datetime, **fields: Any) -> dict[str, Any]:
     return stale(session_id, idle=NOW - at, **fields)
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("table", "queues"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(sleep=lambda _: None))
+
+
 # What is enqueued --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said", [{}, {"dry_run": True}])
-def test_nothing_is_enqueued_unless_the_policy_says_that_it_is_no_dry_run(world: World, said: dict[str, bool]) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"))
-    report = world.sweep(**IDLE | said)
-    assert (report["mode"], report["chosen"], report["enqueued"]) == ("dry_run", 2, 0)
-    assert [choice["session_id"] for choice in report["due"]] == ["devin-1", "devin-2"]
-    assert world.queued() == (0, 0, 0)
-    assert not {"sqs.SendMessage", "sqs.SendMessageBatch"} & set(world.aws.names())
-
-
-@pytest.mark.parametrize("said", ["true", "1"])
-def test_in_a_stack_that_ends_nothing_no_policy_enqueues(
-    table: World, monkeypatch: pytest.MonkeyPatch, said: str
+@pytest.mark.parametrize(("policy", "stack"), [({}, ""), ({"dry_run": True}, ""), ({"dry_run": False}, "true")])
+def test_nothing_is_enqueued_or_announced_unless_policy_and_stack_say_that_it_is_no_dry_run(
+    table: World, monkeypatch: pytest.MonkeyPatch, policy: dict[str, Any], stack: str
 ) -> None:
-    monkeypatch.setenv("DRY_RUN", said)
-    table.api.have(stale("devin-1"))
-    assert table.sweep(**ENDS)["mode"] == "dry_run"
-    assert table.sweep(**NOTICE)["mode"] == "dry_run"
-    assert table.queued() == (0, 0, 0)
-    assert table.remembered() == []
+    monkeypatch.setenv("DRY_RUN", stack)
+    table.api.have(stale("devin-1"), stale("devin-2"))
+    report = table.sweep(**IDLE | policy)
+    assert (report["mode"], report["chosen"], report["enqueued"]) == ("dry_run", 2, 0)
+    assert [candidate["session_id"] for candidate in report["due"]] == ["devin-1", "devin-2"]
+    report = table.sweep(**IDLE | {"notify_first": "PT24H"} | policy)
+    assert ([one["session_id"] for one in report["to_announce"]], report["announced"]) == (["devin-1", "devin-2"], 0)
+    assert (table.queued(), table.remembered(), table.heard(ANNOUNCED)) == ((0, 0, 0), [], [])
 
 
-def test_each_message_asks_for_one_session_unless_it_was_used_since_it_was_listed(world: World) -> None:
+def test_each_message_asks_for_one_session_unless_it_was_updated_since_it_was_listed(world: World) -> None:
     world.api.have(stale("devin-1", idle=2 * DAYS), stale("devin-2", idle=3 * DAYS), stale("devin-3", idle=0 * DAYS))
     report = world.sweep(**ENDS)
     assert (report["mode"], report["chosen"], report["enqueued"]) == ("enforce", 2, 2)
@@ -68,324 +70,273 @@ def test_each_message_asks_for_one_session_unless_it_was_used_since_it_was_liste
         {"session_id": "devin-2", "unless_updated_since": "2026-11-21T10:00:00+00:00"},
     ]
     assert world.dead_letters() == []
+    assert {method for method, _ in world.api.calls} == {"LIST"}, "the sweep itself ends nothing"
+
+
+def test_messages_are_sent_by_tens_and_name_the_run_so_that_it_can_be_withdrawn(world: World) -> None:
+    world.api.have(*(stale(f"devin-{number}") for number in range(21)))
+    assert world.sweep(**ENDS)["run"] == "request-1"
+    assert world.aws.names().count("sqs.SendMessageBatch") == 3
+    attributes = [attributes_of(message) for message in world.receive(world.work_queue)]
+    assert attributes == [{"source": "sweep", "sweep_run": "request-1"}] * 21
 
 
 def test_what_is_enqueued_ends_but_for_the_session_that_woke_up(world: World, log: Log) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"), stale("devin-woke-up"), stale("devin-safe", tags=["Keep"]))
+    listed = [stale("devin-1"), stale("devin-2"), stale("devin-safe", tags=["Keep "])]
+    world.api.have(*listed, stale("devin-woke-up", updated_at="2026-11-20T10:00:00.123456Z"))
     world.sweep(**ENDS)
-    world.api.have(stale("devin-1"), stale("devin-2"), used("devin-woke-up", NOW - timedelta(seconds=1)))
+    world.api.have(*listed, stale("devin-woke-up", updated_at="2026-11-20T10:00:00.123457Z"))
     log()
-
     assert world.deliver() == []
-
     assert sorted(world.api.deleted()) == ["devin-1", "devin-2"]
     outcomes = {line["session_id"]: line["outcome"] for line in log()}
     assert outcomes == {"devin-1": "terminated", "devin-2": "terminated", "devin-woke-up": "spared"}
-    assert world.queued() == (0, 0, 0)
-    assert world.dead_letters() == []
+    assert (world.queued(), world.dead_letters()) == ((0, 0, 0), [])
 
 
-def test_a_session_that_woke_up_by_a_microsecond_is_spared(world: World) -> None:
-    world.api.have(stale("devin-1", updated_at="2026-11-20T10:00:00.123456Z"))
+@pytest.mark.parametrize(("tag", "kept"), [("Do Not Touch", ["devin-2"]), ("", ["devin-1"])])
+def test_the_stack_says_which_tag_protects(
+    world: World, monkeypatch: pytest.MonkeyPatch, tag: str, kept: list[str]
+) -> None:
+    monkeypatch.setenv("PROTECT_TAG", tag)
+    world.api.have(
+        stale("devin-1", tags=["keep"]), stale("devin-2", tags=["do not touch"]), stale("devin-3", tags=None)
+    )
     world.sweep(**ENDS)
-    world.api.have(stale("devin-1", updated_at="2026-11-20T10:00:00.123457Z"))
-    world.deliver()
-    assert world.api.deleted() == []
+    assert sorted({"devin-1", "devin-2", "devin-3"} - {*ids(world)}) == kept
 
 
-def test_a_session_of_the_next_sweep_that_has_ended_is_no_dead_letter(world: World) -> None:
+def test_archiving_is_asked_for_in_messages_notices_and_report(v3: World, table: World) -> None:
+    v3.api.have(stale_v3("devin-1"), stale_v3("devin-2", is_archived=True))
+    report = v3.sweep(**ENDS, action="archive")
+    assert (report["action"], report["kept"]) == ("archive", {"archived": 1})
+    (body,) = v3.enqueued()
+    assert body == {"session_id": "devin-1", "unless_updated_since": "2026-11-19T10:00:00+00:00", "action": "archive"}
+    table.sweep(**NOTICE, action="archive")
+    assert [detail["action"] for detail in v3.heard(ANNOUNCED)] == ["archive"]
+
+
+def test_version_1_cannot_archive_so_the_sweep_fails(world: World) -> None:
     world.api.have(stale("devin-1"))
-    world.sweep(**ENDS)
-    world.api.have(stale("devin-1", status_enum="finished"))
-    report = world.sweep(**ENDS)
-    assert report["kept"] == {"exited": 1}
-    assert ids(world) == ["devin-1"]
+    with pytest.raises(SweepError, match=r"archive needs version 3 .* nothing was enqueued"):
+        world.sweep(**ENDS, action="archive")
+    assert ids(world) == []
+
+
+def test_a_family_is_kept_by_its_busy_member(v3: World) -> None:
+    v3.api.have(
+        stale_v3("devin-parent", child_session_ids=["child"]),
+        stale_v3("child", idle=0 * DAYS, parent_session_id="parent"),
+        stale_v3("devin-1", parent_session_id=None, child_session_ids=[]),
+    )
+    assert v3.sweep(**ENDS)["kept"] == {"family: idle_for: no": 1, "idle_for: no": 1}
+    assert ids(v3) == ["devin-1"]
 
 
 # Caps --------------------------------------------------------------------------------------------------------------
 
 
-def capped(world: World, stale_ones: int, others: int, **caps: Any) -> CapExceededError:
-    world.api.have(
-        *(stale(f"devin-{number:03}") for number in range(stale_ones)),
-        *(stale(f"devin-in-use-{number}", idle=0 * DAYS) for number in range(others)),
-    )
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_beyond_the_caps_nothing_is_done_and_everybody_can_see_it(
+    table: World, capsys: pytest.CaptureFixture[str], *, dry_run: bool
+) -> None:
+    table.api.have(*(stale(f"devin-{number:03}") for number in range(51)))
     with pytest.raises(CapExceededError) as exceeded:
-        world.sweep(**{"idle_for": "P1D", "dry_run": False} | caps)
-    assert world.queued() == (0, 0, 0)
-    assert "sqs.SendMessage" not in world.aws.names()
-    return exceeded.value
+        table.sweep(idle_for="P1D", dry_run=dry_run, notify_first="PT24H")
+    says = str(exceeded.value)
+    assert says.startswith("51 of 51 sessions that could be ended match, a share of 1.00, but max_sessions is 50 and ")
+    assert says.endswith(f"nothing was enqueued. Among them: {', '.join(f'devin-{n:03}' for n in range(10))}")
+    assert (table.queued(), table.remembered()) == ((0, 0, 0), [])
+    assert {entry["DetailType"] for entry in table.aws.published} == {"Devin Sweep Completed"}
+    told = {"mode": "refused", "run": "request-1", "why": says, "enqueued": 0}
+    assert table.heard("Devin Sweep Completed") == [told]
+    error, metric, report = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (error["level"], error["message"], "exception" in error) == ("ERROR", says, False)
+    assert (metric["sweep_refused"], report["report"]) == ([1], told)
 
 
-def test_more_than_max_sessions_is_loud_with_numbers_and_a_sample_and_nothing_is_enqueued(
-    world: World, log: Log
-) -> None:
-    error = capped(world, 51, 60)
-    assert str(error).startswith("51 of 111 sessions match, a share of 0.46, but max_sessions is 50; ")
-    sample = [f"devin-{number:03}" for number in range(10)]
-    assert str(error).endswith(f"nothing was enqueued. Among them: {', '.join(sample)}")
-    lines = log()
-    assert [line["message"] for line in lines if line["level"] == "ERROR"] == [str(error)]
-    assert not any("exception" in line for line in lines)
+# Rejections --------------------------------------------------------------------------------------------------------
 
 
-def test_more_than_max_share_is_loud_too(world: World) -> None:
-    assert str(capped(world, 2, 1)).startswith("2 of 3 sessions match, a share of 0.67, but max_share is 0.5; ")
+def rejected(world: World, **updated_at: datetime | None) -> None:
+    found = {f"devin-{name}": moment for name, moment in updated_at.items()}
+    assert Rejections(lambda: world.dynamodb, TABLE).remember(found, NOW) is None
 
 
-def test_both_caps_are_told(world: World) -> None:
-    error = capped(world, 3, 1, max_sessions=2, max_share=0.7)
-    assert "max_sessions is 2 and max_share is 0.7" in str(error)
+def test_what_was_rejected_before_is_kept_until_it_is_updated(table: World) -> None:
+    table.api.have(*(stale(f"devin-{name}", idle=2 * DAYS) for name in ("same", "older", "newer", "undated", "free")))
+    rejected(table, same=NOW - 2 * DAYS, older=NOW - DAYS, newer=NOW - 3 * DAYS, undated=None)
+    report = table.sweep(**ENDS)
+    assert (report["chosen"], report["kept"]) == (2, {"rejected before": 3})
+    assert ids(table) == ["devin-free", "devin-newer"]
+    lifetimes = {int(item["expires"]["N"]) - NOW.timestamp() for item in table.remembered()}
+    assert lifetimes == {30 * 86_400}
 
 
-@pytest.mark.parametrize(("stale_ones", "others", "caps"), [(1, 1, {}), (3, 0, {"max_sessions": 3, "max_share": 1})])
-def test_just_as_many_as_the_caps_allow_are_enqueued(
-    world: World, stale_ones: int, others: int, caps: dict[str, Any]
-) -> None:
-    world.api.have(
-        *(stale(f"devin-{number}") for number in range(stale_ones)),
-        *(stale(f"devin-in-use-{number}", idle=0 * DAYS) for number in range(others)),
-    )
-    world.sweep(**{"idle_for": "P1D", "dry_run": False} | caps)
-    assert len(ids(world)) == stale_ones
+def test_rejections_are_many_and_a_rejection_that_cannot_be_written_is_only_said(table: World) -> None:
+    many = {f"n{number}": NOW for number in range(120)}
+    rejected(table, **many)
+    assert len(Rejections(lambda: table.dynamodb, TABLE).of(f"devin-{name}" for name in many)) == 120
+    table.aws.fail("dynamodb.BatchWriteItem")
+    rejections = Rejections(lambda: table.dynamodb, TABLE)
+    assert "AccessDeniedException" in str(rejections.remember({"devin-1": None}, NOW))
+    table.aws.faults["dynamodb.BatchWriteItem"] = lambda given: {"UnprocessedItems": given["RequestItems"]}
+    assert "busy" in str(rejections.remember({"devin-1": None}, NOW))
 
 
-def test_a_dry_run_over_the_caps_is_loud_too(world: World) -> None:
+def test_without_a_table_there_is_no_memory_and_nothing_fails_but_a_notice(world: World) -> None:
     world.api.have(stale("devin-1"))
-    with pytest.raises(CapExceededError):
-        world.sweep(idle_for="P1D")
+    with pytest.raises(SweepError, match="ANNOUNCEMENTS_TABLE"):
+        world.sweep(**NOTICE)
+    assert (world.api.calls, world.queued()) == ([], (0, 0, 0))
+    world.sweep(**ENDS)
+    assert ids(world) == ["devin-1"]
+    assert not any(name.startswith("dynamodb") for name in world.aws.names())
 
 
-def test_protected_sessions_count_as_listed_but_not_as_chosen(world: World) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2", tags=["keep"]))
-    assert world.sweep(idle_for="P1D", dry_run=False)["enqueued"] == 1
-
-
-def test_nothing_is_announced_beyond_the_caps(table: World) -> None:
-    capped(table, 3, 1, notify_first="PT24H")
-    assert (table.remembered(), table.heard("Devin Session Termination Announced")) == ([], [])
-
-
-def test_a_sweep_that_exceeds_its_caps_is_told_as_well(world: World) -> None:
-    error = capped(world, 3, 0)
-    assert world.heard("Devin Sweep Completed") == [{"mode": "refused", "why": str(error), "enqueued": 0}]
-
-
-def test_a_sweep_that_exceeds_its_caps_is_counted(world: World, counted: Callable[[], dict[str, float]]) -> None:
-    capped(world, 3, 0)
-    assert counted() == {"sweep_refused": 1}
-
-
-# Announcements -----------------------------------------------------------------------------------------------------
-
-NOTICE = ENDS | {"notify_first": "PT24H"}
+# Notices -----------------------------------------------------------------------------------------------------------
 
 
 def announced(world: World, after: timedelta, **policy: Any) -> tuple[list[str], list[str], list[str]]:
     """Sweep so long after NOW: the ids that were announced, that wait, and that were enqueued."""
     world.now = NOW + after
     report = world.sweep(**NOTICE | policy)
-    told = [detail["session_id"] for detail in world.heard("Devin Session Termination Announced")]
+    published = [detail["session_id"] for detail in world.heard(ANNOUNCED)]
     enqueued = ids(world)
-    assert (report["announced"], report["enqueued"]) == (len(told), len(enqueued))
-    return told, [choice["session_id"] for choice in report["waiting"]], enqueued
+    assert (report["announced"], report["enqueued"]) == (len(published), len(enqueued))
+    return published, [candidate["session_id"] for candidate in report["waiting"]], enqueued
 
 
 def test_a_session_is_announced_then_waited_for_then_ended(table: World) -> None:
     table.api.have(stale("devin-1"), stale("devin-2"))
     both = ["devin-1", "devin-2"]
     assert announced(table, 0 * HOURS) == (both, [], [])
-    assert announced(table, 1 * HOURS) == ([], both, [])
     assert announced(table, 24 * HOURS - timedelta(seconds=1)) == ([], both, [])
     assert announced(table, 24 * HOURS) == ([], [], both)
+    assert all(int(item["expires"]["N"]) > (NOW + 30 * DAYS).timestamp() for item in table.remembered())
 
 
-def test_an_announcement_says_what_ends_and_when_and_why(table: World, log: Log) -> None:
+def test_a_notice_says_what_ends_and_when_and_why(table: World) -> None:
     table.api.have(stale("devin-1"))
     report = table.sweep(**NOTICE, tags=["nightly"])
-    (detail,) = table.heard("Devin Session Termination Announced")
-    assert (detail["session_id"], detail["ends_after"]) == ("devin-1", "2026-11-25T10:00:00+00:00")
-    assert detail["why"] == ["idle_for: 5 days, 0:00:00", "tags: nightly"]
-    assert report["to_announce"] == [
-        {"session_id": "devin-1", "updated_at": "2026-11-19T10:00:00+00:00", "why": detail["why"]}
+    why = ["idle_for: 5 days, 0:00:00", "tags: nightly"]
+    assert table.heard(ANNOUNCED) == [
+        {"session_id": "devin-1", "ends_after": "2026-11-25T10:00:00+00:00", "why": why, "run": "request-1"}
     ]
-    assert log()[-1]["report"] == report
+    assert report["to_announce"] == [{"session_id": "devin-1", "updated_at": "2026-11-19T10:00:00+00:00", "why": why}]
 
 
-def test_a_session_that_was_used_after_its_announcement_is_announced_anew_and_waited_for_again(table: World) -> None:
+def test_a_session_that_was_used_after_its_notice_is_announced_and_waited_for_again(table: World) -> None:
     table.api.have(stale("devin-1"), stale("devin-2"))
     announced(table, 0 * HOURS)
-    table.api.have(used("devin-1", NOW + 20 * HOURS), stale("devin-2"))
-    assert announced(table, 24 * HOURS) == ([], [], ["devin-2"])
-    table.api.have(used("devin-1", NOW + 20 * HOURS))
+    table.api.have(used("devin-1", NOW + 20 * HOURS), stale("devin-2", tags=["KEEP"]))
+    assert announced(table, 24 * HOURS) == ([], [], [])
     assert announced(table, 43 * HOURS) == ([], [], []), "not idle for a day yet"
     assert announced(table, 44 * HOURS) == (["devin-1"], [], [])
     assert announced(table, 67 * HOURS) == ([], ["devin-1"], [])
     assert announced(table, 68 * HOURS) == ([], [], ["devin-1"])
 
 
-def test_a_session_that_matches_all_the_time_is_announced_anew_each_time_it_is_used(table: World) -> None:
-    policy: dict[str, Any] = {"older_than": "P1D", "idle_for": "PT1H"}
-    for day in range(4):
-        at = NOW + day * 25 * HOURS
-        table.api.have(stale("devin-1", idle=9 * DAYS, updated_at=(at - 2 * HOURS).isoformat()))
-        assert announced(table, day * 25 * HOURS, **policy) == (["devin-1"], [], [])
-
-
-def test_a_session_that_is_used_between_the_last_sweep_and_its_end_is_spared(table: World, log: Log) -> None:
+@pytest.mark.parametrize(
+    ("before", "later", "policy", "expected"),
+    [
+        (0, 24, {"max_sessions": 7, "max_share": 0.9 + 0.1}, "ended"),
+        (0, 24, {"idle_for": "P2D"}, "announced"),
+        (0, 24, {"notify_first": "PT48H"}, "waits"),
+        # It was announced that it has until the next day.
+        (0, 2, {"notify_first": "PT1H"}, "waits"),
+        # A notice from the future.
+        (48, 24, {}, "announced"),
+    ],
+)
+def test_a_notice_counts_for_the_same_criteria_and_is_not_shortened(
+    table: World, before: int, later: int, policy: dict[str, Any], expected: str
+) -> None:
     table.api.have(stale("devin-1"))
-    table.sweep(**NOTICE)
-    table.now = NOW + 24 * HOURS
-    assert table.sweep(**NOTICE)["enqueued"] == 1
-    table.api.have(used("devin-1", NOW + 24 * HOURS))
-    log()
-    table.deliver()
-    assert [line["outcome"] for line in log()] == ["spared"]
-    assert table.api.deleted() == []
+    announced(table, before * HOURS)
+    found = announced(table, later * HOURS, **policy)
+    assert dict(zip(("announced", "waits", "ended"), found, strict=True))[expected] == ["devin-1"]
+    assert sum(map(len, found)) == 1
 
 
-def test_a_session_that_is_protected_after_its_announcement_is_not_ended(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 0 * HOURS)
-    table.api.have(stale("devin-1", tags=["KEEP"]))
-    assert announced(table, 24 * HOURS) == ([], [], [])
-
-
-def test_a_policy_with_other_criteria_starts_over(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 0 * HOURS)
-    assert announced(table, 24 * HOURS, idle_for="P2D") == (["devin-1"], [], [])
-    assert announced(table, 25 * HOURS, idle_for="P2D") == ([], ["devin-1"], [])
-    assert announced(table, 25 * HOURS) == ([], [], ["devin-1"])
-
-
-def test_a_policy_with_other_limits_does_not(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 0 * HOURS)
-    assert announced(table, 24 * HOURS, max_sessions=7, max_share=0.9 + 0.1) == ([], [], ["devin-1"])
-
-
-def test_a_longer_notice_is_waited_for(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 0 * HOURS)
-    assert announced(table, 24 * HOURS, notify_first="PT48H") == ([], ["devin-1"], [])
-
-
-def test_no_session_ends_before_the_time_that_was_announced(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 0 * HOURS)
-    _, _, enqueued = announced(table, 2 * HOURS, notify_first="PT1H")
-    assert enqueued == [], "it was told that it has until tomorrow"
-
-
-def test_a_dry_run_announces_and_remembers_nothing(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    report = table.sweep(**NOTICE | {"dry_run": True})
-    assert [choice["session_id"] for choice in report["to_announce"]] == ["devin-1"]
-    assert (report["announced"], report["enqueued"]) == (0, 0)
-    assert table.heard("Devin Session Termination Announced") == []
-    assert table.remembered() == []
-    assert announced(table, 24 * HOURS) == (["devin-1"], [], [])
-
-
-def test_an_announcement_from_the_future_counts_for_nothing(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    announced(table, 48 * HOURS)
-    assert announced(table, 24 * HOURS) == (["devin-1"], [], [])
-
-
-def test_what_is_remembered_is_forgotten_in_time(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    table.sweep(**NOTICE)
-    (item,) = table.remembered()
-    kept_for = timedelta(seconds=int(item["expires"]["N"]) - NOW.timestamp())
-    assert kept_for > timedelta(days=30), "the longest notice there is"
-
-
-def test_hundreds_are_announced_and_remembered(table: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAX_WORKERS", "4")
+def test_hundreds_are_announced_and_remembered(table: World) -> None:
     table.api.have(*(stale(f"devin-{number:03}") for number in range(230)))
     first = table.sweep(**NOTICE, max_sessions=1000)
     table.now = NOW + 23 * HOURS
     then = table.sweep(**NOTICE, max_sessions=1000)
     assert (first["announced"], then["announced"], then["chosen"]) == (230, 0, 230)
-    assert len(then["waiting"]) == 100, "as many as a report tells in full"
-    assert table.aws.names().count("events.PutEvents") == 23 + 1 + 1, "and a report each"
-    assert table.aws.names().count("dynamodb.BatchGetItem") == 2 * 3
+    assert len(then["waiting"]) == 100, "a report names a hundred"
+    calls = table.aws.names()
+    assert calls.count("events.PutEvents") == 23 + 1 + 1, "and a report each"
+    assert (calls.count("dynamodb.BatchGetItem"), calls.count("dynamodb.BatchWriteItem")) == (2 * 2 * 3, 10)
 
 
-def test_keys_that_dynamodb_had_no_time_for_are_asked_for_again(table: World) -> None:
-    table.api.have(stale("devin-1"), stale("devin-2"))
-    table.sweep(**NOTICE)
-    refusals = iter([True, True])
-
-    def busy(given: dict[str, Any]) -> object:
-        if next(refusals, False):
-            return {"Responses": {}, "UnprocessedKeys": given["RequestItems"]}
-        return None
-
-    table.aws.faults["dynamodb.BatchGetItem"] = busy
-    table.now = NOW + 24 * HOURS
-    assert table.sweep(**NOTICE)["enqueued"] == 2
-
-
-def test_a_table_that_never_has_time_fails_the_sweep(table: World) -> None:
+@pytest.mark.parametrize(("busy", "fails"), [(2, False), (1000, True)])
+@pytest.mark.parametrize("operation", ["Get", "Write"])
+def test_what_dynamodb_left_undone_is_asked_for_again_but_not_for_ever(
+    table: World, operation: str, busy: int, *, fails: bool
+) -> None:
     table.api.have(stale("devin-1"))
-    asked = 0
+    calls = iter(range(1000))
 
-    def busy(given: dict[str, Any]) -> object:
-        nonlocal asked
-        asked += 1
-        table.context.remaining_milliseconds -= 1000
-        assert asked < 1000, "it asks for ever"
-        return {"Responses": {}, "UnprocessedKeys": given["RequestItems"]}
+    def undone(given: dict[str, Any]) -> object:
+        if next(calls) >= busy:
+            return None
+        return {"Responses": {}, "UnprocessedKeys": given["RequestItems"], "UnprocessedItems": given["RequestItems"]}
 
-    table.aws.faults["dynamodb.BatchGetItem"] = busy
-    with pytest.raises(AnnouncementsError):
+    table.aws.faults[f"dynamodb.Batch{operation}Item"] = undone
+    if fails:
+        with pytest.raises(TableError, match="busy"):
+            table.sweep(**NOTICE)
+        assert next(calls) < 20
+    else:
         table.sweep(**NOTICE)
+        assert len(table.remembered()) == 1
     assert ids(table) == []
 
 
-@pytest.mark.parametrize("code", ["ResourceNotFoundException", "AccessDeniedException", "ThrottlingException"])
-@pytest.mark.parametrize("dry_run", [True, False])
-def test_a_memory_that_cannot_be_read_fails_the_sweep(table: World, code: str, *, dry_run: bool) -> None:
-    table.api.have(stale("devin-1"), stale("devin-2"))
+@pytest.mark.parametrize("policy", [NOTICE, NOTICE | {"dry_run": True}, ENDS])
+def test_a_table_that_cannot_be_read_fails_the_sweep(table: World, policy: dict[str, Any]) -> None:
+    table.api.have(stale("devin-1"))
     table.sweep(**NOTICE)
     table.heard("")
     table.now = NOW + 24 * HOURS
-    table.aws.fail("dynamodb.BatchGetItem", code)
-    with pytest.raises(ClientError, match=code):
-        table.sweep(**NOTICE | {"dry_run": dry_run})
-    assert ids(table) == []
-    assert table.heard("Devin Session Termination Announced") == []
+    table.aws.fail("dynamodb.BatchGetItem")
+    with pytest.raises(TableError, match="AccessDeniedException"):
+        table.sweep(**policy)
+    assert (ids(table), table.heard(ANNOUNCED)) == ([], [])
 
 
 @pytest.mark.parametrize(
     "spoilt", [{"announced_at": {"S": "once"}}, {"updated_at": {"S": ""}}, {"updated_at": {"N": "1"}}]
 )
-def test_a_memory_that_makes_no_sense_ends_nothing(table: World, spoilt: dict[str, Any]) -> None:
+def test_a_table_that_makes_no_sense_ends_nothing(table: World, spoilt: dict[str, Any]) -> None:
     table.api.have(stale("devin-1"))
     table.sweep(**NOTICE)
     (item,) = table.remembered()
     table.dynamodb.put_item(TableName=TABLE, Item=item | spoilt)
     table.now = NOW + 24 * HOURS
-    with pytest.raises((ValueError, KeyError)):
+    with pytest.raises(TableError, match="a notice cannot be read"):
         table.sweep(**NOTICE)
+    table.dynamodb.put_item(TableName=TABLE, Item={"subject": {"S": "rejected/devin-1"}, "updated_at": {"S": "once"}})
+    with pytest.raises(TableError, match="a rejection cannot be read"):
+        table.sweep(**ENDS)
     assert ids(table) == []
 
 
-def test_an_announcement_that_cannot_be_remembered_fails_the_sweep_and_is_repeated(table: World) -> None:
+def test_a_notice_is_repeated_if_it_cannot_be_remembered_and_not_remembered_if_it_is_not_published(
+    table: World,
+) -> None:
     table.api.have(stale("devin-1"))
-    table.aws.fail("dynamodb.PutItem")
-    with pytest.raises(ClientError):
+    table.aws.fail("dynamodb.BatchWriteItem")
+    with pytest.raises(TableError):
         table.sweep(**NOTICE)
-    assert [one["session_id"] for one in table.heard("Devin Session Termination Announced")] == ["devin-1"]
+    assert [one["session_id"] for one in table.heard(ANNOUNCED)] == ["devin-1"]
     table.aws.faults.clear()
-    assert announced(table, 24 * HOURS) == (["devin-1"], [], [])
-
-
-def test_an_announcement_that_cannot_be_published_fails_the_sweep_and_is_not_remembered(table: World) -> None:
-    table.api.have(stale("devin-1"))
+    entries = [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}]
+    table.aws.faults["events.PutEvents"] = lambda _: {"FailedEntryCount": 1, "Entries": entries}
+    with pytest.raises(BusError, match="ThrottlingException"):
+        table.sweep(**NOTICE)
     table.aws.fail("events.PutEvents")
     with pytest.raises(BusError, match="AccessDeniedException"):
         table.sweep(**NOTICE)
@@ -394,93 +345,37 @@ def test_an_announcement_that_cannot_be_published_fails_the_sweep_and_is_not_rem
     assert announced(table, 24 * HOURS) == (["devin-1"], [], [])
 
 
-def test_an_announcement_that_the_bus_does_not_take_is_not_remembered(table: World) -> None:
-    table.api.have(stale("devin-1"))
-    entries = [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}]
-    table.aws.faults["events.PutEvents"] = lambda _: {"FailedEntryCount": 1, "Entries": entries}
-    with pytest.raises(BusError, match="ThrottlingException"):
-        table.sweep(**NOTICE)
-    assert table.remembered() == []
-
-
-def test_without_a_table_nothing_can_be_announced(world: World) -> None:
-    world.api.have(stale("devin-1"))
-    with pytest.raises(SweepError, match="ANNOUNCEMENTS_TABLE"):
-        world.sweep(**NOTICE)
-    assert world.api.calls == []
-    assert ids(world) == []
-
-
-def test_a_policy_that_does_not_announce_needs_no_table(world: World) -> None:
-    world.api.have(stale("devin-1"))
-    world.sweep(**ENDS)
-    assert not any(name.startswith("dynamodb") for name in world.aws.names())
-
-
 # The stop switch ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["stop", "halt", "no go", "go?", "false", "0", "-"])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_with_the_switch_on_nothing_is_listed_and_nothing_enqueued(switch: World, value: str, *, dry_run: bool) -> None:
+def test_with_the_switch_on_nothing_is_listed_and_nothing_enqueued(switch: World, *, dry_run: bool) -> None:
     switch.api.have(stale("devin-1"))
-    switch.switch(value)
+    switch.switch("stop")
     report = switch.sweep(**ENDS | {"dry_run": dry_run})
-    assert report["mode"] == "stopped"
+    assert (report["mode"], report["run"], report["chosen"], report["enqueued"]) == ("stopped", "request-1", 0, 0)
     assert "set it to go" in report["why"]
-    assert (report["chosen"], report["enqueued"]) == (0, 0)
-    assert switch.api.calls == []
-    assert ids(switch) == []
     assert "secretsmanager.GetSecretValue" not in switch.aws.names()
     assert switch.heard("Devin Sweep Completed") == [report]
-
-
-@pytest.mark.parametrize("code", ["ParameterNotFound", "AccessDeniedException", "ThrottlingException"])
-def test_a_switch_that_cannot_be_read_means_stop(switch: World, code: str) -> None:
-    switch.api.have(stale("devin-1"))
-    switch.aws.fail("ssm.GetParameter", code)
-    report = switch.sweep(**ENDS)
-    assert report["mode"] == "stopped"
-    assert code in report["why"]
-    assert "stop-switch cannot be read" in report["why"]
-    assert switch.api.calls == []
-    assert ids(switch) == []
-
-
-def test_a_switch_that_does_not_exist_means_stop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STOP_SWITCH_PARAMETER", "/nowhere")
-    world.api.have(stale("devin-1"))
-    assert world.sweep(**ENDS)["mode"] == "stopped"
-    assert world.api.calls == []
-
-
-@pytest.mark.parametrize("value", ["go", "GO", " go\n"])
-def test_go_means_go(switch: World, value: str) -> None:
-    switch.api.have(stale("devin-1"))
-    switch.switch(value)
-    switch.sweep(**ENDS)
-    assert ids(switch) == ["devin-1"]
+    switch.aws.fail("ssm.GetParameter")
+    assert "AccessDeniedException" in switch.sweep(**ENDS)["why"], "a switch that cannot be read"
+    assert (switch.api.calls, ids(switch)) == ([], [])
 
 
 def test_a_switch_that_is_thrown_while_sessions_are_listed_stops_the_sweep(switch: World) -> None:
     switch.api.have(stale("devin-1"))
     switch.api.before = lambda: switch.switch("stop")
-    try:
-        report = switch.sweep(**ENDS)
-    except SweepError as error:
-        assert "stop" in str(error)  # noqa: PT017 - loud or not, either way is right
-    else:
-        assert report["enqueued"] == 0
+    with pytest.raises(SweepError, match="nothing was enqueued"):
+        switch.sweep(**ENDS)
     assert ids(switch) == []
 
 
 # Reports -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_says_what_was_kept_and_chosen_and_why(world: World) -> None:
+def test_the_report_says_what_was_kept_and_chosen_and_why(world: World, log: Log) -> None:
     world.api.have(
-        stale("devin-1"),
-        stale("devin-2", idle=2 * DAYS, title=None),
+        stale("devin-1", title=None),
         stale("devin-busy", idle=0 * DAYS),
         stale("devin-busy-too", idle=1 * HOURS),
         stale("devin-keep", tags=["keep"]),
@@ -490,10 +385,10 @@ def test_the_report_says_what_was_kept_and_chosen_and_why(world: World) -> None:
         stale("devin-new", idle=timedelta(0), created_at=(NOW - timedelta(minutes=59)).isoformat()),
     )
     report = world.sweep(**ENDS, tags=["nightly"], max_sessions=9)
-    why = "idle_for: 5 days, 0:00:00"
     assert report == {
         "mode": "enforce",
-        "listed": 9,
+        "run": "request-1",
+        "listed": 8,
         "pages": 2,
         "listing": "complete",
         "kept": {
@@ -504,55 +399,41 @@ def test_the_report_says_what_was_kept_and_chosen_and_why(world: World) -> None:
             "tags: no": 1,
             "younger than an hour": 1,
         },
-        "chosen": 2,
-        "enqueued": 2,
+        "chosen": 1,
+        "enqueued": 1,
         "announced": 0,
         "caps": {"max_sessions": 9, "max_share": 1},
         "due": [
-            {"session_id": "devin-1", "updated_at": "2026-11-19T10:00:00+00:00", "why": [why, "tags: nightly"]},
             {
-                "session_id": "devin-2",
-                "updated_at": "2026-11-22T10:00:00+00:00",
-                "why": ["idle_for: 2 days, 0:00:00", "tags: nightly"],
+                "session_id": "devin-1",
+                "updated_at": "2026-11-19T10:00:00+00:00",
+                "why": ["idle_for: 5 days, 0:00:00", "tags: nightly"],
             },
         ],
         "to_announce": [],
         "waiting": [],
     }
-    assert json.loads(json.dumps(report)) == report
     assert world.heard("Devin Sweep Completed") == [report]
-
-
-def test_the_report_is_one_log_record(world: World, log: Log) -> None:
-    world.api.have(stale("devin-1"))
-    report = world.sweep(**ENDS)
     (line,) = log()
     assert (line["level"], line["message"], line["service"]) == ("INFO", "sweep completed", "sweep")
-    assert line["report"] == report
-    assert line["function_request_id"] == "request-1"
+    assert (line["report"], line["function_request_id"]) == (report, "request-1")
 
 
-def test_the_numbers_are_metrics(table: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_numbers_that_are_not_zero_are_metrics(
+    table: World, counted: Callable[[], dict[str, float]], recwarn: pytest.WarningsRecorder
+) -> None:
+    table.sweep(**NOTICE)
+    table.sweep(**NOTICE)
+    assert (counted(), list(recwarn)) == ({}, [])
     table.api.have(stale("devin-1"), stale("devin-2"))
     table.sweep(**NOTICE)
+    assert counted() == {"sweep_listed": 2, "sweep_chosen": 2, "sweep_announced": 2}
     table.api.have(stale("devin-1"), stale("devin-2"), stale("devin-3"), stale("devin-4", tags=["keep"]))
     table.now = NOW + 24 * HOURS
-    capsys.readouterr()
-
     table.sweep(**NOTICE)
-
-    (blob,) = (json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line)
-    (published,) = blob["_aws"]["CloudWatchMetrics"]
-    assert published["Namespace"] == "DevinSessionCleanup"
-    assert blob["service"] == "sweep"
-    numbers = {metric["Name"]: blob[metric["Name"]] for metric in published["Metrics"]}
-    assert numbers == {
-        "sweep_listed": [4],
-        "sweep_chosen": [3],
-        "sweep_kept": [1],
-        "sweep_enqueued": [2],
-        "sweep_announced": [1],
-    }
+    assert counted() == {
+        "sweep_listed": 4, "sweep_chosen": 3, "sweep_kept": 1, "sweep_enqueued": 2, "sweep_announced": 1,
+    }  # fmt: skip
 
 
 def test_a_bus_that_takes_no_report_changes_nothing(world: World, log: Log) -> None:
@@ -563,162 +444,75 @@ def test_a_bus_that_takes_no_report_changes_nothing(world: World, log: Log) -> N
     assert [line["message"] for line in log()] == ["sweep completed", "publishing events: AccessDeniedException"]
 
 
-def test_what_an_api_says_is_reported_without_the_key_and_within_bounds(
-    world: World, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("hostile", [f"\r\n\x1b[31m {KEY} Bearer {KEY} ", "x" * 300_000])
+def test_what_an_api_says_is_repeated_without_the_key_and_within_bounds(
+    table: World, capsys: pytest.CaptureFixture[str], hostile: str
 ) -> None:
-    hostile = f"blocked\r\n\x1b[31m {KEY} Bearer {KEY} " + "x" * 300_000
-    world.api.have(stale("devin-1", status_detail=hostile))
-    report = world.sweep(**ENDS, statuses=["blocked"])
+    table.api.have(stale("devin-1", status_detail=hostile, title=hostile, tags=[hostile]), stale(f"devin-{KEY}"))
+    report = table.sweep(**NOTICE, statuses=["blocked"])
     printed = capsys.readouterr().out
     assert all(json.loads(line) for line in printed.splitlines())
-    assert "canary" not in printed
-    assert "canary" not in json.dumps(report), "what is returned is for others to read and log"
-    heard = world.heard("Devin Sweep Completed")
-    assert "canary" not in json.dumps(heard)
-    assert len(json.dumps(report)) < 10_000
-    assert len(heard) == 1
-
-
-def test_what_an_api_says_is_announced_without_the_key_and_within_bounds(table: World) -> None:
-    table.api.have(stale("devin-1", status_detail=f"\r\n\x1b[31m {KEY} " + "x" * 300_000))
-    table.sweep(**NOTICE, statuses=["blocked"])
-    (detail,) = table.heard("Devin Session Termination Announced")
-    assert "canary" not in json.dumps(detail)
-    assert all(why.isprintable() and len(why) < 1000 for why in detail["why"])
-
-
-def test_a_hundred_choices_are_told_in_full_and_the_others_counted(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MAX_WORKERS", "4")
-    world.api.have(*(stale(f"devin-{number:03}") for number in range(120)))
-    report = world.sweep(**IDLE, max_sessions=120)
-    assert (report["chosen"], len(report["due"])) == (120, 100)
+    everything = printed + json.dumps(report) + json.dumps(table.heard(ANNOUNCED)) + json.dumps(table.remembered())
+    assert "canary" not in everything
+    assert len(everything) < 20_000
+    assert (report["chosen"], report["kept"]) == (1, {"no session id": 1})
 
 
 # Failures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_that_fails_is_one_log_record_and_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.api.on("LIST", "", answer(500, f"{KEY}\r\n\x1b[31m" + "x" * 100_000))
-    with pytest.raises(SweepError):
-        world.sweep(**ENDS)
-    printed = capsys.readouterr().out
-    record, metric = (json.loads(line) for line in printed.splitlines())
-    assert (record["level"], record["message"], record["exception_name"]) == ("ERROR", "sweep failed", "SweepError")
-    assert "the API answered 500" in record["exception"]
-    assert metric["sweep_failed"] == [1]
-    assert "canary" not in printed
-
-
 @pytest.mark.parametrize(
-    ("bug", "raised", "says"),
+    ("fault", "raised", "says"),
     [
+        (answer(500, f"{KEY}\r\n\x1b[31m" + "x" * 100_000), SweepError, "the API answered 500"),
         # Lambda prints what is raised, so it is raised without the key.
         (ZeroDivisionError(f"with {KEY} in it"), MaskedError, r"^ZeroDivisionError: with \[redacted\] in it$"),
         (RecursionError("too deep"), RecursionError, "^too deep$"),
     ],
 )
-def test_a_bug_fails_the_sweep_loudly(
-    world: World, capsys: pytest.CaptureFixture[str], bug: Exception, raised: type[Exception], says: str
+def test_a_sweep_that_fails_is_one_log_record_and_counted(
+    world: World, capsys: pytest.CaptureFixture[str], fault: Any, raised: type[Exception], says: str
 ) -> None:
-    world.api.on("LIST", "", page(stale("devin-1")), bug)
+    world.api.on("LIST", "", page(stale("devin-1")), fault)
     with pytest.raises(raised, match=says):
         world.sweep(**ENDS)
     printed = capsys.readouterr().out
-    assert '"sweep_failed"' in printed
+    record, metric = (json.loads(line) for line in printed.splitlines())
+    assert (record["level"], record["message"]) == ("ERROR", "sweep failed")
+    assert metric["sweep_failed"] == [1]
     assert "canary" not in printed
     assert ids(world) == []
 
 
-def failing_sends(world: World, *failing: int) -> None:
-    """Have these of the messages, counted from zero, not be sent."""
+class KilledError(BaseException):
+    """The function was killed."""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_enqueueing_that_fails_or_is_killed_half_way_is_repeated_without_harm(
+    world: World, log: Log, *, killed: bool
+) -> None:
+    listed = [f"devin-{number:02}" for number in range(23)]
+    world.api.have(*map(stale, listed))
     sends = iter(range(1000))
 
-    def send(_: dict[str, Any]) -> None:
-        if next(sends) in failing:
-            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow"}}, "SendMessage")
+    def second_batch_fails(_: dict[str, Any]) -> None:
+        if next(sends) >= 1:
+            raise KilledError if killed else ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "Send")
 
-    world.aws.faults["sqs.SendMessage"] = send
-
-
-def test_an_enqueueing_that_fails_in_part_is_loud_and_repeating_it_does_no_harm(world: World, log: Log) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"), stale("devin-3"))
-    failing_sends(world, 1)
-    with pytest.raises(SweepError) as failed:
+    world.aws.faults["sqs.SendMessageBatch"] = second_batch_fails
+    with pytest.raises((KilledError, SweepError)) as failed:
         world.sweep(**ENDS)
-    assert "enqueued 2 of 3 sessions: sending to the work queue: ThrottlingException" in str(failed.value)
-    assert world.queued() == (2, 0, 0)
+    assert killed or "enqueued 10 of 23 sessions: sending to the work queue: AccessDenied" in str(failed.value)
+    assert world.queued() == (10, 0, 0)
 
     world.aws.faults.clear()
-    assert world.sweep(**ENDS)["enqueued"] == 3
-    log()
-    assert world.deliver() == []
-
-    assert sorted(world.api.deleted()) == ["devin-1", "devin-2", "devin-3"]
-    assert world.dead_letters() == []
-    assert {line["outcome"] for line in log()} == {"terminated"}
-
-
-def test_two_sweeps_at_once_end_each_session_once(world: World, log: Log) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"))
-    world.sweep(**ENDS)
-    world.sweep(**ENDS)
+    assert world.sweep(**ENDS)["enqueued"] == 23
     world.sweep(older_than="P2D", max_share=1, dry_run=False)
     log()
     assert world.deliver() == []
-    assert sorted(world.api.deleted()) == ["devin-1", "devin-2"]
-    assert world.queued() == (0, 0, 0)
-
-
-def test_a_repeat_that_another_invocation_overtakes_finds_the_session_ended(world: World) -> None:
-    """Both read the session alive, and the other one ends it first."""
-    world.api.on("GET", "devin-1", session(), session("finished"))
-    world.api.on("DELETE", "devin-1", NOT_VALID)
-    world.send('{"session_id": "devin-1", "unless_updated_since": "2999-01-01T00:00:00Z"}')
-    assert world.deliver() == []
-    assert world.dead_letters() == []
-
-
-def test_a_repeat_that_comes_later_finds_the_session_ended(world: World, log: Log) -> None:
-    world.api.have(stale("devin-1"))
-    world.sweep(**ENDS)
-    world.deliver()
-    world.send('{"session_id": "devin-1", "unless_updated_since": "2026-11-19T10:00:00+00:00"}')
-    world.api.on("DELETE", "devin-1", answer(409, {"detail": "has exited"}))
-    world.api.have(stale("devin-1", status_enum="finished"))
-    log()
-    world.deliver()
-    assert [line["outcome"] for line in log()] == ["already_exited"]
-    assert world.dead_letters() == []
-
-
-def test_a_sweep_killed_half_way_and_repeated_ends_each_session_once(world: World) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"), stale("devin-3"))
-
-    class Killed(BaseException):
-        pass
-
-    sends = iter(range(1000))
-
-    def kill(_: dict[str, Any]) -> None:
-        if next(sends) == 1:
-            raise Killed
-
-    world.aws.faults["sqs.SendMessage"] = kill
-    with pytest.raises(Killed):
-        world.sweep(**ENDS)
-    world.aws.faults.clear()
-    world.sweep(**ENDS)
-    assert world.deliver() == []
-    assert sorted(world.api.deleted()) == ["devin-1", "devin-2", "devin-3"]
-
-
-def test_without_a_work_queue_the_sweep_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.api.have(stale("devin-1"))
-    monkeypatch.setenv("WORK_QUEUE_URL", world.work_queue + "-gone")
-    with pytest.raises(SweepError, match=r"enqueued 0 of 1 sessions: .*NonExistentQueue"):
-        world.sweep(**ENDS)
+    assert sorted(world.api.deleted()) == listed
+    assert (world.queued(), world.dead_letters()) == ((0, 0, 0), [])
 
 
 @pytest.mark.parametrize("name", ["DEVIN_API_URL", "MAX_WORKERS", "PUBLISH_OUTCOMES", "DEVIN_ORG_ID"])
@@ -729,29 +523,3 @@ def test_an_unusable_setting_fails_the_sweep_and_names_the_variable(
     with pytest.raises(SettingsError, match=name):
         world.sweep(**ENDS)
     assert world.api.calls == []
-
-
-def test_another_protect_tag_protects(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROTECT_TAG", "Do Not Touch")
-    world.api.have(stale("devin-1", tags=["keep"]), stale("devin-2", tags=["do not touch", "nightly"]))
-    world.sweep(**ENDS)
-    assert ids(world) == ["devin-1"]
-
-
-def test_no_tags_and_null_for_tags_are_the_same(world: World) -> None:
-    world.api.have(stale("devin-1", tags=None), stale("devin-2", tags=[]))
-    world.sweep(**ENDS, without_tags=["nightly"])
-    assert ids(world) == ["devin-1", "devin-2"]
-
-
-def test_an_empty_protect_tag_is_the_usual_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROTECT_TAG", "")
-    world.api.have(stale("devin-1", tags=["keep"]))
-    world.sweep(**ENDS)
-    assert ids(world) == []
-
-
-def test_the_sessions_of_a_listing_are_never_called_by_the_sweep(world: World) -> None:
-    world.api.on("LIST", "", page(stale("devin-1"), stale("devin-2")), page())
-    world.sweep(**ENDS)
-    assert {method for method, _ in world.api.calls} == {"LIST"}

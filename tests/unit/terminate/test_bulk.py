@@ -114,29 +114,21 @@ def test_twenty_thousand_ids_in_a_message_are_judged_one_by_one(function: Functi
     assert function.letters() == (Counter(wanted) if status == 422 else {})
 
 
-@pytest.mark.parametrize(("status", "queue"), [(422, "dead"), (503, "work")], ids=["dead letters", "sent back"])
-def test_a_large_message_has_its_writes_made_side_by_side(
-    function: Function, monkeypatch: pytest.MonkeyPatch, status: int, queue: str
-) -> None:
-    """Four at once; a fifth would break the next round."""
-    wanted = ids(12)
-    function.api.status = status
-    together, send = threading.Barrier(4), function.sqs.send_message
+@pytest.mark.parametrize(("status", "queue"), [(422, "dead"), (503, "work")], ids=["dead letters", "requeued"])
+def test_writes_are_made_by_tens(function: Function, monkeypatch: pytest.MonkeyPatch, status: int, queue: str) -> None:
+    sizes: list[int] = []
+    send = function.sqs.send_message_batch
 
-    def meet(**given: Any) -> None:
+    def count(**given: Any) -> dict[str, Any]:
         if given["QueueUrl"] == queue:
-            together.wait(20)
-        send(**given)
+            sizes.append(len(given["Entries"]))
+        return send(**given)
 
-    monkeypatch.setattr(function.sqs, "send_message", meet)
+    monkeypatch.setattr(function.sqs, "send_message_batch", count)
+    function.api.status = status
     # With an id that is settled otherwise, or all that need another try would stay in their message.
-    other = ["devin"] if queue == "work" else []
-    assert function.deliver(json.dumps({"session_ids": [*wanted, *other]})) == []
-    _, *sent_back = function.sqs.work.values()
-    assert Counter(one for message in sent_back for one in ids_in(message.body)) == Counter(
-        wanted if queue == "work" else []
-    )
-    assert function.letters() == Counter(wanted if queue == "dead" else other)
+    assert function.deliver(json.dumps({"session_ids": [*ids(25), "devin"]})) == []
+    assert sizes == ([10, 10, 6] if queue == "dead" else [10, 10, 5])
 
 
 @pytest.mark.parametrize("status", [200, 422, 503])

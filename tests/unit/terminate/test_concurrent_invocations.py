@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from devin.http import Reply
+from devin.limiter import RateLimiter
 from terminate import handler
-from terminate.memory import Memory
-from terminate.pace import Pace
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
 
@@ -43,12 +42,13 @@ class Api:
                 self.together.wait()
         with self._lock:
             if method == "GET":
-                status = "finished" if session_id in self.ended else "working"
-                return Reply(200, {}, json.dumps({"status_enum": status, "updated_at": self.updated_at}).encode())
+                status = "expired" if session_id in self.ended else "working"
+                said = {"session_id": session_id, "status_enum": status, "updated_at": self.updated_at, "tags": []}
+                return Reply(200, {}, json.dumps(said).encode())
             if session_id in self.ended or session_id in self.never:
                 return Reply(422, {}, b'{"detail": "no"}')
             self.ended.append(session_id)
-            return Reply(200, {}, b"{}")
+            return Reply(200, {}, b"")
 
 
 @dataclass
@@ -66,9 +66,7 @@ class Side:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Side, Side]]:
     bare_environment(monkeypatch)
     monkeypatch.setattr(handler, "report", lambda *_, **__: None)
-    # In Lambda they share no memory either.
-    monkeypatch.setattr(handler, "memory", Memory())
-    monkeypatch.setattr(handler, "pace", Pace())
+    monkeypatch.setattr(handler, "limiter", RateLimiter())
     mine = threading.local()
     monkeypatch.setattr(handler, "runtime_for", lambda _: mine.runtime)
 

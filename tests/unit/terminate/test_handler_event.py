@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from terminate.handler import KeptError
-from tests.unit.world import KEY, NOT_VALID, Context, World, answer, attributes_of, session, wait_for
+from terminate.apply import RedeliveryError
+from tests.unit.world import KEY, NOT_VALID, World, answer, attributes_of, session, wait_for
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -46,7 +46,7 @@ def test_the_answer_tells_ids_by_outcome(world: World, log: Log, payload: object
 def test_every_outcome_finds_its_way(world: World) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
     world.api.on("DELETE", "devin-409", answer(409))
-    world.api.on("GET", "devin-409", session("finished"))
+    world.api.on("GET", "devin-409", session("expired", session_id="devin-409"))
     world.api.on("DELETE", "devin-403", answer(403))
     world.api.on("DELETE", "devin-503", answer(503))
     ids = ["devin-1", "devin-422", "devin-409", "devin-403", "devin-503", "../x", 7]
@@ -123,7 +123,7 @@ def test_an_unusable_payload_is_a_dead_letter(world: World, payload: object) -> 
     assert world.api.calls == []
 
 
-def test_if_the_work_queue_cannot_be_written_the_invocation_fails_and_the_retry_repeats_only_what_is_open(
+def test_if_the_work_queue_cannot_be_written_the_invocation_fails_and_the_retry_repeats_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
@@ -131,27 +131,15 @@ def test_if_the_work_queue_cannot_be_written_the_invocation_fails_and_the_retry_
     payload = event({"session_ids": ["devin-1", "devin-422", "devin-503"]})
     with monkeypatch.context() as outage:
         outage.setenv("WORK_QUEUE_URL", world.work_queue + "-gone")
-        with pytest.raises(KeptError):
+        with pytest.raises(RedeliveryError):
             world.invoke(payload)
     assert world.dead_letters() == []
 
     answered = world.invoke(payload)
 
     assert answered == {"terminated": ["devin-1"], "rejected": ["devin-422"], "retry": ["devin-503"]}
-    assert world.api.deleted().count("devin-1") == 1
     assert world.queued() == (0, 0, 1)
     assert len(world.dead_letters()) == 1
-
-
-def test_another_request_is_never_answered_from_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.api.on("DELETE", "devin-503", answer(503))
-    with monkeypatch.context() as outage:
-        outage.setenv("WORK_QUEUE_URL", world.work_queue + "-gone")
-        with pytest.raises(KeptError):
-            world.invoke({"session_ids": ["devin-1", "devin-503"]})
-    world.context = Context(request_id="request-2")
-    assert world.invoke({"session_id": "devin-1"}) == {"terminated": ["devin-1"]}
-    assert world.api.deleted().count("devin-1") == 2
 
 
 def test_without_a_dead_letter_queue_a_rejected_id_waits_in_the_work_queue(
@@ -167,7 +155,7 @@ def test_without_any_queue_the_invocation_fails(world: World, monkeypatch: pytes
     world.api.on("DELETE", "devin-422", NOT_VALID)
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", world.dead_letter_queue + "-gone")
     monkeypatch.setenv("WORK_QUEUE_URL", world.work_queue + "-gone")
-    with pytest.raises(KeptError) as caught:
+    with pytest.raises(RedeliveryError) as caught:
         world.invoke({"session_id": "devin-422"})
     assert KEY not in repr(caught.value)
 

@@ -12,8 +12,8 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from queues import Queues
-from tests.unit.world import KEY, NOT_VALID, Answer, World, answer, session, wait_for
+from queues import Outgoing, Queues
+from tests.unit.world import KEY, NOT_VALID, Answer, World, answer, session, visibility_timeouts, wait_for
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -36,19 +36,48 @@ def test_a_session_is_terminated_and_its_message_acknowledged(world: World, log:
     assert line["duration_ms"] >= 0
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 299])
-@pytest.mark.parametrize("body", ["", "not json", "[]", "\x00" * 100_000])
-def test_any_2xx_is_a_termination_whatever_its_body(world: World, status: int, body: str) -> None:
+THE_SESSION = {"session_id": "devin-1", "status": "exit"}
+ANOTHER = {"session_id": "devin-2", "status": "exit"}
+
+
+@pytest.mark.parametrize("status", [200, 202, 299])
+@pytest.mark.parametrize(
+    "body", ["", {"detail": "Session terminated successfully"}, THE_SESSION, THE_SESSION | {"session_id": "1"}]
+)
+def test_a_2xx_that_says_so_is_a_termination(world: World, status: int, body: object) -> None:
     world.api.on("DELETE", "devin-1", answer(status, body))
     world.send("devin-1")
     assert world.deliver() == []
-    assert world.queued() == (0, 0, 0)
+    assert world.api.calls == [("DELETE", "devin-1")]
+
+
+@pytest.mark.parametrize(
+    "body", ["<h1>Down for maintenance</h1>", [], {"detail": "Try again"}, ANOTHER, "{", "\x00" * 100_000]
+)
+@pytest.mark.parametrize(
+    ("get", "outcome"),
+    [
+        (session("expired"), "already_exited"),
+        (session("working"), "retry"),
+        (session("expired", session_id="devin-2"), "retry"),
+        (answer(200, "<h1>Down for maintenance</h1>"), "retry"),
+        (answer(404), "retry"),
+        (answer(503), "retry"),
+    ],
+)
+def test_any_other_2xx_is_looked_into(world: World, log: Log, body: object, get: Answer, outcome: str) -> None:
+    world.api.on("DELETE", "devin-1", answer(200, body))
+    world.api.on("GET", "devin-1", get)
+    world.send("devin-1")
+    world.deliver()
+    assert [line["outcome"] for line in log()] == [outcome]
+    assert world.dead_letters() == []
 
 
 def test_422_becomes_a_dead_letter_with_the_apis_words(world: World) -> None:
     world.api.on("DELETE", "devin-bad", NOT_VALID)
     world.send("devin-1", '{"session_id": "devin-bad", "unless_updated_since": "2026-11-02T00:00:00Z"}')
-    world.api.on("GET", "devin-bad", session())
+    world.api.on("GET", "devin-bad", session(session_id="devin-bad"))
 
     assert world.deliver() == []
 
@@ -68,7 +97,7 @@ def test_422_becomes_a_dead_letter_with_the_apis_words(world: World) -> None:
     assert sorted(world.api.deleted()) == ["devin-1", "devin-bad"]
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 400, 402, 404, 405, 406, 410, 412, 418, 451, 499])
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 402, 404, 405, 406, 410, 412, 418, 451, 499])
 def test_every_other_rejection_is_a_dead_letter_and_no_redirect_is_followed(world: World, status: int) -> None:
     world.api.on("DELETE", "devin-1", answer(status, "<p>no</p>", Location="http://127.0.0.1:9/v1/sessions/devin-2"))
     world.send("devin-1")
@@ -80,33 +109,41 @@ def test_every_other_rejection_is_a_dead_letter_and_no_redirect_is_followed(worl
     assert world.api.calls == [("DELETE", "devin-1")]
 
 
-def test_409_of_an_exited_session_is_its_end(world: World, log: Log) -> None:
-    world.api.on("DELETE", "devin-1", answer(409, {"detail": "gone"}))
-    world.api.on("GET", "devin-1", session("finished"))
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_400_or_409_of_an_exited_session_is_its_end(world: World, log: Log, status: int) -> None:
+    world.api.on("DELETE", "devin-1", answer(status, {"detail": "gone"}))
+    world.api.on("GET", "devin-1", session("expired"))
     world.send("devin-1")
     assert world.deliver() == []
     assert world.dead_letters() == []
     assert [line["outcome"] for line in log()] == ["already_exited"]
 
 
-def test_409_of_a_living_session_is_a_rejection(world: World) -> None:
-    world.api.on("DELETE", "devin-1", answer(409, {"detail": "busy"}))
-    world.api.on("GET", "devin-1", session("working"))
+@pytest.mark.parametrize("status", [400, 409])
+@pytest.mark.parametrize(
+    ("get", "reason"), [(session("working"), "rejected"), (answer(404), "rejected"), (answer(503), None)]
+)
+def test_a_400_or_409_of_a_living_session_is_a_rejection(
+    world: World, status: int, get: Answer, reason: str | None
+) -> None:
+    world.api.on("DELETE", "devin-1", answer(status, {"detail": "Devin session already exited"}))
+    world.api.on("GET", "devin-1", get)
     world.send("devin-1")
     world.deliver()
-    ((_, attributes),) = world.dead_letters()
-    assert (attributes["reason"], attributes["session_status"]) == ("rejected_409", "working")
+    found = [attributes["reason"] for _, attributes in world.dead_letters()]
+    assert found == ([] if reason is None else [f"{reason}_{status}"])
 
 
 @pytest.mark.parametrize(
     ("get", "outcome"),
     [
-        (session("finished"), "already_exited"),
         (session("expired"), "already_exited"),
+        (session("terminated"), "already_exited"),
         (session("working"), "rejected"),
         (session("something new"), "rejected"),
         (answer(404, {"detail": "unknown"}), "rejected"),
         (answer(200, "no json"), "rejected"),
+        (session("expired", session_id="devin-2"), "retry"),
         (answer(503), "retry"),
         (requests.ReadTimeout(), "retry"),
     ],
@@ -130,7 +167,7 @@ def test_a_redelivered_rejection_is_looked_at_again(
 
 def test_an_event_that_lambda_tried_before_counts_as_redelivered(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-1", NOT_VALID)
-    world.api.on("GET", "devin-1", session("finished"))
+    world.api.on("GET", "devin-1", session("expired"))
     context = {"requestId": "r", "condition": "RetriesExhausted", "approximateInvokeCount": 3}
     world.send(json.dumps({"version": "1.0", "requestContext": context, "requestPayload": {"session_id": "devin-1"}}))
     assert world.deliver() == []
@@ -187,8 +224,7 @@ def test_retry_after_is_obeyed_and_a_429_brakes_the_whole_invocation(world: Worl
 
 
 def test_a_failed_record_gets_its_visibility_timeout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden: list[int] = []
-    monkeypatch.setattr(Queues, "hide", lambda _self, _handle, seconds: hidden.append(seconds))
+    hidden = visibility_timeouts(monkeypatch)
     world.api.on("DELETE", "devin-1", answer(503, "", Retry_After="77"))
     world.send("devin-1")
     world.deliver()
@@ -202,7 +238,11 @@ def test_an_expired_receipt_handle_does_no_harm(world: World, log: Log) -> None:
     event["Records"][0]["receiptHandle"] = "expired"
     failed = world.invoke(event)["batchItemFailures"]
     assert failed == [{"itemIdentifier": event["Records"][0]["messageId"]}]
-    assert [line["message"] for line in log()] == ["changing the visibility timeout: ReceiptHandleIsInvalid", "retry"]
+    assert [line["message"] for line in log()] == [
+        "changing the visibility timeout: ReceiptHandleIsInvalid",
+        "the queue does not hold this message; it was sent to the queue",
+        "retry",
+    ]
 
 
 def test_ten_failures_log_ten_lines_and_no_traceback(world: World, log: Log) -> None:
@@ -376,7 +416,7 @@ def test_an_id_sent_back_is_not_called_because_of_its_neighbour_and_keeps_its_hi
 ) -> None:
     monkeypatch.setenv("RETRY_BASE_SECONDS", "1")
     world.api.on("DELETE", "devin-503", answer(503), NOT_VALID)
-    world.api.on("GET", "devin-503", session("finished"))
+    world.api.on("GET", "devin-503", session("expired", session_id="devin-503"))
     event = EVENT | {"detail": {"session_ids": ["devin-1", "devin-503"]}}
     world.send(json.dumps(event))
     world.deliver()
@@ -486,10 +526,10 @@ def test_a_session_that_moved_on_is_spared(world: World, log: Log, updated_at: s
 
 def test_a_session_that_has_ended_is_not_called_spared(world: World, log: Log) -> None:
     """Its end was an update as well: perhaps an earlier attempt's, whose answer was lost."""
-    world.api.on("GET", "devin-1", session("finished", updated_at="2999-01-01T00:00:00Z"))
+    world.api.on("GET", "devin-1", session("expired", updated_at="2999-01-01T00:00:00Z"))
     world.send(SINCE)
     world.deliver()
-    assert [(line["outcome"], line["session_status"]) for line in log()] == [("already_exited", "finished")]
+    assert [(line["outcome"], line["session_status"]) for line in log()] == [("already_exited", "expired")]
     assert world.api.deleted() == []
 
 
@@ -714,14 +754,16 @@ class SmallQueue:
         self.limit = limit
         self.messages: list[dict[str, Any]] = []
 
-    def send_message(self, **message: Any) -> None:
-        attributes = message["MessageAttributes"].items()
-        size = len(message["MessageBody"].encode()) + sum(
-            len(name) + len(value["DataType"]) + len(value["StringValue"].encode()) for name, value in attributes
-        )
-        if size > self.limit:
-            raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "SendMessage")
-        self.messages.append(message)
+    def send_message_batch(self, **given: Any) -> dict[str, Any]:
+        for message in given["Entries"]:
+            attributes = message["MessageAttributes"].items()
+            size = len(message["MessageBody"].encode()) + sum(
+                len(name) + len(value["DataType"]) + len(value["StringValue"].encode()) for name, value in attributes
+            )
+            if size > self.limit:
+                raise ClientError({"Error": {"Code": "InvalidParameterValue"}}, "SendMessageBatch")
+            self.messages.append(message)
+        return {"Successful": [{"Id": message["Id"]} for message in given["Entries"]]}
 
 
 @pytest.mark.parametrize("limit", [256 * 1024, 1024 * 1024])
@@ -730,7 +772,8 @@ def test_attributes_make_room_for_a_large_body(limit: int, room: int) -> None:
     queue = SmallQueue(limit)
     queues = Queues(queue, work_queue_url="w", dead_letter_queue_url="d")  # type: ignore[arg-type]
     body = "x" * (limit - room)
-    queues.dead_letter(body, {"reason": "rejected_422", "http_status": 422, "detail": "é" * 1000})
+    letter = Outgoing(body, {"reason": "rejected_422", "http_status": 422, "detail": "é" * 1000})
+    assert queues.dead_letter([letter]) == [None]
     (message,) = queue.messages
     assert message["MessageBody"] == body
     assert ("reason" in message["MessageAttributes"]) == (room >= 40)

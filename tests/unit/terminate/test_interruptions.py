@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from devin.http import Reply, TransportError
+from devin.limiter import RateLimiter
 from terminate import handler
-from terminate.memory import Memory
-from terminate.pace import Pace
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
 
@@ -85,8 +84,8 @@ class _Api:
         return Reply(200, {}, b"")
 
     def get(self, session_id: str) -> Reply:
-        status = "finished" if self.ended[session_id] else "working"
-        return Reply(200, {}, json.dumps({"status_enum": status}).encode())
+        status = "expired" if self.ended[session_id] else "working"
+        return Reply(200, {}, json.dumps({"session_id": session_id, "status_enum": status}).encode())
 
 
 class Run:
@@ -100,7 +99,6 @@ class Run:
             self.sqs.put(body)
         runtime = bare_runtime(self.api, self.sqs, Inline())
         patch.setattr(handler, "runtime_for", lambda _: runtime)
-        patch.setattr(handler, "memory", Memory())
         self._patch = patch
         self.killed = False
         self.ended_before: set[str] = set()
@@ -109,7 +107,7 @@ class Run:
     def deliver(self, records: list[dict[str, Any]]) -> None:
         """As Lambda does: what is not reported is deleted, one message after the other."""
         # Time goes by between deliveries: whatever rest the API asked for is over.
-        self._patch.setattr(handler, "pace", Pace())
+        self._patch.setattr(handler, "limiter", RateLimiter())
         try:
             answered: Any = handler.lambda_handler({"Records": records}, Context())  # type: ignore[arg-type]
             kept = {item["itemIdentifier"] for item in answered["batchItemFailures"]}
@@ -140,8 +138,7 @@ class Run:
             self.killed = True
             self.ended_before = set(+self.api.ended)
             self.point.fatal, self.point.dead = None, False
-            self._patch.setattr(handler, "memory", Memory())
-            self._patch.setattr(handler, "pace", Pace())
+            self._patch.setattr(handler, "limiter", RateLimiter())
             handler.lambda_handler({"session_ids": list(ids)}, Context())  # type: ignore[arg-type]
         self.to_the_end(together=True)
 

@@ -92,7 +92,7 @@ class World:
         patch.setattr(handler, "report", self._report)
 
     def _report(self, settled: Any, *_: object, **__: object) -> None:
-        self.clock.spend(LOG_SECONDS * sum(len(one.verdicts) for one in settled))
+        self.clock.spend(LOG_SECONDS * sum(len(one.results) for one in settled))
 
     def deliver(self, ids: list[str]) -> None:
         """One message with all of them, to the end of the invocation; what is acknowledged is gone."""

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from devin.api_key import ApiKeys
-from devin.client import DevinClient
+from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Reply
+from devin.limiter import RateLimiter
 from redaction import Redactor
-from terminate.calls import CALL_SECONDS, Calls
+from terminate.messages import Action
 from terminate.outcomes import Outcome
-from terminate.pace import Pace
 from terminate.termination import end_session
 from tests.unit.world import NOT_VALID, World, session
 
@@ -33,31 +33,40 @@ class Transport:
         self.seconds.append(seconds)
         if method == "DELETE":
             return Reply(422, {}, b"{}", repeated=self.repeated)
-        return Reply(200, {}, b'{"status_enum": "finished"}')
+        return Reply(200, {}, b'{"session_id": "devin-1", "status_enum": "expired"}')
 
 
-def calls(transport: Transport, seconds_left: float) -> Calls:
-    client = DevinClient(transport, org_id=None, archive=False)  # type: ignore[arg-type]
+def client(transport: Transport, seconds_left: float) -> DevinClient:
     keys = ApiKeys(lambda _: "apk_made-up", lambda _: None)
-    return Calls(client, keys, Redactor(), seconds_left=lambda: seconds_left, pace=Pace())
+    return DevinClient(
+        transport,  # type: ignore[arg-type]
+        keys,
+        RateLimiter(),
+        Redactor(),
+        org_id=None,
+        archive=False,
+        seconds_left=lambda: seconds_left,
+    )
 
 
 @pytest.mark.parametrize(("left", "given"), [(1.0, 1.0), (9.5, 9.5), (CALL_SECONDS, 10.0), (600.0, 10.0)])
 def test_a_call_gets_what_is_left_and_ten_seconds_at_most(left: float, given: float) -> None:
     transport = Transport()
-    calls(transport, left).terminate("devin-1")
+    client(transport, left).terminate("devin-1")
     assert transport.seconds == [given]
 
 
 @pytest.mark.parametrize(("repeated", "outcome"), [(True, Outcome.ALREADY_EXITED), (False, Outcome.REJECTED)])
 def test_a_rejection_of_a_request_that_was_sent_twice_is_looked_at(repeated: bool, outcome: Outcome) -> None:
-    made = calls(Transport(repeated=repeated), 10)
-    verdicts = end_session("devin-1", {None}, made, redelivered=False, dry_run=False)
-    assert verdicts[None].outcome is outcome
+    made = client(Transport(repeated=repeated), 10)
+    results = end_session(
+        made, "devin-1", Action.TERMINATE, {None}, may_have_ended=False, dry_run=False, protect_tag="keep"
+    )
+    assert results[None].outcome is outcome
 
 
 def test_a_session_that_had_exited_when_it_was_read_is_no_dead_letter(world: World, log: Log) -> None:
-    world.api.on("GET", "devin-1", session("finished"))
+    world.api.on("GET", "devin-1", session("expired"))
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send(SINCE)
     assert world.deliver() == []

@@ -131,7 +131,7 @@ def test_a_sweep_tells_both_too(world: World) -> None:
     refused(world, code="AccessDeniedException")
     with pytest.raises(SweepError) as caught:
         world.sweep(idle_for="P1D")
-    assert "the API answered 401: Unauthorized" in str(caught.value)
+    assert "the API answered 401: the API refuses the key (Unauthorized)" in str(caught.value)
     assert "AccessDeniedException" in str(caught.value)
     assert KEY not in str(caught.value)
 

@@ -1,0 +1,51 @@
+"""Sessions that the API refused to end, so that no sweep asks for the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from table import Table, TableError
+from timestamps import parse_timestamp
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Then it is tried once more: the API may have changed.
+_KEPT_FOR = timedelta(days=30)
+
+
+class Rejections:
+    """Items `rejected/<session id>` with the time `updated_at` that the session had."""
+
+    def __init__(self, dynamodb: Callable[[], DynamoDBClient], table: str) -> None:
+        self._table = Table(dynamodb, table)
+
+    def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
+        """Remember these sessions, with None where it is not known when they were last updated. Best effort: tries
+        once, and returns what went wrong instead of raising it."""
+        items = {
+            _subject(session_id): {"updated_at": updated_at.astimezone(UTC).isoformat()} if updated_at else {}
+            for session_id, updated_at in rejected.items()
+        }
+        try:
+            self._table.put(items, now + _KEPT_FOR, attempts=1)
+        except TableError as error:
+            return str(error)
+        return None
+
+    def of(self, session_ids: Iterable[str]) -> dict[str, datetime | None]:
+        """Those that were rejected, with the time they were last updated. Raises TableError."""
+        items = self._table.get(map(_subject, session_ids))
+        try:
+            return {
+                subject.partition("/")[2]: parse_timestamp(item["updated_at"]) if "updated_at" in item else None
+                for subject, item in items.items()
+            }
+        except ValueError as error:
+            raise TableError(f"a rejection cannot be read: {error}") from None
+
+
+def _subject(session_id: str) -> str:
+    return f"rejected/{session_id}"

@@ -1,0 +1,81 @@
+"""The DynamoDB table in which both functions keep what outlasts an invocation: notices and rejections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html and API_BatchWriteItem.html
+_MAX_GETS = 100
+_MAX_PUTS = 25
+# DynamoDB leaves some keys of a batch undone when it is busy, and asks for exponential backoff.
+_ATTEMPTS = 8
+_FIRST_PAUSE_SECONDS = 0.05
+
+
+class TableError(Exception):
+    """The table could not be read or written, or holds what cannot be read; the message has DynamoDB's error code."""
+
+
+class Table:
+    """Items of texts by their key `subject`, with a time to live in `expires`. Every method raises TableError."""
+
+    def __init__(self, dynamodb: Callable[[], DynamoDBClient], name: str) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+
+    def get(self, subjects: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The items there are, by subject."""
+        found: dict[str, dict[str, str]] = {}
+
+        def get(wanted: Any) -> Any:
+            answer = self._dynamodb().batch_get_item(RequestItems=wanted)
+            for item in answer["Responses"].get(self._name, []):
+                found[item["subject"]["S"]] = {name: value["S"] for name, value in item.items() if "S" in value}
+            return answer.get("UnprocessedKeys")
+
+        for some in batched(subjects, _MAX_GETS, strict=False):
+            keys = [{"subject": {"S": subject}} for subject in some]
+            self._until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
+        return found
+
+    def put(self, items: Mapping[str, Mapping[str, str]], expires: datetime, *, attempts: int = _ATTEMPTS) -> None:
+        """Write the items, in place of those there are."""
+
+        def put(wanted: Any) -> Any:
+            return self._dynamodb().batch_write_item(RequestItems=wanted).get("UnprocessedItems")
+
+        for some in batched(items.items(), _MAX_PUTS, strict=False):
+            requests = [{"PutRequest": {"Item": _item(subject, texts, expires)}} for subject, texts in some]
+            self._until_done("writing", put, {self._name: requests}, attempts)
+
+    @staticmethod
+    def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempts: int) -> None:
+        """Call with what is wanted, then with what was left undone."""
+        for attempt in range(attempts):
+            if attempt:
+                time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+            try:
+                wanted = call(wanted)
+            except (ClientError, BotoCoreError) as error:
+                code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
+                raise TableError(f"{operation} the table of notices and rejections: {code}") from None
+            if not wanted:
+                return
+        raise TableError(f"{operation} the table of notices and rejections: it is busy")
+
+
+def _item(subject: str, texts: Mapping[str, str], expires: datetime) -> dict[str, Any]:
+    return {
+        "subject": {"S": subject},
+        **{name: {"S": text} for name, text in texts.items()},
+        "expires": {"N": str(int(expires.timestamp()))},
+    }

@@ -1,0 +1,89 @@
+"""Carries out what was planned: requeue first, then dead letters, then visibility timeouts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from queues import QueueError, Queues
+from terminate.plan import MessageResult, is_done, keep_whole, letters, replan, requeued
+
+
+class RedeliveryError(Exception):
+    """Something could be neither settled nor written to a queue: it has to be delivered again."""
+
+
+def apply(
+    plans: Sequence[MessageResult],
+    queues: Queues,
+    *,
+    request_id: str,
+    base_seconds: int,
+    has_time: Callable[[], bool],
+) -> list[MessageResult]:
+    """Write what the plans ask for, and return what became of each message.
+
+    What needs another try is written before the dead letters: if that fails and the message is redelivered whole, no
+    part of it is in the dead-letter queue yet, so none gets there twice. Raises RedeliveryError only if a message that
+    no queue holds could not be sent to one.
+    """
+    done = list(plans)
+    if is_done(done):
+        return done
+    _requeue(done, range(len(done)), queues)
+    unwritten = _write_letters(done, queues, request_id, has_time)
+    for number, reasons in unwritten.items():
+        done[number] = replan(done[number], reasons, base_seconds, random.uniform)
+    _requeue(done, unwritten, queues)
+    return _hide(done, queues)
+
+
+def _requeue(done: list[MessageResult], numbers: Iterable[int], queues: Queues) -> None:
+    entries = [(number, outgoing) for number in numbers for outgoing in done[number].requeue]
+    errors = queues.enqueue([outgoing for _, outgoing in entries])
+    for (number, _), error in zip(entries, errors, strict=True):
+        if error is not None and not done[number].redeliver:
+            done[number] = keep_whole(done[number], str(error))
+
+
+def _write_letters(
+    done: list[MessageResult], queues: Queues, request_id: str, has_time: Callable[[], bool]
+) -> dict[int, dict[int, str]]:
+    """Write the dead letters; returns why some were not written, by message and result."""
+    wanted = letters(done, request_id)
+    unwritten: dict[int, dict[int, str]] = {}
+    errors = queues.dead_letter([letter for _, letter in wanted], has_time)
+    for (places, _), error in zip(wanted, errors, strict=True):
+        for number, index in places if error is not None else ():
+            unwritten.setdefault(number, {})[index] = str(error)
+    return unwritten
+
+
+def _hide(done: list[MessageResult], queues: Queues) -> list[MessageResult]:
+    """Set the visibility timeout of what is redelivered. If that fails, the queue's own brings it back, only later."""
+    hidden = [
+        (number, planned.message.receipt_handle, planned.delay_seconds)
+        for number, planned in enumerate(done)
+        if planned.redeliver and planned.message.receipt_handle is not None and planned.delay_seconds is not None
+    ]
+    errors = queues.change_visibility([(handle, delay) for _, handle, delay in hidden])
+    for (number, _, delay), error in zip(hidden, errors, strict=True):
+        if error is not None:
+            warnings = [str(error)]
+            if error.handle_invalid:
+                warnings += _send_unheld(done[number], queues, delay)
+            done[number] = replace(done[number], warnings=(*done[number].warnings, *warnings))
+    return done
+
+
+def _send_unheld(planned: MessageResult, queues: Queues, delay: int) -> list[str]:
+    """A record whose receipt handle the queue does not know came by another way than the queue, by an asynchronous
+    invocation for instance: nobody reads the answer, so it is sent to the queue."""
+    items = [item for item, _ in planned.results]
+    errors: list[QueueError] = [
+        error for error in queues.enqueue(requeued(planned.message, items, delay)) if error is not None
+    ]
+    if errors:
+        raise RedeliveryError(str(errors[0]))
+    return ["the queue does not hold this message; it was sent to the queue"]

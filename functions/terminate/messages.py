@@ -1,0 +1,270 @@
+"""What comes in: the payload of any trigger, parsed into requests for one session each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from devin.session_id import InvalidSessionIdError, parse_session_id
+from timestamps import parse_condition
+
+_OWN_KEYS = {"session_id", "session_ids", "action", "unless_updated_since"}
+# Where an envelope keeps its content, and which key beside it marks it as one: EventBridge, SNS, the failure record of
+# an asynchronous invocation, and what Scheduler leaves in a dead-letter queue (its request to SQS or Lambda).
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+# https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+_ENVELOPES = {
+    "detail": None,
+    "Message": "Type",
+    "requestPayload": None,
+    "MessageBody": "QueueUrl",
+    "Payload": "FunctionName",
+}
+# A dead letter of a dead letter of an event is three deep.
+_MAX_DEPTH = 8
+
+
+class Action(StrEnum):
+    """What is asked for. Archiving can be undone, terminating cannot."""
+
+    TERMINATE = "terminate"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """A message body that items came from, and how to rebuild it for some of them.
+
+    `raw` is the body as it came. `payload` is our own payload with `session_ids` in it, None where the items cannot be
+    told apart; `envelopes` are around it, outermost first: the envelope, its key, and whether it holds a text.
+    """
+
+    raw: str
+    envelopes: tuple[tuple[Mapping[str, Any], str, bool], ...] = ()
+    payload: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """End or archive this session, but not if it was updated later than `unless_updated_since`. `raw` is the id as it
+    came."""
+
+    session_id: str
+    action: Action
+    unless_updated_since: datetime | None
+    raw: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidItem:
+    """Something that asks for nothing, or not unambiguously; `why` is for people. `raw` is what stands in place of an
+    id, if only that is invalid."""
+
+    why: str
+    body: Body
+    raw: object = None
+
+
+Item = Request | InvalidItem
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBody:
+    """What a body asks for. `attempts_before`: how often Lambda invoked the function in vain, if an envelope says."""
+
+    items: tuple[Item, ...]
+    attempts_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One delivery: what it asks for, where it came from, and how often.
+
+    `attempts` counts the deliveries of what it asks for, this one included, also those before it was requeued as a
+    message of its own. `receipt_handle` is None where no queue holds the message.
+    """
+
+    items: tuple[Item, ...]
+    source: str
+    attempts: int = 1
+    receive_count: int | None = None
+    message_id: str | None = None
+    receipt_handle: str | None = None
+
+
+def is_batch(event: object) -> bool:
+    """Whether the event is a batch of SQS records. AWS may add keys beside `Records`; an id there is another request,
+    which would be overlooked."""
+    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
+        return False
+    if event.keys() & (_OWN_KEYS | _ENVELOPES.keys()):
+        return False
+    return all(isinstance(record, dict) and record.get("eventSource") == "aws:sqs" for record in records)
+
+
+def parse_record(record: Mapping[str, Any]) -> Message:
+    """One SQS record of a Lambda event. Raises KeyError or TypeError only if SQS itself sent something else."""
+    attributes = record.get("messageAttributes") or {}
+    parsed = parse_body(record["body"])
+    receives = _count(record.get("attributes", {}).get("ApproximateReceiveCount")) or 1
+    source = _attribute(attributes, "source")
+    return Message(
+        items=parsed.items,
+        source=source if source in {"eventbridge", "direct", "sweep"} else "sqs",
+        attempts=receives + _count(_attribute(attributes, "attempts")) + parsed.attempts_before,
+        receive_count=receives,
+        message_id=record["messageId"],
+        receipt_handle=record["receiptHandle"],
+    )
+
+
+def parse_event(event: object) -> Message:
+    """An EventBridge event, or the payload of a schedule or a direct invocation."""
+    source = "eventbridge" if isinstance(event, dict) and "detail" in event else "direct"
+    # As the body of a message, a number of 32 digits would be an id, which it is not here.
+    raw = {"session_id": event} if isinstance(event, int) and 10**31 <= event < 10**32 else event
+    return Message(items=_parse(event, _dump(raw), (), 0).items, source=source)
+
+
+def parse_body(text: str) -> ParsedBody:
+    """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one."""
+    return _parse_text(text, text, (), 0)
+
+
+def rebuild_body(items: Sequence[Item]) -> str:
+    """A body, in the shape they came in, that asks for these items of one body alone; where they cannot be told apart,
+    the body as it came."""
+    body = items[0].body
+    if body.payload is None:
+        return body.raw
+    inner: Any = {**body.payload, "session_ids": [item.raw for item in items]}
+    for envelope, key, is_text in reversed(body.envelopes):
+        inner = {**envelope, key: _dump(inner) if is_text else inner}
+    return _dump(inner)
+
+
+type _Envelopes = tuple[tuple[Mapping[str, Any], str, bool], ...]
+
+
+def _parse_text(text: str, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+    if not text.lstrip().startswith(("{", '"')):
+        return ParsedBody((_item(text, None, Action.TERMINATE, Body(raw)),))
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return _invalid("the body is neither a session id nor readable JSON (or a key stands twice in it)", raw)
+    return _parse(value, raw, envelopes, depth)
+
+
+def _parse(value: object, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+    if isinstance(value, str):
+        # An input path such as $.detail.session_id leaves the id as a JSON text.
+        return ParsedBody((_item(value, None, Action.TERMINATE, Body(raw)),))
+    if not isinstance(value, dict):
+        return _invalid("expected a JSON object", raw)
+    if depth > _MAX_DEPTH:
+        return _invalid("too many envelopes inside each other", raw)
+    found = [key for key in _ENVELOPES if key in value]
+    if len(found) > 1 or (found and _OWN_KEYS & value.keys()):
+        return _invalid("ambiguous: the shape of more than one kind of message", raw)
+    if not found:
+        return _parse_own(value, raw, envelopes)
+    return _parse_envelope(value, found[0], raw, envelopes, depth)
+
+
+def _parse_envelope(value: Mapping[str, Any], key: str, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+    inner, beside = value[key], _ENVELOPES[key]
+    if beside is not None and beside not in value:
+        return _invalid(f"unknown key; {key} belongs beside {beside}", raw)
+    if key == "Message" and value["Type"] != "Notification":
+        return _invalid("of what SNS sends, only a Notification carries a message", raw)
+    context = value.get("requestContext")
+    context = context if isinstance(context, dict) else {}
+    if key == "requestPayload" and str(context.get("condition")).lower() == "success":
+        return _invalid("the record of an invocation that succeeded asks for nothing", raw)
+    attempts = context.get("approximateInvokeCount")
+    attempts = attempts if isinstance(attempts, int) and 0 < attempts < 1000 else 0
+    if key == "requestPayload" and is_batch(inner):
+        # A batch that Lambda dropped because of its recursive-loop detection.
+        return ParsedBody(tuple(_items_of_records(inner["Records"])), attempts)
+    around = (*envelopes, (value, key, isinstance(inner, str)))
+    # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
+    if isinstance(inner, str):
+        parsed = _parse_text(inner, raw, around, depth + 1)
+    else:
+        parsed = _parse(inner, raw, around, depth + 1)
+    return ParsedBody(parsed.items, parsed.attempts_before + attempts)
+
+
+def _items_of_records(records: Iterable[Mapping[str, Any]]) -> Iterable[Item]:
+    """Each record's body was a message of its own, and becomes one again."""
+    for record in records:
+        body = record.get("body")
+        yield from parse_body(body if isinstance(body, str) else _dump(record)).items
+
+
+def _parse_own(payload: Mapping[str, Any], raw: str, envelopes: _Envelopes) -> ParsedBody:
+    if payload.keys() - _OWN_KEYS:
+        # A misspelt condition must not become no condition.
+        return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", raw)
+    if ("session_id" in payload) == ("session_ids" in payload):
+        return _invalid("expected either session_id or session_ids", raw)
+    try:
+        action = Action(payload.get("action", Action.TERMINATE))
+    except ValueError:
+        return _invalid("action should be terminate or archive", raw)
+    since = None
+    if "unless_updated_since" in payload:
+        try:
+            since = parse_condition(payload["unless_updated_since"], datetime.now(UTC))
+        except ValueError as error:
+            return _invalid(str(error), raw)
+    if "session_id" in payload:
+        return ParsedBody((_item(payload["session_id"], since, action, Body(raw)),))
+    ids = payload["session_ids"]
+    if not isinstance(ids, list) or not ids:
+        return _invalid("session_ids is not a list of at least one session id", raw)
+    body = Body(raw, envelopes, payload if len(ids) > 1 else None)
+    # What is no id may be of any type, and is compared by how it would be written.
+    items: dict[tuple[bool, str], Item] = {}
+    for one in ids:
+        item = _item(one, since, action, body)
+        same = (True, item.session_id) if isinstance(item, Request) else (False, _dump(one))
+        items.setdefault(same, item)
+    return ParsedBody(tuple(items.values()))
+
+
+def _item(raw: object, unless_updated_since: datetime | None, action: Action, body: Body) -> Item:
+    try:
+        return Request(parse_session_id(raw), action, unless_updated_since, str(raw), body)
+    except InvalidSessionIdError as error:
+        return InvalidItem(str(error), body, raw)
+
+
+def _invalid(why: str, raw: str) -> ParsedBody:
+    return ParsedBody((InvalidItem(why, Body(raw)),))
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return fields
+
+
+def _attribute(attributes: Mapping[str, Any], name: str) -> str | None:
+    value = (attributes.get(name) or {}).get("stringValue")
+    return value if isinstance(value, str) else None
+
+
+def _count(text: object) -> int:
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 7 else 0
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,192 @@
+"""What follows from the results of an invocation: pure, so that every order of events can be tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import batched, groupby
+
+from queues import Outgoing
+from redaction import one_line
+from retry import retry_delay
+from terminate.messages import Action, InvalidItem, Item, Message, Request, rebuild_body
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
+
+# One less than the work queue's maxReceiveCount. While the API may not be called, because of the stop switch, a 429 or
+# a refused key, a message is requeued before the redrive policy would make it a dead letter.
+REQUEUE_AT_RECEIVE_COUNT = 4
+# What is left of thousands of ids must not take thousands of writes. The deadline's reserve counts on it.
+_MAX_MESSAGES = 100
+_STATUS_CHARACTERS = 100
+_DETAIL_CHARACTERS = 1000
+
+type Order = tuple[str, Action, datetime | None]
+"""What one call is made for: session id, action, condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageResult:
+    """What becomes of one message: a result for each thing it asks for.
+
+    `redeliver`: the message is not acknowledged, and becomes visible again after `delay_seconds`. Otherwise `requeue`
+    are the messages that ask for the rest, and `dead_letters` are the indexes of the results that need one. `warnings`
+    say what went wrong without changing the result.
+    """
+
+    message: Message
+    results: tuple[tuple[Item, Result], ...]
+    redeliver: bool = False
+    delay_seconds: int | None = None
+    requeue: tuple[Outgoing, ...] = ()
+    dead_letters: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+type Jitter = Callable[[float, float], float]
+
+
+def order_of(request: Request) -> Order:
+    """Requests that are alike in all of it are one call."""
+    return request.session_id, request.action, request.unless_updated_since
+
+
+def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, jitter: Jitter) -> MessageResult:
+    """What to do with a message, given the results of its orders."""
+    pairs = tuple(
+        (item, Result(Outcome.INVALID, detail=item.why) if isinstance(item, InvalidItem) else results[order_of(item)])
+        for item in message.items
+    )
+    planned = _retry(message, pairs, _indexes(pairs, Disposition.RETRY), base_seconds, jitter)
+    if planned.redeliver:
+        return planned
+    return replace(planned, dead_letters=_indexes(pairs, Disposition.DEAD_LETTER))
+
+
+def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
+    """The rest could not be requeued: the message is delivered again as a whole, so no dead letter is written yet."""
+    unwritten = "no dead letter yet: the rest of the message is redelivered with it"
+    results = tuple(
+        (item, replace(result, outcome=Outcome.RETRY, detail=unwritten) if index in planned.dead_letters else result)
+        for index, (item, result) in enumerate(planned.results)
+    )
+    return replace(
+        planned,
+        results=results,
+        redeliver=True,
+        requeue=(),
+        dead_letters=(),
+        warnings=(*planned.warnings, warning),
+    )
+
+
+def replan(planned: MessageResult, unwritten: Mapping[int, str], base_seconds: int, jitter: Jitter) -> MessageResult:
+    """Some of its dead letters could not be written, for these reasons: their items are tried again."""
+    pairs = tuple(
+        (item, replace(result, outcome=Outcome.RETRY, detail=unwritten[index]) if index in unwritten else result)
+        for index, (item, result) in enumerate(planned.results)
+    )
+    again = _retry(planned.message, pairs, tuple(unwritten), base_seconds, jitter)
+    return replace(again, delay_seconds=planned.delay_seconds or again.delay_seconds, warnings=planned.warnings)
+
+
+def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[tuple[int, int]], Outgoing]]:
+    """The dead letters of all messages, each with the places (message, result) that it stands for.
+
+    A session has one, however many messages ask for it: the one that asks for most, so that nothing that was asked for
+    is lost.
+    """
+    places: dict[object, list[tuple[int, int]]] = {}
+    for number, planned in enumerate(plans):
+        for index in planned.dead_letters:
+            item = planned.results[index][0]
+            subject = item.session_id if isinstance(item, Request) else (number, index)
+            places.setdefault(subject, []).append((number, index))
+    found = []
+    for same in places.values():
+        number, index = max(same, key=lambda place: _breadth(plans[place[0]].results[place[1]][0]))
+        item, result = plans[number].results[index]
+        found.append((same, _dead_letter(plans[number].message, item, result, request_id)))
+    return found
+
+
+def _breadth(item: Item) -> tuple[bool, bool, datetime]:
+    """How much a request asks for: terminating is more than archiving, and no condition, or a later one, is more."""
+    if isinstance(item, InvalidItem):
+        return True, True, datetime.max.replace(tzinfo=UTC)
+    since = item.unless_updated_since
+    return item.action is Action.TERMINATE, since is None, since or datetime.max.replace(tzinfo=UTC)
+
+
+def _indexes(pairs: Sequence[tuple[Item, Result]], wanted: Disposition) -> tuple[int, ...]:
+    return tuple(index for index, (_, result) in enumerate(pairs) if result.disposition is wanted)
+
+
+def _retry(
+    message: Message,
+    pairs: tuple[tuple[Item, Result], ...],
+    indexes: Collection[int],
+    base_seconds: int,
+    jitter: Jitter,
+) -> MessageResult:
+    """Try a part of a message again: as messages of its own, or by redelivery if it is all that is asked for."""
+    if not indexes:
+        return MessageResult(message, pairs)
+    retried = [pairs[index] for index in indexes]
+    retry_after = max(result.retry_after or 0 for _, result in retried)
+    delay = retry_delay(message.attempts, base_seconds, retry_after, jitter)
+    receive_limit_reached = (message.receive_count or 0) >= REQUEUE_AT_RECEIVE_COUNT and any(
+        result.blocked for _, result in retried
+    )
+    if len(retried) == len(pairs) and message.receipt_handle is not None and not receive_limit_reached:
+        return MessageResult(message, pairs, redeliver=True, delay_seconds=delay)
+    items = [item for item, _ in retried]
+    return MessageResult(message, pairs, delay_seconds=delay, requeue=requeued(message, items, delay))
+
+
+def requeued(message: Message, items: Sequence[Item], delay: int) -> tuple[Outgoing, ...]:
+    """Messages that ask for these items, with their history: one for each, but no more than _MAX_MESSAGES."""
+    attributes: dict[str, str | int] = {"attempts": message.attempts, "source": message.source}
+    together = math.ceil(len(items) / _MAX_MESSAGES)
+    return tuple(
+        Outgoing(rebuild_body(some), attributes, delay)
+        for _, of_one_body in groupby(items, key=lambda item: id(item.body))
+        for some in batched(of_one_body, together, strict=False)
+    )
+
+
+def _dead_letter(message: Message, item: Item, result: Result, request_id: str) -> Outgoing:
+    attributes: dict[str, str | int | None] = {
+        "reason": result.reason,
+        "http_status": result.http_status,
+        "session_id": item.session_id if isinstance(item, Request) else None,
+        "session_status": result.session_status and one_line(result.session_status, _STATUS_CHARACTERS),
+        "source": message.source,
+        "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "request_id": request_id,
+        "attempts": message.attempts,
+        "detail": result.detail and one_line(result.detail, _DETAIL_CHARACTERS),
+    }
+    known: dict[str, str | int] = {name: value for name, value in attributes.items() if value is not None}
+    return Outgoing(rebuild_body([item]), known)
+
+
+def redeliver_unplanned(message: Message) -> MessageResult:
+    """After an unexpected error: nothing is known, so everything is delivered again."""
+    return MessageResult(message, tuple((item, UNEXPECTED_ERROR) for item in message.items), redeliver=True)
+
+
+def is_done(plans: Iterable[MessageResult]) -> bool:
+    """Whether nothing is left to write."""
+    return not any(planned.redeliver or planned.requeue or planned.dead_letters for planned in plans)
+
+
+def rejected_conditions(settled: Iterable[MessageResult]) -> dict[str, datetime | None]:
+    """Conditions of the rejected sessions, of which a sweep need not ask for the same again."""
+    return {
+        item.session_id: item.unless_updated_since
+        for one in settled
+        for item, result in one.results
+        if isinstance(item, Request) and item.unless_updated_since and result.outcome is Outcome.REJECTED
+    }

@@ -1,0 +1,120 @@
+"""What is printed where: rows in pipes, tables in terminals, and nothing that is not what it looks like."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from infra.ops.output import Output, visible
+from tests.unit.ops.terminal import in_pipe, in_terminal, into
+from tests.unit.ops.world import Operator
+
+IDS = [f"devin-{number:032x}" for number in (10, 11)]
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture
+def letters(operator: Operator) -> Operator:
+    """Two dead letters with long ids and details."""
+    for one in IDS:
+        detail = "the session has exited and so cannot be terminated by anybody"
+        operator.dead_letter(one, reason="rejected_422", session_id=one, detail=detail)
+    return operator
+
+
+@pytest.mark.usefixtures("letters")
+def test_in_a_pipe_each_item_is_a_row_with_tabs_whatever_force_color_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    status, said = in_pipe("dead-letters", "list")
+    rows = [line.split("\t") for line in said.splitlines() if "\t" in line]
+    assert status == 0
+    assert [row[2] for row in rows] == IDS
+    assert len({len(row) for row in rows}) == 1
+    assert "\x1b" not in said
+
+
+@pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_in_a_terminal_ids_are_whole_and_the_rest_gives(columns: int) -> None:
+    status, screen = in_terminal("dead-letters", "list", columns=columns)
+    lines = ESCAPES.sub("", screen).splitlines()
+    assert status == 0
+    for one in IDS:
+        assert any(one in line for line in lines)
+    if columns > 40:
+        assert all(len(line) <= columns for line in lines)
+    assert "exited" in screen
+
+
+def test_a_terminal_has_colours(operator: Operator) -> None:
+    operator.world.switch("stop")
+    _, screen = in_terminal("doctor", "--no-api")
+    assert re.search(r"\x1b\[31mfailed", screen)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("ok", "ok"),
+        ("[red]x[/red] [a]b \\[", "[red]x[/red] [a]b \\["),
+        ("devin-1\u200b", r"devin-1\u200b"),
+        ("\x1b[2Jgone\x07", r"\x1b[2Jgone\x07"),
+        ("a\u00a0b\u202ec", r"a\xa0b\u202ec"),
+        ("a\tb\nc", r"a\tb\nc"),
+        ("\ud800\u3164", r"\ud800\u3164"),
+        ("Grüße 会話 🙂", "Grüße 会話 🙂"),
+        ("key apk_0123456789", "key [redacted]"),
+    ],
+)
+def test_text_from_outside_is_shown_as_it_is(given: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(as_json=False)
+    output.say(given)
+    output.warn(given)
+    output.table("", ("one", "two"), [(given, "end")])
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [shown, f"{shown}\tend"]
+    assert printed.err.splitlines() == [shown]
+    assert visible(visible(given)) == visible(given)
+
+
+@pytest.mark.usefixtures("letters")
+def test_markup_in_a_dead_letter_is_text_in_a_terminal(operator: Operator) -> None:
+    operator.dead_letter("[bold]x[/nonsense]", reason="invalid_message", detail="[red]\u200b")
+    status, screen = in_terminal("dead-letters", "list", columns=120)
+    assert status == 0
+    assert "[bold]x[/nonsense]" in screen
+    assert r"[red]\u200b" in screen
+
+
+@pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize("arguments", [("--json", "dead-letters", "list"), ("dead-letters", "--json", "list")])
+def test_json_may_stand_anywhere(arguments: tuple[str, ...]) -> None:
+    status, said = in_pipe(*arguments)
+    assert status == 0
+    assert len(json.loads(said)) == 2
+
+
+def test_a_full_disk_ends_with_a_sentence(operator: Operator) -> None:
+    operator.dead_letter("devin-1")
+    for arguments in (("dead-letters", "list"), ("--help",), ("status", "--json")):
+        status, said = into("/dev/full", *arguments)
+        assert (status, "Traceback" in said) == (1, False)
+        assert "cannot be written: No space left on device" in said
+
+
+def test_progress_without_a_terminal_is_a_line_with_a_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ticks = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    monkeypatch.setattr("infra.ops.output.time.monotonic", lambda: next(ticks))
+    with Output(as_json=True).progress("sending", 100) as advance:
+        for _ in range(4):
+            advance(10)
+    assert capsys.readouterr().err.splitlines() == [
+        "sending: 20 of 100, 4.0/s, about 20 s left",
+        "sending: 40 of 100, 4.0/s, about 15 s left",
+    ]

@@ -1,0 +1,407 @@
+"""Selections: families, caps, and what holds for any policy and any listing."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from comparison import as_seen
+from devin.client import Answer
+from devin.session import Session, parse_page_body
+from devin.session_id import InvalidSessionIdError, parse_session_id
+from devin.version import V1
+from queues import Outgoing
+from redaction import Redactor
+from sweep.policy import CRITERIA, Policy, PolicyError, evaluate, parse_policy
+from sweep.selection import CapExceededError, Selection, check_caps
+from sweep.sweep import Sweep, SweepError
+from tests.unit.world import NOW, stale
+
+HOUR = timedelta(hours=1)
+IDLE = {"idle_for": "P1D", "statuses": ["blocked"]}
+
+
+def one(session_id: str | None, *, idle: timedelta = 120 * HOUR, **fields: Any) -> Session:
+    usual: dict[str, Any] = {
+        "session_id": session_id,
+        "status": "blocked",
+        "created_at": NOW - idle - 24 * HOUR,
+        "updated_at": NOW - idle,
+        "tags": (),
+        "users": ("ann",),
+    }
+    return Session(**usual | fields)
+
+
+def select(*sessions: Session, **policy: Any) -> Selection:
+    selection = Selection()
+    for session in sessions:
+        selection.add(session, parse_policy(policy or IDLE), NOW, "keep")
+    selection.keep_families()
+    return selection
+
+
+# Families ----------------------------------------------------------------------------------------------------------
+
+KEPT_BY_CHILD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "in use": ({"idle": HOUR}, {}, "idle_for: no"),
+    "at work": ({"status": "working"}, {}, "statuses: no"),
+    "protected": ({"tags": ("keep ",)}, {}, "protected by its tag"),
+    "to be left alone": ({"tags": ("ci",)}, {"without_tags": ["ci"]}, "without_tags: no"),
+    "of an excluded user": ({"users": ("bob",)}, {"exclude_users": ["bob"]}, "exclude_users: no"),
+    "of unknown tags": ({"tags": None}, {}, "tags unknown"),
+    "ended a moment ago": ({"idle": HOUR, "exited": True, "status": "exit"}, {}, "idle_for: no"),
+    "ended and protected": ({"exited": True, "tags": ("keep",)}, {}, "protected by its tag"),
+}
+LINKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "the child names its parent": ({}, {"parent_session_id": "devin-parent"}),
+    "the parent names its child": ({"child_session_ids": ("devin-child",)}, {}),
+}
+
+
+@pytest.mark.parametrize(("child", "policy", "reason"), KEPT_BY_CHILD.values(), ids=KEPT_BY_CHILD)
+@pytest.mark.parametrize(("up", "down"), LINKS.values(), ids=LINKS)
+def test_an_idle_parent_is_kept_by_its_child(
+    up: dict[str, Any], down: dict[str, Any], child: dict[str, Any], policy: dict[str, Any], reason: str
+) -> None:
+    selection = select(one("devin-parent", **up), one("devin-child", **child | down), one("devin-x"), **IDLE | policy)
+    assert [*selection.matched] == ["devin-x"]
+    assert selection.kept[f"family: {reason}"] == 1
+
+
+@pytest.mark.parametrize("busy", ["devin-1", "devin-2", "devin-3", "devin-4"])
+def test_a_family_is_as_busy_as_its_busiest_member_however_far_away(busy: str) -> None:
+    parents = {"devin-2": "devin-1", "devin-3": "devin-2", "devin-4": "devin-1"}
+    family = [
+        one(
+            f"devin-{n}", idle=HOUR if busy == f"devin-{n}" else 120 * HOUR, parent_session_id=parents.get(f"devin-{n}")
+        )
+        for n in range(1, 5)
+    ]
+    assert select(*family).matched == {}
+    assert len(select(*(replace(member, updated_at=NOW - 25 * HOUR) for member in family)).matched) == 4
+
+
+@pytest.mark.parametrize("fields", [{"parent_session_id": "devin-gone"}, {"child_session_ids": ("devin-gone",)}])
+def test_of_a_relative_that_is_not_listed_nothing_is_known_so_it_keeps(fields: dict[str, Any]) -> None:
+    assert select(one("devin-1", **fields)).kept == {"family: not listed": 1}
+
+
+def test_a_relative_that_only_does_not_match_keeps_nobody() -> None:
+    for child in ({"status": "exit", "exited": True}, {"is_archived": True}, {"title": None}):
+        selection = select(
+            one("devin-1", title="a"),
+            one("devin-2", **{"parent_session_id": "devin-1", "title": "b"} | child),
+            **IDLE | {"title_matches": "a"},
+        )
+        assert [*selection.matched] == ["devin-1"]
+
+
+def test_a_session_that_is_its_own_parent_is_no_family() -> None:
+    assert [*select(one("devin-1", parent_session_id="devin-1")).matched] == ["devin-1"]
+
+
+# Caps --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("matching", "others", "fits"), [(1, 1, True), (2, 1, False)])
+def test_the_share_is_of_what_could_be_ended(matching: int, others: int, *, fits: bool) -> None:
+    selection = select(
+        *(one(f"devin-{number}") for number in range(matching)),
+        *(one(f"devin-busy-{number}", idle=HOUR) for number in range(others)),
+        *(one(f"devin-old-{number}", exited=True) for number in range(20)),
+        *(one(f"devin-put-away-{number}", is_archived=True) for number in range(20)),
+        *(one(None) for _ in range(20)),
+    )
+    assert selection.listed == matching + others + 60
+    if fits:
+        check_caps(selection, parse_policy(IDLE))
+        return
+    with pytest.raises(CapExceededError) as exceeded:
+        check_caps(selection, parse_policy(IDLE))
+    assert str(exceeded.value) == (
+        "2 of 3 sessions that could be ended match, a share of 0.67, but max_share is 0.5; nothing was enqueued. "
+        "Among them: devin-0, devin-1"
+    )
+
+
+def test_a_session_that_one_occurrence_shows_exited_could_not_be_ended() -> None:
+    assert select(one("devin-1"), one("devin-1", exited=True), one("devin-2")).alive == 1
+
+
+# Any policy, any listing -------------------------------------------------------------------------------------------
+
+texts = st.lists(st.sampled_from(["a", "B", "keep", "x y"]), min_size=1, max_size=3)
+durations = st.sampled_from(["PT1H", "PT90M", "PT6H", "P1D", "P1W", "P3650D"])
+criteria: dict[str, st.SearchStrategy[object]] = {
+    **dict.fromkeys(("idle_for", "older_than"), durations),
+    **dict.fromkeys(("tags", "without_tags", "users", "exclude_users", "origins"), texts),
+    "statuses": st.lists(st.sampled_from(["blocked", "working", "finished", "exit"]), min_size=1, max_size=3),
+    "title_matches": st.sampled_from(["a*", "*b", "?x*"]),
+    "has_pull_request": st.booleans(),
+    "min_acus": st.sampled_from([0.5, 1, 10]),
+}
+limits = {"dry_run": st.just(False), "max_sessions": st.integers(1, 8), "max_share": st.floats(0.01, 1)}
+policies = st.fixed_dictionaries({}, optional=criteria | limits).filter(lambda policy: policy.keys() & CRITERIA.keys())
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | durations,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+some_value = policies.flatmap(lambda policy: st.sampled_from([*policy.values()]))
+odd_policies = st.dictionaries(st.sampled_from([*CRITERIA, *limits]) | st.text(max_size=5), json_values | some_value)
+
+zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(timezones=zones | st.just(UTC))
+optional_texts = st.none() | st.text()
+tuples = st.lists(st.text(), max_size=3).map(tuple)
+strange_sessions = st.builds(
+    Session,
+    **dict.fromkeys(("session_id", "status", "status_detail", "title", "origin", "parent_session_id"), optional_texts),
+    **dict.fromkeys(("created_at", "updated_at"), st.none() | moments),
+    **dict.fromkeys(("tags", "pull_request_states", "child_session_ids"), st.none() | tuples),
+    users=tuples,
+    exited=st.booleans(),
+    **dict.fromkeys(("is_archived", "has_pull_request"), st.none() | st.booleans()),
+    acus=st.none() | st.floats() | st.integers(),
+)
+AGES = [timedelta(minutes=minutes) for minutes in (0, 1, 59, 60, 61, 360, 1440, 20_000, 6_000_000)]
+
+
+def likely_session(some: random.Random) -> Session:
+    """One that often matches the policies above."""
+    idle, older = some.choice(AGES), some.choice(AGES)
+    status = some.choice(["blocked", "working", "finished"])
+    return Session(
+        session_id=f"devin-{some.randrange(20)}",
+        status=status,
+        exited=status == "finished" and some.random() < 0.5,
+        created_at=NOW - idle - older,
+        updated_at=NOW - idle,
+        tags=tuple(some.sample(["a", "b", "X Y", "c"], some.randrange(3))),
+        title=some.choice(["a", "axb", "bx", None]),
+        users=some.choice([("a",), ("b",), ("c", "a"), ()]),
+        origin=some.choice(["a", None]),
+        has_pull_request=some.choice([True, False, None]),
+        acus=some.choice([0.0, 1, 10, None]),
+        parent_session_id=some.choice([None] * 9 + [f"devin-{some.randrange(20)}"]),
+    )
+
+
+POPULATION = [likely_session(random.Random(number)) for number in range(500)]  # noqa: S311 - the same ones every time
+likely_sessions = st.sampled_from(POPULATION)
+
+
+@given(odd_policies | json_values | policies, strange_sessions | likely_sessions, moments, st.text(min_size=1))
+def test_nothing_crashes_parser_or_evaluation_and_no_protected_session_matches(
+    raw: object, session: Session, now: datetime, tag: str
+) -> None:
+    try:
+        policy = parse_policy(raw)
+    except PolicyError as refused:
+        assert len(str(refused)) < 1000  # noqa: PT017 - either way is right
+        assert "\n" not in str(refused)  # noqa: PT017
+        return
+    assert any(getattr(policy, name) not in (None, ()) for name in CRITERIA)
+    assert policy.max_sessions >= 1
+    assert 0 < policy.max_share <= 1
+    reasons = evaluate(policy, session, now, tag).reasons
+    assert reasons
+    assert all(isinstance(reason, str) for reason in reasons)
+    protections: list[dict[str, Any]] = [
+        {"tags": (f"{tag} ",)},
+        {"exited": True},
+        {"is_archived": True},
+        {"updated_at": None},
+    ]
+    for protection in protections:
+        assert not evaluate(policy, replace(session, **protection), now, tag).matched
+
+
+def fewer(values: list[str]) -> list[str]:
+    return values[:1]
+
+
+WIDER: dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(("idle_for", "older_than"), lambda _: "PT1H"),
+    "statuses": lambda given: [*given, "blocked", "finished"],
+    **dict.fromkeys(("tags", "users"), lambda given: [*given, "a", "c"]),
+    **dict.fromkeys(("without_tags", "exclude_users"), fewer),
+    "title_matches": lambda given: f"*{given}*",
+    "min_acus": lambda given: given / 2,
+}
+
+
+def with_key(key: str) -> st.SearchStrategy[dict[str, object]]:
+    others = {name: strategy for name, strategy in criteria.items() if name != key}
+    # Few other criteria, or nothing would match at all.
+    return st.sets(st.sampled_from([*others]), min_size=1, max_size=2).flatmap(
+        lambda names: st.fixed_dictionaries({key: criteria[key]} | {name: others[name] for name in sorted(names)})
+    )
+
+
+@pytest.mark.parametrize("key", criteria)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_without_a_criterion_or_with_a_wider_one_no_fewer_sessions_match(key: str, data: st.DataObject) -> None:
+    policy = data.draw(with_key(key))
+    wider = {name: value for name, value in policy.items() if name != key}
+    if key in WIDER and data.draw(st.booleans()):
+        wider = policy | {key: WIDER[key](policy[key])}
+    narrow, wide = (parse_policy(one) for one in (policy, wider))
+    found = [session for session in POPULATION if evaluate(narrow, session, NOW, "keep").matched]
+    event("something matches" if found else "nothing matches")
+    assert [session for session in found if not evaluate(wide, session, NOW, "keep").matched] == []
+
+
+@given(policies, st.lists(likely_sessions, max_size=20), st.randoms(use_true_random=False))
+def test_a_selection_counts_everything_once_in_any_order_and_is_held_to_its_caps(
+    raw: dict[str, Any], sessions: list[Session], shuffling: random.Random
+) -> None:
+    policy = parse_policy(raw)
+    selection, other = select(*sessions, **raw), select(*shuffling.sample(sessions, len(sessions)), **raw)
+    assert {one.session_id: one.updated_at for one in selection.matched.values()} == {
+        one.session_id: one.updated_at for one in other.matched.values()
+    }
+    matched, listed = len(selection.matched), len({session.session_id for session in sessions})
+    assert matched + selection.kept.total() == selection.listed == listed
+    ended = {session.session_id for session in sessions if session.exited}
+    assert selection.alive == other.alive == listed - len(ended)
+    try:
+        check_caps(selection, policy)
+    except CapExceededError:
+        assert matched > policy.max_sessions or matched > policy.max_share * selection.alive
+    else:
+        assert matched <= policy.max_sessions
+        assert matched <= policy.max_share * selection.alive
+
+
+# A whole sweep over whatever an API may list -----------------------------------------------------------------------
+
+
+def sweep(policy: Policy, sessions: list[object], size: int) -> list[dict[str, str]]:
+    """What is enqueued when an API lists these sessions, so many to a page."""
+    sent: list[Outgoing] = []
+
+    def list_page(cursor: str | None) -> Answer:
+        start = int(cursor or 0)
+        body = json.dumps({"sessions": sessions[start : start + size]}).encode()
+        return Answer(status=200, page=parse_page_body(body, V1, cursor))
+
+    def enqueue(messages: list[Outgoing]) -> list[None]:
+        sent.extend(messages)
+        return [None] * len(messages)
+
+    Sweep(
+        run="run-1",
+        client=SimpleNamespace(list_page=list_page),  # type: ignore[arg-type]
+        queues=SimpleNamespace(enqueue=enqueue),  # type: ignore[arg-type]
+        eventbridge=None,  # type: ignore[arg-type]
+        reason_to_stop=lambda: None,
+        redact=Redactor(),
+        notices=None,
+        rejections=None,
+        protect_tag="keep",
+        remaining_seconds=lambda: 300.0,
+    ).carry_out(policy, NOW)
+    return [json.loads(message.body) for message in sent]
+
+
+def moment(value: Any) -> datetime:
+    """A date of either version."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    date = datetime.fromisoformat(value)
+    return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def provably_stale(raw: Any) -> bool:
+    """By what is said of it in so many words, and by the protections alone."""
+    if not isinstance(raw, dict) or not (raw.get("status_enum") or raw.get("status")):
+        return False
+    tags = raw.get("tags", ...)
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        return False
+    try:
+        created_at, updated_at = (moment(raw[name]) for name in ("created_at", "updated_at"))
+        parse_session_id(raw["session_id"])
+    except (KeyError, TypeError, ValueError, OverflowError, InvalidSessionIdError):
+        return False
+    return "keep" not in map(as_seen, tags or ()) and created_at <= updated_at and NOW - created_at >= HOUR
+
+
+draw_odd: st.SearchStrategy[object] = st.one_of(
+    st.sampled_from([
+        None, True, 0, -1, 1e300, math.nan, "", "soon", "keep", ["KEEP", "a"], ["keep\u200b"], ["a", None], {},
+        "2026-11-01", "2026-11-01T00:00:00", "2026-11-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00",
+        "0001-01-01T00:00:00+14:00", "2026-11-24T10:00:01Z", "2026-11-24T09:59:59-14:00",
+    ]),
+    json_values,
+)  # fmt: skip
+
+
+@st.composite
+def listed_sessions(draw: st.DrawFn) -> object:
+    """As v1 lists them, now and then with something odd about them."""
+    idle, older = draw(st.sampled_from(AGES)), draw(st.sampled_from(AGES))
+    raw = stale(
+        f"devin-{draw(st.integers(0, 9))}",
+        idle=idle,
+        created_at=(NOW - idle - older).isoformat(),
+        status_enum=draw(st.sampled_from(["blocked", "working", "finished", None])),
+        tags=draw(st.lists(st.sampled_from(["a", "b", "c"]), max_size=2)),
+    )
+    for name in draw(st.lists(st.sampled_from([*raw]), max_size=2)):
+        # An id that is none is text here; others have a test of their own.
+        raw[name] = draw(st.sampled_from(["", "../x", "devin-é"]) if name == "session_id" else draw_odd)
+    if draw(st.integers(0, 9)) == 0:
+        raw.pop(draw(st.sampled_from([name for name in raw if name != "session_id"])))
+    return draw(st.sampled_from([raw] * 30 + [None, [], "devin-1", 7]))
+
+
+# Caps that let something through more often than not.
+wide_policies = st.fixed_dictionaries(
+    {"older_than": st.just("PT6H"), "max_share": st.sampled_from([0.5, 1]), "max_sessions": st.integers(1, 12)},
+    optional={"idle_for": st.just("PT1H"), "without_tags": st.just(["c"])},
+)
+
+
+@given(wide_policies | policies, st.lists(listed_sessions(), max_size=12), st.integers(1, 15))
+@settings(deadline=None)
+def test_nothing_is_enqueued_that_is_not_provably_stale_nor_more_than_the_caps_allow(
+    raw: dict[str, object], sessions: list[object], size: int
+) -> None:
+    policy = replace(parse_policy(raw), dry_run=False)
+    try:
+        enqueued = sweep(policy, sessions, size)
+    except (CapExceededError, SweepError):
+        return
+    event("something is enqueued" if enqueued else "nothing is enqueued")
+    ids = {body["session_id"] for body in enqueued}
+    assert len(enqueued) == len(ids) <= policy.max_sessions
+    assert len(ids) <= policy.max_share * len(sessions)
+    for body in enqueued:
+        occurrences: list[Any] = [
+            one for one in sessions if isinstance(one, dict) and one["session_id"] == body["session_id"]
+        ]
+        assert occurrences
+        assert [one for one in occurrences if not provably_stale(one)] == []
+        since = datetime.fromisoformat(body["unless_updated_since"])
+        assert all(since <= moment(one["updated_at"]) for one in occurrences), "so it is spared if it was used"
+        assert body.keys() == {"session_id", "unless_updated_since"}
+
+
+@pytest.mark.parametrize("session_id", [None, True, 5, "", "devin-", [], {}, "../x", "devin-é", "a" * 200])
+def test_a_session_without_a_usable_id_is_not_enqueued(session_id: object) -> None:
+    policy = replace(parse_policy({"idle_for": "PT1H"}), dry_run=False, max_share=1)
+    assert sweep(policy, [stale() | {"session_id": session_id}], 10) == []

@@ -1,0 +1,186 @@
+"""Requests with a condition, a sweep's for instance: what they spare, and what is no condition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.world import NOT_VALID, World, answer, session, stale, stale_v3
+
+Log = Callable[[], list[dict[str, Any]]]
+SINCE = "2026-11-23T00:00:00Z"
+
+
+def asks(session_id: str, **fields: Any) -> str:
+    return json.dumps({"session_id": session_id, "unless_updated_since": SINCE} | fields)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["keep", "KEEP", "keep ", "\u00a0keep\u2003", "ke\u200bep", "\u2060keep", "ke\u00adep", "\uff4beep"],
+)
+def test_a_session_that_is_tagged_after_the_sweep_is_spared(world: World, log: Log, tag: str) -> None:
+    world.api.have(stale("devin-1"))
+    world.sweep(idle_for="P1D", max_share=1, dry_run=False)
+    world.api.have(stale("devin-1", tags=["nightly", tag]))
+    world.deliver()
+    assert world.api.deleted() == []
+    assert [line["outcome"] for line in log() if "outcome" in line] == ["spared"]
+
+
+@pytest.mark.parametrize("protect_tag", ["Café", "cafe\u0301"])
+def test_another_protect_tag_is_compared_as_it_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch, protect_tag: str
+) -> None:
+    monkeypatch.setenv("PROTECT_TAG", protect_tag)
+    world.api.have(stale("devin-1", tags=["CAFÉ"]))
+    world.send(asks("devin-1"))
+    assert world.deliver() == []
+    assert world.api.deleted() == []
+
+
+def test_in_version_3_it_is_spared_too(v3: World) -> None:
+    v3.api.have(stale_v3("devin-1", tags=["keep"]))
+    v3.send(asks("devin-1"))
+    assert v3.deliver() == []
+    assert v3.api.deleted() == []
+
+
+def test_a_tag_that_comes_while_the_api_is_down_or_the_switch_is_on_spares(switch: World) -> None:
+    switch.api.have(stale("devin-1"))
+    switch.send(asks("devin-1"))
+    switch.api.on("DELETE", "devin-1", answer(503), answer(200))
+    event = switch.batch()
+    assert switch.invoke(event)["batchItemFailures"]
+    switch.switch("stop")
+    assert switch.invoke(event)["batchItemFailures"]
+    switch.switch("go")
+    switch.api.have(stale("devin-1", tags=["keep"]))
+    assert switch.invoke(event) == {"batchItemFailures": []}
+    assert switch.api.deleted() == ["devin-1"], "the one before the tag"
+
+
+def test_an_id_without_a_condition_is_ended_whatever_its_tags(world: World) -> None:
+    world.api.have(stale("devin-1", tags=["keep"]))
+    world.send("devin-1")
+    world.deliver()
+    assert world.api.deleted() == ["devin-1"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        session(tags=["keep"], session_id="devin-2"),
+        session(session_id="devin-2"),
+        session(session_id=""),
+        session(tags="keep"),
+        session(tags=[1]),
+    ],
+)
+def test_a_read_that_shows_another_session_or_no_readable_tags_ends_nothing(world: World, shown: Any) -> None:
+    world.api.on("GET", "devin-1", shown)
+    world.send(asks("devin-1"))
+    assert len(world.deliver()) == 1
+    assert world.api.deleted() == []
+
+
+def test_an_archived_session_is_spared(v3: World) -> None:
+    v3.api.have(stale_v3("devin-1", is_archived=True))
+    v3.send(asks("devin-1"))
+    assert v3.deliver() == []
+    assert v3.api.deleted() == []
+
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        TOMORROW.isoformat(),
+        "2999-01-01T00:00:00Z",
+        "2023-12-31T23:59:59Z",
+        "1970-01-01T00:00:00Z",
+        "1764500000000",
+        1764500000,
+        "20261101T000000Z",
+        "2026-W45-1T00:00:00Z",
+        "2026-11-01",
+        "2026-11-01x00:00:00",
+        "",
+        None,
+        [],
+        True,
+    ],
+)
+def test_a_condition_that_cannot_be_meant_is_an_invalid_message(world: World, condition: object) -> None:
+    world.send(asks("devin-1", unless_updated_since=condition))
+    assert world.deliver() == []
+    ((body, attributes),) = world.dead_letters()
+    assert body == asks("devin-1", unless_updated_since=condition)
+    assert attributes["reason"] == "invalid_message"
+    assert "unless_updated_since" in attributes["detail"]
+    assert world.api.calls == []
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        (datetime.now(UTC) + timedelta(minutes=3)).isoformat(),
+        "2024-01-01T00:00:00Z",
+        "2026-11-01 10:00",
+        "2026-11-01T10:00:00.123456+02:00",
+    ],
+)
+def test_a_condition_within_the_bounds_is_one(world: World, condition: str) -> None:
+    world.api.have(stale("devin-1", updated_at="2024-01-01T00:00:00Z", created_at="2024-01-01T00:00:00Z"))
+    world.send(asks("devin-1", unless_updated_since=condition))
+    assert world.deliver() == []
+    assert world.api.deleted() == ["devin-1"]
+
+
+def order(since: str | None) -> str:
+    return "devin-1" if since is None else asks("devin-1", unless_updated_since=since)
+
+
+EARLY, LATE = "2026-11-22T00:00:00Z", "2026-11-24T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("orders", "widest"),
+    [((EARLY, None), None), ((None, EARLY), None), ((EARLY, LATE), LATE), ((LATE, EARLY), LATE)],
+)
+def test_of_two_orders_for_one_session_the_wider_one_is_the_dead_letter(
+    world: World, orders: tuple[str | None, str | None], widest: str | None
+) -> None:
+    world.api.have(stale("devin-1", idle=timedelta(days=20)))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.send(*map(order, orders))
+    assert world.deliver() == []
+    assert [body for body, _ in world.dead_letters()] == [order(widest)]
+
+
+def test_a_rejected_sweep_request_is_remembered_and_not_asked_for_again(world: World) -> None:
+    world.api.have(stale("devin-1"), stale("devin-2"))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    policy = {"idle_for": "P1D", "max_share": 1, "dry_run": False}
+    world.sweep(**policy)
+    world.deliver()
+    assert len(world.dead_letters()) == 1
+    report = world.sweep(**policy)
+    assert report["kept"] == {"rejected before": 1}
+    assert [body["session_id"] for body in world.enqueued()] == ["devin-2"]
+
+
+def test_a_table_that_cannot_be_written_changes_nothing_for_the_session(world: World, log: Log) -> None:
+    world.api.have(stale("devin-1"))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.aws.fail("dynamodb.BatchWriteItem")
+    world.send(asks("devin-1"))
+    assert world.deliver() == []
+    assert len(world.dead_letters()) == 1
+    assert any("table of notices and rejections" in line["message"] for line in log())

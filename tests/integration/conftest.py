@@ -37,6 +37,10 @@ def _rank(item: pytest.Item) -> int:
     return 2 if "quiet" in fixtures else 1 if "underway" in fixtures else 0
 
 
+# A topic that may send to the work queue.
+PRODUCER = "arn:aws:sns:us-east-1:000000000000:producer"
+
+
 @dataclass(frozen=True)
 class Underway:
     """Ids whose end takes long: five attempts, a call that has to be given up, the emulator's look at schedules."""
@@ -59,8 +63,8 @@ def account() -> Iterator[Account]:
 
 @pytest.fixture(scope="session")
 def stack(account: Account) -> Stack:
-    # Both matter to keys of version 3 alone.
-    deployed = account.deploy(parameters={"DevinOrgId": ORG_ID, "Archive": "true"})
+    # The first two matter to keys of version 3 alone.
+    deployed = account.deploy(parameters={"DevinOrgId": ORG_ID, "Archive": "true", "ProducerArns": PRODUCER})
     deployed.put_api_key(API_KEY)
     return deployed
 

@@ -81,11 +81,9 @@ def test_the_stack_has_a_dashboard_and_alarms_for_its_own_parts(world: World) ->
     pages = world.stack.aws.cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=world.stack.name)
     alarms = [one for page in pages for one in page["MetricAlarms"]]
     listed = {arn for widget in body["widgets"] for arn in widget["properties"].get("alarms", [])}
-    # Those on metric math are for AWS alone.
+    # The emulator knows no alarms on metric math.
     missing = listed - {one["AlarmArn"] for one in alarms}
-    assert {arn.rpartition(f":{world.stack.name}-")[2] for arn in missing} == {
-        "errors", "new-dead-letters", "sweep-dropped"
-    }  # fmt: skip
+    assert {arn.rpartition(f":{world.stack.name}-")[2] for arn in missing} == {"new-dead-letters"}
     assert {one["AlarmArn"] for one in alarms} <= listed
     for one in alarms:
         assert one["AlarmActions"] == one["OKActions"] == [outputs["AlarmTopicArn"]]
@@ -104,16 +102,14 @@ def test_a_dead_letter_sets_off_an_alarm_that_is_heard_with_its_runbook(world: W
             return [one for one in listen() if one["AlarmName"] == watched and one["NewStateValue"] == "ALARM"]
 
         (notice,) = wait_for(alarms, "the notification", told=listen)
-    assert notice["AlarmDescription"].endswith("docs/runbook.md#dead-letters")
+    assert notice["AlarmDescription"].endswith("docs/operations.md#dead-letters")
     world.take_letter(body)
 
 
-def test_a_sweep_that_is_refused_sets_off_its_alarms(world: World) -> None:
-    """The first by a metric that the function embeds in its log, the second by a count of the platform."""
+def test_a_sweep_that_is_refused_sets_off_its_alarm(world: World) -> None:
     forwarder = Forwarder(world.stack)
     answer = world.stack.aws.lambda_.invoke(FunctionName=world.stack.sweep_function_name, Payload=b'{"idle_fr": "P1D"}')
     assert answer.get("FunctionError")
-    wait_for(is_off(world, forwarder, "sweep-refused"), "the alarm about a refused sweep")
     wait_for(is_off(world, forwarder, "sweep-errors"), "the alarm about a failed sweep")
 
 

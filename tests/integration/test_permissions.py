@@ -185,7 +185,6 @@ def resources(world: World) -> dict[str, str]:
         "sweep's logs": arn("logs", f"log-group:{outputs['SweepLogGroupName']}:log-stream:x"),
         "terminate": arn("lambda", f"function:{outputs['TerminateFunctionName']}"),
         "sweep": outputs["SweepFunctionArn"],
-        "anything": "*",
     }
 
 
@@ -265,10 +264,9 @@ GRANTS = [
     ("TerminateRole", "DeadLetters", "sqs:SendMessage", "dead letters"),
     ("TerminateRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("TerminateRole", "StopSwitch", "ssm:GetParameter", "switch"),
+    ("TerminateRole", "Rejections", "dynamodb:BatchWriteItem", "announcements"),
     ("TerminateRole", "Logs", "logs:CreateLogStream", "terminate's logs"),
     ("TerminateRole", "Logs", "logs:PutLogEvents", "terminate's logs"),
-    ("TerminateRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("TerminateRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("SweepRole", "Work", "sqs:SendMessage", "work queue"),
     ("SweepRole", "ApiKey", "secretsmanager:GetSecretValue", "secret"),
     ("SweepRole", "StopSwitch", "ssm:GetParameter", "switch"),
@@ -277,8 +275,6 @@ GRANTS = [
     ("SweepRole", "AnnouncementsAndReports", "events:PutEvents", "bus"),
     ("SweepRole", "Logs", "logs:CreateLogStream", "sweep's logs"),
     ("SweepRole", "Logs", "logs:PutLogEvents", "sweep's logs"),
-    ("SweepRole", "Traces", "xray:PutTraceSegments", "anything"),
-    ("SweepRole", "Traces", "xray:PutTelemetryRecords", "anything"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "work queue"),
     ("OneTimeScheduleRole", "Send", "sqs:SendMessage", "dead letters"),
     ("SweepScheduleRole", "Invoke", "lambda:InvokeFunction", "sweep"),
@@ -309,7 +305,7 @@ def test_a_role_may_do_it_and_only_by_its_statement(
         ("TerminateRole", "ssm:PutParameter", "switch"),
         ("TerminateRole", "ssm:GetParameter", "another parameter"),
         ("TerminateRole", "events:PutEvents", "bus"),
-        ("TerminateRole", "dynamodb:BatchWriteItem", "announcements"),
+        ("TerminateRole", "dynamodb:BatchGetItem", "announcements"),
         ("TerminateRole", "logs:PutLogEvents", "sweep's logs"),
         ("TerminateRole", "lambda:InvokeFunction", "sweep"),
         ("SweepRole", "sqs:ReceiveMessage", "work queue"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from infra.local.fake_devin import Fault
-from tests.integration.conftest import Underway
+from tests.integration.conftest import PRODUCER, Underway
 from tests.integration.world import DETAIL_TYPE, World, wait_for
 
 
@@ -141,3 +141,17 @@ def test_a_one_time_schedule_ends_the_session_and_then_itself(world: World, unde
 
     # The emulator removes it after it has sent the message, which may be done with by then.
     wait_for(lambda: underway.schedule_name not in schedules(), "the end of the schedule", told=schedules)
+
+
+@pytest.mark.fault(43)
+def test_a_topic_sends_to_the_work_queue_if_it_is_admitted_and_no_other_does(world: World) -> None:
+    sns, queue = world.stack.aws.sns, world.stack.outputs["WorkQueueArn"]
+    ids = {}
+    for name in ("another", PRODUCER.rpartition(":")[2]):
+        topic = sns.create_topic(Name=name)["TopicArn"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+        ids[topic] = world.session("published")
+        sns.publish(TopicArn=topic, Message=ids[topic])
+    assert world.story(ids.pop(PRODUCER), "terminated") == ["terminated"]
+    (refused,) = ids.values()
+    assert world.calls(refused) == []

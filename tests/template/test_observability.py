@@ -141,6 +141,7 @@ def test_alarms_lead_to_sections_of_the_operations_page() -> None:
     assert {one["AlarmDescription"].partition("#")[2] for one in ALARMS.values()} - anchors == set()
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(
     ("periods", "off"),
     [

@@ -42,6 +42,7 @@ def _properties(stack: Stack, name: str) -> Json:
     return properties
 
 
+@pytest.mark.fault(33)
 def test_functions(stack: Stack) -> None:
     functions = stack.of_type("AWS::Lambda::Function")
     assert functions.keys() == FUNCTIONS.keys()
@@ -198,6 +199,7 @@ def test_queue_policies(stack: Stack) -> None:
     ]
 
 
+@pytest.mark.fault(43)
 def test_producers_are_admitted_to_the_work_queue_and_to_its_key() -> None:
     arns = ["arn:aws:sns:eu-west-1:210987654321:stale", "arn:aws:iam::210987654321:role/rule"]
     assert len(_policy_of(render(), "WorkQueue")) == 1, "nobody is admitted by default"
@@ -362,6 +364,7 @@ def test_roles_trust_one_service_each() -> None:
     }
 
 
+@pytest.mark.fault(42)
 def test_switching_the_key_off_keeps_what_was_encrypted_readable() -> None:
     """The key stays with its policy, and that admits the roles: their own statements would go with the option."""
     stack = render(UseCustomerManagedKey="true")

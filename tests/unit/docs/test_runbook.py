@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from devin.client import Answer
+from infra.environments import ROOT
 from infra.ops import dlq
 from terminate.outcomes import Disposition, Outcome, Result, classify
 from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
@@ -55,6 +58,14 @@ def test_every_section_about_a_reason_is_about_one_that_exists() -> None:
     listed = headings(TEXT)
     sections = listed[listed.index("Dead letters by reason") + 1 : listed.index("Everyday commands")]
     assert set(sections) - reasons() == {"rejected_other"}
+
+
+def test_every_saved_query_is_listed() -> None:
+    resources = yaml_parse((ROOT / "infra" / "observability.yaml").read_text(encoding="utf-8"))["Resources"].values()
+    names = {one["Properties"]["Name"]["Fn::Sub"] for one in resources if one["Type"] == "AWS::Logs::QueryDefinition"}
+    table = TEXT.partition("# Saved queries")[2].partition("\n# ")[0]
+    listed = set(re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)) - {"query"}
+    assert names == {f"${{MonitoredStack}}/{name}" for name in listed}
 
 
 def outputs(directory: Path) -> None:

@@ -18,9 +18,9 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## run the whole stack on this machine and send real messages through it
+demo: ## run the whole stack on this machine and send real messages through it; SAVE=docs/pictures/demo.svg draws it
 	@infra/setup dev emulator sam
-	@$(PYTHON) -m infra.local.demo
+	@$(PYTHON) -m infra.local.demo $(if $(SAVE),--save $(SAVE))
 
 up: ## start the stack on this machine and leave it running
 	@infra/setup dev emulator sam

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,6 @@ def make(environment: Environment) -> None:
     if environment is UV_ENVIRONMENT:
         install_uv(environment)
     else:
-        make(UV_ENVIRONMENT)
         install(environment)
     environment.finish()
     place = environment.path.relative_to(ROOT)
@@ -170,15 +170,17 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no such environment: {', '.join(unknown)} (there are {', '.join(choices)})", file=sys.stderr)
         return 2
-    with exclusively():
-        for name in names or [one.name for one in ENVIRONMENTS.values() if not one.optional]:
-            try:
-                make(choices[name])
-                if name == "dev":
-                    install_command(choices[name])
-            except subprocess.CalledProcessError as error:
-                print(f"could not make the environment {name}: {error}", file=sys.stderr)
-                return 1
+    wanted = [choices[name] for name in names] or [one for one in ENVIRONMENTS.values() if not one.optional]
+    try:
+        with exclusively(), ThreadPoolExecutor() as side_by_side:
+            make(UV_ENVIRONMENT)
+            for _ in side_by_side.map(make, wanted):
+                pass
+            if ENVIRONMENTS["dev"] in wanted:
+                install_command(ENVIRONMENTS["dev"])
+    except subprocess.CalledProcessError as error:
+        print(f"could not make an environment: {shlex.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -7,25 +7,28 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from infra.environments import ENVIRONMENTS, ROOT
 from infra.local.emulator import CREDENTIALS, REGION
+from infra.local.fake_devin import FakeDevin
 from infra.local.processes import ProcessFailedError, ended_by_signals
 from infra.local.run_directory import LOCAL
 from infra.local.stack import Stack, running_stack
 
 STATE = LOCAL / "stack.json"
 EXPORTS = LOCAL / "env"
+COMMANDS = LOCAL / "bin"
 OWNER = LOCAL / "owner"
 LOG = LOCAL / "stack.log"
-# Sessions for a person to end.
-EXAMPLES = [f"devin-example-{number}" for number in range(1, 10)]
 
 
 def owner() -> int | None:
@@ -56,16 +59,77 @@ def write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def describe(stack: Stack) -> None:
+def add_examples(api: FakeDevin) -> None:
+    """Sessions for a person to end: those that tests/events names, some for its policies, and two that must stay."""
+    old = datetime.now(UTC) - timedelta(days=2)
+    named = [*(f"devin-example-{number}" for number in range(1, 21)), "devin-0123456789abcdef0123456789abcdef"]
+    api.add_sessions(*named, status_detail="waiting_for_user", created_at=old, updated_at=old)
+    api.add_sessions("devin-nightly-1", "devin-nightly-2", tags=("nightly",), created_at=old, updated_at=old)
+    api.add_sessions("devin-protected", tags=("nightly", "keep"), created_at=old, updated_at=old)
+    api.add_sessions(
+        "devin-busy", tags=("nightly",), status_detail="working", created_at=old, updated_at=datetime.now(UTC)
+    )
+
+
+def variable(output: str) -> str:
+    """The shell variable of an output, as infra/outputs calls it."""
+    return re.sub(r"(?<!^)([A-Z])", r"_\1", re.sub(r"(Parameter)?Name$", "", output)).upper()
+
+
+def exports(aws: Mapping[str, str], outputs: Mapping[str, str], stack_name: str) -> str:
+    """What `. .local/env` does: it points a shell, and what is started from it, at the stack and away from all else."""
     variables = {
+        **aws,
+        # A profile of this machine's user is for a real account.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_PAGER": "",
+        "SAM_CLI_TELEMETRY": "0",
+        "STACK_NAME": stack_name,
+        **{variable(name): value for name, value in outputs.items()},
+    }
+    here = shlex.quote(str(COMMANDS))
+    lines = [
+        "# Made by `make up`.",
+        "for name in $(env | sed -n 's/^\\(AWS_[A-Z0-9_]*\\)=.*/\\1/p'); do unset \"$name\"; done",
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        'export NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}" no_proxy="127.0.0.1${no_proxy:+,$no_proxy}"',
+        f'case ":$PATH:" in *:{here}:*) ;; *) export PATH={here}:"$PATH" ;; esac',
+    ]
+    return "\n".join([*lines, ""])
+
+
+def make_commands(directory: Path) -> None:
+    """`aws`, `sam` and `devin-ops` for a shell that has read the exports.
+
+    The aws CLI before 2.13 does not know AWS_ENDPOINT_URL, and would call AWS. Where there is no aws CLI, that of
+    `infra/setup awscli` is used.
+    """
+    directory.mkdir(exist_ok=True)
+    awscli, sam, ops = (ENVIRONMENTS[name].path / "bin" for name in ("awscli", "sam", "dev"))
+    here = shlex.quote(str(directory))
+    others = f'$(printf %s "$PATH" | tr : "\\n" | grep -vxF {here} | paste -s -d : -)'
+    scripts = {
+        "aws": f'PATH={others}:{shlex.quote(str(awscli))}\nexec aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"',
+        "sam": f'exec {shlex.quote(str(sam / "sam"))} "$@"',
+        "devin-ops": f'exec {shlex.quote(str(ops / "devin-ops"))} "$@"',
+    }
+    for name, script in scripts.items():
+        (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+        (directory / name).chmod(0o755)
+
+
+def describe(stack: Stack) -> None:
+    make_commands(COMMANDS)
+    aws = {
         "AWS_ENDPOINT_URL": stack.aws.endpoint_url,
         "AWS_CA_BUNDLE": str(stack.aws.ca_bundle),
+        "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         **CREDENTIALS,
     }
-    write(EXPORTS, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    write(EXPORTS, exports(aws, stack.outputs, stack.name))
     state = {
-        "pid": os.getpid(),
         "stack": stack.name,
         "aws": stack.aws.endpoint_url,
         "api": stack.api.url,
@@ -90,7 +154,7 @@ def serve() -> int:
         forget()
         try:
             with running_stack(progress=lambda line: print(line, flush=True)) as stack:
-                stack.api.add_sessions(*EXAMPLES)
+                add_examples(stack.api)
                 describe(stack)
                 while True:
                     signal.pause()
@@ -101,41 +165,28 @@ def serve() -> int:
 def explain() -> str:
     """What a person needs to use the running stack."""
     state = json.loads(STATE.read_text())
-    outputs = state["outputs"]
-    exports = EXPORTS.read_text()
-    sam = ENVIRONMENTS["sam"].path / "bin" / "sam"
-    width = max(map(len, outputs))
-    listing = "\n".join(f"  {name:<{width}}  {value}" for name, value in sorted(outputs.items()))
+    listing = "\n".join(f"  {variable(name):<28}{value}" for name, value in sorted(state["outputs"].items()))
     return f"""\
 AWS emulator  {state["aws"]}
-Devin API     {state["api"]}  (stand-in; its sessions: {EXAMPLES[0]} to {EXAMPLES[-1]})
+Devin API     {state["api"]}  (a fake: `curl` {state["api"]}/_fake/sessions or /_fake/calls)
 logs          {state["logs"]}
 
-Stack {state["stack"]}:
+In your shell, `. {EXPORTS.relative_to(ROOT)}` points aws, sam and devin-ops at it and sets:
 {listing}
 
-For the aws CLI and sam (or: . {EXPORTS.relative_to(ROOT)}):
-{exports}
 Then for example:
-  aws sqs send-message --queue-url {outputs["WorkQueueUrl"]} --message-body {EXAMPLES[0]}
-  aws sqs receive-message --queue-url {outputs["DeadLetterQueueUrl"]} --message-attribute-names All
-  {sam.relative_to(ROOT)} logs --stack-name {state["stack"]}
-  {sam.relative_to(ROOT)} list stack-outputs --stack-name {state["stack"]}
-
-The stand-in's sessions, with what became of them, and the calls that it got:
-  curl {state["api"]}/_fake/sessions
-  curl {state["api"]}/_fake/calls
+  aws sqs send-message --queue-url "$WORK_QUEUE_URL" --message-body devin-example-1
+  devin-ops status
+  sam logs --stack-name {state["stack"]}
 
 `make down` ends it."""
 
 
 def up() -> int:
-    """Starts an owner in the background and returns when the stack can be used."""
-    if owner() is not None:
-        print("The stack is running already; `make down` ends it.", file=sys.stderr)
-        if STATE.exists():
-            print(f"\n{explain()}")
-        return 1
+    """Starts an owner in the background, if there is none, and returns when the stack can be used."""
+    if owner() is not None and STATE.exists():
+        print(f"The stack is running already; `make down` ends it.\n\n{explain()}")
+        return 0
     LOCAL.mkdir(exist_ok=True)
     forget()
     with LOG.open("wb") as log:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from botocore.exceptions import ClientError
 
 from infra.local.processes import ProcessFailedError
@@ -68,7 +68,7 @@ def outputs(aws: Aws, name: str) -> dict[str, str]:
 
 def _upload_template(aws: Aws, path: Path) -> str:
     """Upload a template and, first, the directories and templates that it names; returns its address."""
-    template = yaml.safe_load(path.read_text())
+    template = json.loads(path.read_text())
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
@@ -76,7 +76,7 @@ def _upload_template(aws: Aws, path: Path) -> str:
             properties["CodeUri"] = {"Bucket": BUCKET, "Key": _upload(aws, archive, "zip")}
         elif resource["Type"] == "AWS::CloudFormation::Stack":
             properties["TemplateURL"] = _upload_template(aws, path.parent / properties["TemplateURL"])
-    key = _upload(aws, yaml.safe_dump(template, sort_keys=False).encode(), "template")
+    key = _upload(aws, json.dumps(template).encode(), "template")
     return f"https://s3.{aws.region}.amazonaws.com/{BUCKET}/{key}"
 
 

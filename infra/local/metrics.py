@@ -1,12 +1,8 @@
 """What CloudWatch makes of logs and queues on AWS, and the emulator does not: metrics.
 
-Lambda extracts the embedded metric format from log lines, and SQS measures its queues. Here both are read, from the log
-groups and the queues, and put as metrics under the same names and dimensions, so that the deployed alarms and dashboard
-have something to look at.
-
-Not made: the age of the oldest message and how many were sent, received and deleted, which the emulator does not tell,
-and what becomes of asynchronous events. Invocations, errors and durations the emulator counts itself, but only of
-direct invocations.
+Lambda extracts the embedded metric format from log lines, and SQS measures its queues. Here both are read and put as
+metrics under the same names and dimensions, so that the deployed alarms and dashboard have something to look at.
+Not made: the age of the oldest message, and how many messages were sent, received and deleted.
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from infra.local.stack import Stack
 
@@ -25,46 +21,39 @@ if TYPE_CHECKING:
 
 # SQS's metrics and the attribute that is measured in their place.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
-QUEUE_METRICS: dict[str, QueueAttributeNameType] = {
+_QUEUE_METRICS: dict[str, QueueAttributeNameType] = {
     "ApproximateNumberOfMessagesVisible": "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed": "ApproximateNumberOfMessagesDelayed",
 }
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
-_MOST_VALUES = 150
-_MOST_METRICS = 500  # half of what is allowed
-_SECONDS_BETWEEN_LOOKS = 1.0
-
-
-class Metrics(Protocol):
-    """What takes metrics, as a client of CloudWatch does."""
-
-    def put_metric_data(self, *, Namespace: str, MetricData: list[MetricDatumTypeDef]) -> object: ...  # noqa: N803
+_MAX_VALUES = 150
+_MAX_METRICS = 500  # half of what is allowed
 
 
 class Forwarder:
-    """Reads what is new in a stack's logs, measures its queues, and puts both as metrics, the stack's own CloudWatch
-    unless said."""
+    """Reads what is new in a stack's logs, measures its queues, and puts both as metrics."""
 
-    def __init__(self, stack: Stack, metrics: Metrics | None = None) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._metrics: Metrics = metrics or stack.aws.cloudwatch
         self._seen: dict[str, int] = {}
-        self._waiting: dict[str, list[MetricDatumTypeDef]] = {}
 
     def forward(self) -> None:
         """Everything that was logged since the last time, and the queues as they are now."""
+        data: dict[str, list[MetricDatumTypeDef]] = {}
         for function in (self._stack.terminate_function_name, self._stack.sweep_function_name):
             blobs = [entry for entry in self._stack.log_entries(function) if "_aws" in entry]
             for blob in blobs[self._seen.get(function, 0) :]:
-                self._forward_embedded(blob)
+                at = datetime.fromtimestamp(blob["_aws"]["Timestamp"] / 1000, UTC)
+                for directive in blob["_aws"]["CloudWatchMetrics"]:
+                    data.setdefault(directive["Namespace"], []).extend(_embedded(blob, directive, at))
             self._seen[function] = len(blobs)
         for url in (self._stack.work_queue_url, self._stack.dead_letter_queue_url):
-            self._measure(url)
-        for namespace, data in self._waiting.items():
-            for first in range(0, len(data), _MOST_METRICS):
-                self._metrics.put_metric_data(Namespace=namespace, MetricData=data[first : first + _MOST_METRICS])
-        self._waiting.clear()
+            data.setdefault("AWS/SQS", []).extend(self._measured(url))
+        for namespace, metrics in data.items():
+            for first in range(0, len(metrics), _MAX_METRICS):
+                some = metrics[first : first + _MAX_METRICS]
+                self._stack.aws.cloudwatch.put_metric_data(Namespace=namespace, MetricData=some)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -72,7 +61,7 @@ class Forwarder:
         ended = threading.Event()
 
         def run() -> None:
-            while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            while not ended.wait(1):
                 self.forward()
 
         thread = threading.Thread(target=run)
@@ -84,39 +73,30 @@ class Forwarder:
             thread.join()
             self.forward()
 
-    def _forward_embedded(self, blob: dict[str, Any]) -> None:
-        """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html"""
-        at = datetime.fromtimestamp(blob["_aws"]["Timestamp"] / 1000, UTC)
-        for directive in blob["_aws"]["CloudWatchMetrics"]:
-            for names in directive["Dimensions"]:
-                dimensions = {name: blob[name] for name in names}
-                for metric in directive["Metrics"]:
-                    given = blob[metric["Name"]]
-                    values = given if isinstance(given, list) else [given]
-                    self._put(
-                        directive["Namespace"], metric["Name"], metric["Unit"], values, dimensions=dimensions, at=at
-                    )
+    def _measured(self, url: str) -> Iterator[MetricDatumTypeDef]:
+        names = list(_QUEUE_METRICS.values())
+        attributes = self._stack.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        dimensions = {"QueueName": url.rsplit("/", 1)[-1]}
+        for metric, attribute in _QUEUE_METRICS.items():
+            yield _datum(metric, "Count", [float(attributes[attribute])], dimensions, datetime.now(UTC))
 
-    def _measure(self, queue_url: str) -> None:
-        now = datetime.now(UTC)
-        attributes = self._stack.aws.sqs.get_queue_attributes(
-            QueueUrl=queue_url, AttributeNames=list(QUEUE_METRICS.values())
-        )["Attributes"]
-        dimensions = {"QueueName": queue_url.rsplit("/", 1)[-1]}
-        for metric, attribute in QUEUE_METRICS.items():
-            self._put("AWS/SQS", metric, "Count", [float(attributes[attribute])], dimensions=dimensions, at=now)
 
-    def _put(
-        self, namespace: str, name: str, unit: Any, values: list[float], *, dimensions: dict[str, str], at: datetime
-    ) -> None:
-        data = self._waiting.setdefault(namespace, [])
-        for first in range(0, len(values), _MOST_VALUES):
-            data.append(
-                {
-                    "MetricName": name,
-                    "Unit": unit,
-                    "Timestamp": at,
-                    "Values": values[first : first + _MOST_VALUES],
-                    "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
-                }
-            )
+def _embedded(blob: dict[str, Any], directive: dict[str, Any], at: datetime) -> Iterator[MetricDatumTypeDef]:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html"""
+    for names in directive["Dimensions"]:
+        dimensions = {name: blob[name] for name in names}
+        for metric in directive["Metrics"]:
+            given = blob[metric["Name"]]
+            values = given if isinstance(given, list) else [given]
+            for first in range(0, len(values), _MAX_VALUES):
+                yield _datum(metric["Name"], metric["Unit"], values[first : first + _MAX_VALUES], dimensions, at)
+
+
+def _datum(name: str, unit: Any, values: list[float], dimensions: dict[str, str], at: datetime) -> MetricDatumTypeDef:
+    return {
+        "MetricName": name,
+        "Unit": unit,
+        "Timestamp": at,
+        "Values": values,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+    }

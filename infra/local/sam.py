@@ -92,20 +92,13 @@ def build(group: ProcessGroup, log: Path) -> bool:
 
 
 def deploy(
-    group: ProcessGroup,
-    name: str,
-    parameters: Mapping[str, str],
-    *,
-    template: Path,
-    bucket: str,
-    aws: Mapping[str, str],
-    log: Path,
+    group: ProcessGroup, name: str, parameters: Mapping[str, str], *, bucket: str, aws: Mapping[str, str], log: Path
 ) -> None:
-    """Deploys a built template as the stack `name`, to the account that the variables `aws` name.
+    """Deploys the build as the stack `name`, to the account that the variables `aws` name.
 
     Everything else is as samconfig.toml has it. Raises ProcessFailedError when `sam deploy` fails.
     """
-    command: list[str | Path] = [SAM, "deploy", "--stack-name", name, "--template-file", template]
+    command: list[str | Path] = [SAM, "deploy", "--stack-name", name, "--template-file", TEMPLATE]
     # Named, because SAM CLI would look for it beside the built template.
     command += ["--config-file", ROOT / "samconfig.toml"]
     # A bucket of our own spares the stack that --resolve-s3 would make first.

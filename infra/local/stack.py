@@ -119,17 +119,12 @@ class Account:
     emulator: emulator.Emulator
     group: ProcessGroup
 
-    def deploy(
-        self,
-        name: str = STACK_NAME,
-        parameters: Mapping[str, str] | None = None,
-        template: Path = sam.TEMPLATE,
-    ) -> Stack:
+    def deploy(self, name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
         """Deploys what `sam build` made, with `parameters` over those that suit this machine.
 
         The stacks of one account are independent of each other if their names differ. Raises ProcessFailedError.
         """
-        outputs = cloudformation.deploy(self.aws, name, template, self._parameters(parameters))
+        outputs = cloudformation.deploy(self.aws, name, sam.TEMPLATE, self._parameters(parameters))
         return Stack(name, self.aws, outputs, self.api, self.directory)
 
     def sam_deploy(self, name: str, parameters: Mapping[str, str] | None = None) -> Stack:
@@ -138,7 +133,6 @@ class Account:
             self.group,
             name,
             self._parameters(parameters),
-            template=sam.TEMPLATE,
             bucket=cloudformation.BUCKET,
             aws=self.emulator.client_environment,
             log=self.directory / f"sam-deploy-{name}.log",

@@ -46,9 +46,6 @@ def context_of(ctx: typer.Context) -> CliContext:
     return context
 
 
-desk_of = context_of
-
-
 def confirm(context: CliContext, output: Output, question: str, *, yes: bool) -> None:
     """Ask before something is terminated or deleted. Raises as `Output.confirm` does."""
     output.confirm(f"{place_of(context)}: {question}", yes=yes)

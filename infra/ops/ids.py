@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from comparison import as_seen
 from devin.session_id import InvalidSessionIdError, parse_session_id
+from infra.ops.output import visible
 from infra.ops.problems import UsageError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def why_invalid(text: str) -> str:
     bare = _bare(text)
     if not bare:
         return "empty"
-    if hidden := sorted({char for char in bare if not _is_visible(char)}):
+    if hidden := sorted({char for char in bare if visible(char) != char}):
         return f"invisible or control character {', '.join(map(visible, hidden))}"
     if _parsed(bare.lower()):
         return "upper case: write devin- in lower case"
@@ -162,12 +162,3 @@ def why_invalid(text: str) -> str:
     if " " in bare or "," in bare:
         return "more than one word: give one id a line, or name a column with --csv-column"
     return "an id is devin- with letters, digits, - and _ behind it (128 characters at most), or 32 hexadecimal digits"
-
-
-def _is_visible(char: str) -> bool:
-    return char == " " or (char.isprintable() and as_seen(char) != "")
-
-
-def visible(text: str) -> str:
-    """The text with a code in place of each character that is not seen, such as \\u200b."""
-    return "".join(char if _is_visible(char) else f"\\u{ord(char):04x}" for char in text)

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from infra.local.fake_devin import Rule
-from infra.local.fake_devin.faults import Conditions
 from infra.local.stack import API_KEY
 from tests.chaos.plan import Accept, Disturbance, Kill, Latency, Permit, Resource, Store
 from tests.integration.world import World
@@ -44,12 +43,13 @@ class Disturbances:
             mends.callback(api.clear_faults)
             mends.callback(self._permit_all)
             for rule in rules:
-                conditions: Conditions = {"probability": rule.probability, "seed": rule.seed}
-                if rule.session_id is not None:
-                    conditions["session_id"] = rule.session_id
-                if rule.operation is not None:
-                    conditions["operation"] = rule.operation
-                api.script(rule.fault, **conditions)
+                api.script(
+                    rule.fault,
+                    session_id=rule.session_id,
+                    operation=rule.operation,
+                    probability=rule.probability,
+                    seed=rule.seed,
+                )
             yield
 
     def disturb(self, what: Disturbance) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +29,7 @@ from devin.session import Page, Session
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY
-from tests.fuzz.batches import World, sqs_event
+from tests.in_memory import Function, batch
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}
@@ -411,15 +411,12 @@ def test_a_v3_key_without_an_organisation_calls_nothing(api: FakeDevin) -> None:
     assert api.calls() == []
 
 
-def judged(url: str, version: str, body: str = "devin-a") -> tuple[World, list[str], str]:
-    """The whole handler, asked to end one session by a queue message: its books, what it keeps, and the outcome."""
-    world = World({"records": [], "secrets": [KEYS[version], KEYS[version]]}, threads=False)
-    world.runtime = replace(world.runtime, client=client(url))
-    answer = world.invoke(sqs_event([{"body": body}]))
-    (outcome,) = [
-        line["outcome"] for line in map(json.loads, world.log.getvalue().splitlines()) if "message_id" in line
-    ]
-    return world, [entry["itemIdentifier"] for entry in answer["batchItemFailures"]], outcome
+def judged(url: str, version: str, body: str = "devin-a") -> tuple[Function, list[str], str]:
+    """The whole handler, asked to end one session by a queue message: what it did, what it keeps, and the outcome."""
+    function = Function(Transport(url), KEYS[version])
+    answer = function.invoke(batch({"body": body}))
+    (line,) = function.lines()
+    return function, [entry["itemIdentifier"] for entry in answer["batchItemFailures"]], line["outcome"]
 
 
 def outcome_in_the_table(status: int, version: str) -> tuple[str, str | None]:

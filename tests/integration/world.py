@@ -18,11 +18,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from infra.local.fake_devin import Call, Fault
-from infra.local.fake_devin.sessions import Fields
 from infra.local.stack import API_KEY, Stack
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class World:
         """An id that nobody has used; the API does not know it."""
         return f"devin-{label}-{next(self._numbers)}"
 
-    def session(self, label: str, *faults: Fault, **fields: Unpack[Fields]) -> str:
+    def session(self, label: str, *faults: Fault, **fields: Any) -> str:
         """The id of a new session; its first terminate calls meet these faults, one each."""
         session_id = self.name(label)
         self.stack.api.add_sessions(session_id, **fields)
@@ -87,10 +86,10 @@ class World:
             self.stack.api.script(fault, session_id=session_id, operation="terminate", times=1)
         return session_id
 
-    def stale(self, tag: str, **fields: Unpack[Fields]) -> str:
+    def stale(self, tag: str, **fields: Any) -> str:
         """The id of a new session with this tag that nobody has used for two days."""
         ago = datetime.now(UTC) - timedelta(days=2)
-        made: Fields = {"tags": (tag,), "created_at": ago, "updated_at": ago}
+        made: dict[str, Any] = {"tags": (tag,), "created_at": ago, "updated_at": ago}
         made.update(fields)
         return self.session(tag, **made)
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 from infra.local.fake_devin.answer import Answer, Framing
 from infra.local.fake_devin.operations import Operation, Request
@@ -99,18 +99,6 @@ class Fault:
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
         """Raises ValueError or TypeError for anything that makes no fault."""
         return cls(**data)
-
-
-class Conditions(TypedDict, total=False):
-    """On which calls a fault acts: see Rule."""
-
-    session_id: str | None
-    method: str | None
-    operation: Operation | None
-    reused: bool | None
-    times: int | None
-    probability: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from infra.local.fake_devin import operations, wire
 from infra.local.fake_devin.answer import Answer, json_answer
 from infra.local.fake_devin.calls import Call, Calls, fingerprint
-from infra.local.fake_devin.faults import Conditions, Fault, Rule, Script
-from infra.local.fake_devin.sessions import ORG_ID, Fields, Session, Sessions, fields_from_json
+from infra.local.fake_devin.faults import Fault, Rule, Script
+from infra.local.fake_devin.sessions import ORG_ID, Session, Sessions
 from infra.local.faulty_server import AbruptServer
 
 _CONTROL = "/_fake/"
@@ -58,11 +58,11 @@ class FakeDevin(AbruptServer):
             tls.load_cert_chain(certificate, private_key)
         super().__init__(port, _Handler, tls)
 
-    def add_sessions(self, *session_ids: str, **fields: Unpack[Fields]) -> list[Session]:
+    def add_sessions(self, *session_ids: str, **fields: Any) -> list[Session]:
         """New sessions with these fields: see Session. Raises ValueError for an id that is none or is taken."""
         return self._sessions.add(session_ids, fields)
 
-    def update_session(self, session_id: str, **fields: Unpack[Fields]) -> Session:
+    def update_session(self, session_id: str, **fields: Any) -> Session:
         """Sets fields of a session; it counts as updated now unless `updated_at` is among them.
 
         Raises KeyError for an unknown id and ValueError for a field that is none.
@@ -88,7 +88,7 @@ class FakeDevin(AbruptServer):
         """How long a session that waits for a person stays awake; None for ever."""
         self._sessions.sleeps_after = idle
 
-    def script(self, fault: Fault, **when: Unpack[Conditions]) -> None:
+    def script(self, fault: Fault, **when: Any) -> None:
         """Lets a fault act on the calls that fit: see Rule. What was scripted first goes first."""
         self._script.add(Rule(fault=fault, **when))
 
@@ -132,7 +132,9 @@ class FakeDevin(AbruptServer):
                 case "GET", "sessions":
                     done = self.sessions()
                 case "POST", "sessions":
-                    done = self.add_sessions(*data.pop("session_ids"), **fields_from_json(data))
+                    for name in data.keys() & {"created_at", "updated_at"}:
+                        data[name] = datetime.fromisoformat(data[name])
+                    done = self.add_sessions(*data.pop("session_ids"), **data)
                 case "GET", "calls":
                     done = self.calls()
                 case "POST", "faults":

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any
 
 ORG_ID = "org-fake"
 
@@ -25,42 +25,10 @@ def is_session_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-class Fields(TypedDict, total=False):
-    """What can be set of a session: see Session."""
-
-    org_id: str
-    status: str
-    status_detail: str | None
-    created_at: datetime
-    updated_at: datetime
-    title: str | None
-    tags: tuple[str, ...] | None
-    user_email: str | None
-    user_id: str | None
-    service_user_id: str | None
-    origin: str | None
-    playbook_id: str | None
-    automation_id: str | None
-    category: str | None
-    parent_session_id: str | None
-    pull_request_states: tuple[str | None, ...]
-    acus_consumed: float
-    is_archived: bool
-    bare_id: bool
-
-
-def fields_from_json(data: Mapping[str, Any]) -> Fields:
-    """Fields whose times are ISO 8601 and whose tuples are lists. Raises ValueError on an unknown name."""
-    if unknown := data.keys() - Fields.__annotations__.keys():
-        raise ValueError(f"a session has no {', '.join(sorted(unknown))}")
-    times = {name: datetime.fromisoformat(data[name]) for name in ("created_at", "updated_at") if name in data}
-    return cast(Fields, {**data, **times})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One session, in the words of v3. Times are aware. `bare_id`: v3 shows the id without its `devin-`, as it does
-    with every id of 32 hexadecimal digits."""
+    with every id of 32 hexadecimal digits. Raises ValueError for an id or a status that is none."""
 
     session_id: str
     created_at: datetime
@@ -170,22 +138,21 @@ class Sessions:
         self._lock = threading.Lock()
         self._by_id: dict[str, Session] = {}
 
-    def add(self, session_ids: tuple[str, ...], fields: Fields) -> list[Session]:
+    def add(self, session_ids: tuple[str, ...], fields: Mapping[str, Any]) -> list[Session]:
         """New sessions, created now unless the fields say otherwise. Raises ValueError, adding none, if one exists."""
         created = fields.get("created_at", self._clock())
-        defaults: Fields = {"created_at": created, "updated_at": created}
-        added = [Session(session_id=session_id, **(defaults | fields)) for session_id in session_ids]
+        fields = {"created_at": created, "updated_at": created, **fields}
+        added = [Session(session_id=session_id, **fields) for session_id in session_ids]
         with self._lock:
             if known := [session_id for session_id in session_ids if session_id in self._by_id]:
                 raise ValueError(f"{known[0]} exists already")
             self._by_id.update((session.session_id, session) for session in added)
         return added
 
-    def update(self, session_id: str, **fields: Unpack[Fields]) -> Session:
+    def update(self, session_id: str, **fields: Any) -> Session:
         """The session with these fields, updated now unless they say otherwise. Raises KeyError for an unknown id."""
-        now: Fields = {"updated_at": self._clock()}
         with self._lock:
-            session = replace(self._by_id[session_id], **(now | fields))
+            session = replace(self._by_id[session_id], **{"updated_at": self._clock(), **fields})
             self._by_id[session_id] = session
         return session
 

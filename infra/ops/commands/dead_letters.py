@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.cli_context import AsJson, CliContext, Yes, confirm, desk_of, utc_now
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.deletion import delete_all, save
 from infra.ops.dlq import RECEIVED_TOO_OFTEN, UNUSABLE, Filter, Message, Peek, known_of, peek, starting_with, tally
@@ -72,7 +72,7 @@ def show_all(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     wanted = _filter(reason, session, None)
     with _peek(output, context, most) as (look, found):
         selected = wanted.select(found)
@@ -112,7 +112,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     if not subject.strip():
         raise UsageError("the id is empty; is a variable not set?")
     session = None
@@ -159,10 +159,11 @@ def redrive(
     Each is sent to the work queue and only then deleted. What SQS moved carries how often it was received, so that the
     function does not take the session for one that it has not tried yet.
     """
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     wanted = _filter(reason, session, message)
     unusable = unusable or UNUSABLE in wanted.reasons
     before = letters_now(context)
+    banner(context, output)
     with _peek(output, context) as (look, found):
         selected = wanted.select(found)
         chosen = [one for one in selected if unusable or one.reason != UNUSABLE]
@@ -175,13 +176,14 @@ def redrive(
             _refuse_nothing(wanted, chosen)
             return
         sent = _send_back(output, context, look, chosen)
-    output.say(f"{sent} sent back to the work queue{'' if watch else '; follow them with: devin-ops watch'}", "bold")
+    follow_up = "" if watch else f"; follow them with: {context.command} watch"
+    output.say(f"{sent} sent back to the work queue{follow_up}", "bold")
     last = follow(output, context, letters_before=before - sent, sent=sent) if watch else None
     output.data(summary | {"sent_back": sent} | ({"watch": last.as_dict()} if last else {}))
     if not look.complete:
         raise FoundError("there are more than could be looked at in one go; run it again for the rest")
     if last is not None:
-        judge(output, last, sent)
+        judge(output, last, sent, command=context.command)
 
 
 def _go_on(
@@ -200,7 +202,7 @@ def _go_on(
 def _refuse_nothing(wanted: Filter, chosen: Sequence[Message]) -> None:
     """Raises FoundError if something was asked for and is not there. That there are none at all is no problem."""
     if wanted and not chosen:
-        raise FoundError("no dead letter is chosen by this selection; see: devin-ops dead-letters list")
+        raise FoundError("no dead letter is chosen by this selection; see the list of all")
 
 
 def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence[Message]) -> int:
@@ -254,7 +256,7 @@ def discard(
 
     A line of the file is one dead letter, body and attributes as they were.
     """
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     wanted = _filter(reason, session, message)
     if bool(wanted) == everything:
         raise UsageError("say which: --reason, --session, --message, or --all")

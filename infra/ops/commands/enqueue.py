@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, confirm, desk_of, utc_now
+from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.output import Output, count
@@ -38,7 +37,7 @@ def enqueue(
     Ids come from the arguments, from --file, or through a pipe. If a run is interrupted, repeat it: sending an id twice
     terminates nothing else, at worst there is a dead letter rejected_422.
     """
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     condition = parse_condition(unless_updated_since, utc_now())
     given = read_ids(session_ids or [], file, csv_column, delimiter)
     refuse_invalid(given, output, skip=skip_invalid)
@@ -55,41 +54,39 @@ def enqueue(
         output.say(f"{len(ids)} would be sent; nothing was", "bold")
         return
     queue_url = context.deployment.work_queue_url
+    banner(context, output)
     if len(ids) > ask_above:
         confirm(context, output, f"Terminate {count(len(ids), 'session')}?", yes=yes)
     dead_letters_before = letters_now(context) if watch else 0
     sending = _send(output, context, queue_url, [(one, Outgoing(body_of([one], condition))) for one in ids])
     sent = len(sending.sent)
-    output.say(f"{sent} sent to the work queue{'' if watch else '; follow them with: devin-ops watch'}", "bold")
+    follow_up = "" if watch else f"; follow them with: {context.command} watch"
+    output.say(f"{sent} sent to the work queue{follow_up}", "bold")
     last = follow(output, context, letters_before=dead_letters_before, sent=sent) if watch else None
     summary |= {"sent": sent, "refused": sending.refused}
     output.data(summary | ({"watch": last.as_dict()} if last else {}))
     if sending.refused:
         for name, code in list(sending.refused.items())[:_SHOWN]:
             output.warn(f"  {name}: {code}")
-        raise FoundError(f"SQS refused {len(sending.refused)} of {len(ids)}; repeat the command")
+        raise FoundError(f"SQS refused {len(sending.refused)} of {len(ids)}")
     if last is not None:
-        judge(output, last, sent)
+        judge(output, last, sent, command=context.command)
 
 
 def _send(output: Output, context: CliContext, queue_url: str, messages: list[Named]) -> Sending:
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     sent = 0
-    # On the standard error: a bar is no data.
-    with Progress(*columns, console=output.errors, disable=not output.errors.is_terminal) as bar:
-        task = bar.add_task("sending", total=len(messages))
+    with output.progress("sending", len(messages)) as advance:
 
-        def advance(batch: Sending) -> None:
+        def add(batch: Sending) -> None:
             nonlocal sent
             sent += len(batch.sent)
-            bar.advance(task, len(batch.sent) + len(batch.refused))
+            advance(len(batch.sent) + len(batch.refused))
 
         try:
-            sending = send_all(context.account.sqs, queue_url, messages, advance)
-        except KeyboardInterrupt:
-            output.warn(f"{sent} of {len(messages)} were sent; repeat the command to send all")
-            raise
+            sending = send_all(context.account.sqs, queue_url, messages, add)
+        finally:
+            if sent < len(messages):
+                output.warn(f"{sent} of {len(messages)} were sent; repeat the command to send all")
     if sending.error is not None:
-        output.warn(f"{sent} of {len(messages)} were sent; repeat the command to send all")
         raise sending.error
     return sending

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from infra.ops import schedules
-from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, desk_of, utc_now
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, utc_now
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
@@ -33,7 +33,7 @@ def at(
     as_json: AsJson = False,
 ) -> None:
     """Terminate these sessions at this time. The schedule removes itself when it has sent them to the work queue."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     now = utc_now().replace(microsecond=0)
     moment, condition = parse_time(when, now), parse_condition(unless_updated_since, now)
     ids = read_ids(session_ids or [], file, csv_column, delimiter)
@@ -56,7 +56,7 @@ def at(
             output.say(f"{one.name}: {sessions}, is there already: {one.when}, {one.state}", "bold")
         else:
             output.say(f"{one.name}: {sessions} {at_time}", "bold")
-    output.say(f"cancel with: devin-ops schedule cancel {' '.join(one.name for one in made)}")
+    output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
     if off := [one.name for one in made if one.state != "ENABLED"]:
         raise FoundError(
             f"{', '.join(off)}: DISABLED, so nothing will be terminated; enable it, or cancel it and ask again"
@@ -68,14 +68,14 @@ def _warn_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> 
         names, were = " ".join(one.name for one in made), "was" if len(made) == 1 else "were"
         output.warn(
             f"{count(len(made), 'schedule')} {were} made before this: {names}. Asked for again at "
-            f"{iso(moment)}, only the others are made; cancel with: devin-ops schedule cancel"
+            f"{iso(moment)}, only the others are made; see schedule cancel"
         )
 
 
 @application.command("list")
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules that send to the work queue, also those made without this command."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     found = schedules.planned(context.account.scheduler, context.deployment)
     output.data([one.as_dict() for one in found])
     if not found:
@@ -95,7 +95,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Cancel schedules. What they have sent already is not taken back; see withdraw."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json), context_of(ctx)
     cancelled, problems = [], []
     for name in names:
         try:

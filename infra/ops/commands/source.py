@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, visible, why_invalid
+from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
 from infra.ops.output import Output, is_interactive
 from infra.ops.problems import UsageError
 
@@ -91,7 +91,7 @@ def refuse_invalid(ids: Ids, output: Output, *, skip: bool) -> None:
         return
     output.warn(f"{len(ids.invalid)} of what was given is no session id:")
     for one in ids.invalid[:_SHOWN]:
-        output.warn(f"  line {one.line}: {visible(one.text)[:80]} ({why_invalid(one.text)})")
+        output.warn(f"  line {one.line}: {one.text[:80]} ({why_invalid(one.text)})")
     if len(ids.invalid) > _SHOWN:
         output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
     if not skip:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from botocore.exceptions import HTTPClientError
 
-from infra.ops.cli_context import AsJson, CliContext, Yes, confirm, desk_of
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of
 from infra.ops.commands.source import piped, read_text
 from infra.ops.deployment import Deployment
 from infra.ops.output import Output, count
@@ -38,7 +38,8 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Run a policy and show its report. Dry unless --enforce is given, whatever the policy says."""
-    output, context = Output(as_json=as_json), desk_of(ctx)
+    output, context = Output(as_json=as_json, rows=True), context_of(ctx)
+    banner(context, output)
     first = _policy(policy, context.deployment, stack_policy=stack_policy, enforce=enforce)
     output.say(f"policy {json.dumps(first)}")
     if other is not None:
@@ -54,9 +55,9 @@ def sweep(
         report = _run(output, context, first | {"dry_run": True})
         if not enforce:
             output.data(report)
-            _show(output, report)
+            _show(output, report, context.command)
             return
-        _show(output, report)
+        _show(output, report, context.command)
         due, notices = len(report["due"]), len(report["to_announce"])
         if not report["chosen"]:
             output.data(report)
@@ -66,7 +67,7 @@ def sweep(
         confirm(context, output, f"Terminate {count(due, 'session')}{more}{announced}?", yes=yes)
     report = _run(output, context, first | {"dry_run": False})
     output.data(report)
-    _show(output, report)
+    _show(output, report, context.command)
     if report["mode"] != "enforce":
         raise FoundError("nothing was terminated: the stack was deployed with DryRun")
 
@@ -95,11 +96,11 @@ def _run(output: Output, context: CliContext, policy: Policy) -> Report:
     try:
         return invoke(context.account.invoker, function, policy)
     except (KeyboardInterrupt, HTTPClientError):
-        output.warn("the sweep may go on to its end without this command: see devin-ops status")
+        output.warn("the sweep may go on to its end without this command: see status")
         raise
 
 
-def _show(output: Output, report: Report) -> None:
+def _show(output: Output, report: Report, command: str) -> None:
     if output.as_json:
         return
     kept = ", ".join(f"{number} {reason}" for reason, number in report["kept"].items())
@@ -116,7 +117,7 @@ def _show(output: Output, report: Report) -> None:
         output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
     if report["enqueued"] and report.get("run"):
-        output.say(f"to take back what was not terminated yet: devin-ops withdraw --sweep {report['run']}")
+        output.say(f"to take back what was not terminated yet: {command} withdraw --run {report['run']}")
 
 
 def _compare(output: Output, found: Difference) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.ops.cli_context import AsJson, desk_of, place_of, utc_now
+from infra.ops.cli_context import AsJson, context_of, place_of, utc_now
 from infra.ops.commands.dead_letters import To
 from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
 from infra.ops.deletion import delete_all, save
@@ -43,12 +43,12 @@ def withdraw(
     csv_column: Column = None,
     delimiter: Delimiter = None,
     skip_invalid: SkipInvalid = False,
-    sweep: Annotated[
+    run: Annotated[
         str | None,
         typer.Option(
-            "--sweep",
+            "--run",
             metavar="RUN",
-            help="All that a sweep enqueued: its `run`, or all sweeps since a time with a zone.",
+            help="All that a sweep enqueued: the run in its report; or, since a time, all sweeps.",
         ),
     ] = None,
     to: To = None,
@@ -61,15 +61,15 @@ def withdraw(
     function is handling, and delayed ones, cannot be seen: run `stop` before, and repeat the command after 15 minutes.
     Each look counts as a delivery of what it sees, and the fifth makes a dead letter.
     """
-    output, context = Output(as_json=as_json), desk_of(ctx)
-    if sweep is not None and (session_ids or file is not None):
-        raise UsageError("give ids or --sweep, not both")
+    output, context = Output(as_json=as_json), context_of(ctx)
+    if run is not None and (session_ids or file is not None):
+        raise UsageError("give ids or --run, not both")
     wanted: tuple[str, ...] = ()
-    if sweep is None:
+    if run is None:
         ids = read_ids(session_ids or [], file, csv_column, delimiter)
         refuse_invalid(ids, output, skip=skip_invalid)
         wanted = ids.ids
-    take = _of_sweep(sweep) if sweep is not None else _of_ids(wanted)
+    take = _of_sweep(run) if run is not None else _of_ids(wanted)
     queue_url = context.deployment.work_queue_url
     with Peek(context.account.sqs, queue_url, output.warn) as look:
         found = [one for message in look.messages() if (one := take(message)) is not None]
@@ -133,7 +133,7 @@ def _of_ids(session_ids: Sequence[str]) -> Callable[[Message], _Withdrawal | Non
 def _of_sweep(run: str) -> Callable[[Message], _Withdrawal | None]:
     """Whole messages that this run enqueued, or any since this time. Raises UsageError for an empty one."""
     if not run.strip():
-        raise UsageError("--sweep is empty; is a variable not set?")
+        raise UsageError("--run is empty; is a variable not set?")
     since = parse_instant(run) if _DATE.match(run) else None
 
     def take(message: Message) -> _Withdrawal | None:

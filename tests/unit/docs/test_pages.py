@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -16,17 +17,12 @@ from sweep.policy import CRITERIA, Policy
 from terminate.outcomes import Outcome
 from tests.runbook.page import anchors
 from tests.template.rendered import source
+from tests.unit.docs.commands import assert_ops_has, code
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
-_CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 TEMPLATE: dict[str, Any] = source()
-
-
-def code(text: str) -> str:
-    """What stands in blocks and between backticks, commands continued on another line joined."""
-    return "\n".join(block or inline for block, inline in _CODE.findall(text)).replace("\\\n", " ")
 
 
 def links(page: str) -> Iterator[tuple[Path, str]]:
@@ -54,6 +50,12 @@ def test_the_index_names_every_page() -> None:
 def test_every_make_target_exists(page: str) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)", code(TEXTS[page]))) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_devin_ops_exists(page: str) -> None:
+    for words in re.findall(r"(?<!/)\bdevin-ops ([a-z-][^\n|]*)", code(TEXTS[page])):
+        assert_ops_has(*shlex.split(words, comments=True))
 
 
 @pytest.mark.parametrize("page", PAGES)

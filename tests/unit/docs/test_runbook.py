@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
-from typer.main import get_command
 
 from devin.client import Answer
 from infra.ops import dlq
-from infra.ops.app import app
 from terminate.outcomes import Disposition, Outcome, Result, classify
 from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
-from tests.runbook.page import Block, anchors, blocks, headings, text
+from tests.runbook.page import Block, blocks, headings, text
+from tests.unit.docs.commands import assert_ops_has
 
 TEXT = text()
 FIRST, *OTHERS = blocks(TEXT)
@@ -57,11 +55,6 @@ def test_every_section_about_a_reason_is_about_one_that_exists() -> None:
     listed = headings(TEXT)
     sections = listed[listed.index("Dead letters by reason") + 1 : listed.index("Everyday commands")]
     assert set(sections) - reasons() == {"rejected_other"}
-
-
-def test_every_link_to_a_section_arrives() -> None:
-    links = re.findall(r"\]\(#([^)]+)\)", TEXT)
-    assert set(links) <= anchors(TEXT)
 
 
 def calls_of(block: Block, tmp_path: Path) -> list[list[str]]:
@@ -115,15 +108,6 @@ def assert_aws_has(service_name: str, operation: str, *arguments: str) -> None:
     assert required <= given, f"{operation} lacks {required - given}"
 
 
-def assert_ops_has(*arguments: str) -> None:
-    command: Any = get_command(app)
-    words = list(arguments)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= known
-
-
 @pytest.mark.parametrize("block", [FIRST, *OTHERS], ids=lambda block: block.name)
 def test_block_calls_what_the_tools_have(block: Block, tmp_path: Path) -> None:
     calls = calls_of(block, tmp_path)
@@ -143,26 +127,3 @@ def test_what_is_expected_of_a_block_is_expected_of_one_that_is_there() -> None:
     for block, command in FAILS:
         assert command in by_name[block] or command in FIRST.text
     assert all(any(one in text for text in by_name.values()) for one in PLACEHOLDERS)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ("lambda", "list-event-source-mappings", "--event-source", "x"),
-        ("sqs", "receive-message", "--wait-time-seconds", "5"),
-        ("sqs", "start-message-move-task", "--source-arn", "x", "--destination-arn"),
-    ],
-)
-def test_a_wrong_command_would_be_found(wrong: tuple[str, ...]) -> None:
-    with pytest.raises(AssertionError):
-        assert_aws_has(*wrong)
-
-
-def test_every_command_is_seen(tmp_path: Path) -> None:
-    for block in OTHERS:
-        shown = len(re.findall(r"\b(?:aws [a-z]+|devin-ops) [a-z-]+", block.text))
-        shown += 3 * len(re.findall(r"^change ", block.text, re.MULTILINE))
-        place = tmp_path / str(abs(hash(block.name)))
-        place.mkdir()
-        called = [one for one in calls_of(block, place) if one[0] in {"aws", "devin-ops"}]
-        assert len(called) == shown, block.name

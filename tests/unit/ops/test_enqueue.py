@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from tests.unit.ops.world import STACK, Operator
+from tests.unit.ops.world import STACK, Operator, report
 
 SEND = "sqs.SendMessageBatch"
 UUID = "0b4e28ba-2fa1-11d2-883f-0016d3cca427"
@@ -122,7 +122,7 @@ def test_a_file_is_read_as_windows_writes_it_too(
             "an address, but not https://",
         ),
         ("devin-1\u200b", r"devin-1\u200b", r"invisible or control character \u200b"),
-        ("devin\u00ad-1", r"devin\u00ad-1", r"invisible or control character \u00ad"),
+        ("devin\u00ad-1", r"devin\xad-1", r"invisible or control character \xad"),
         ('["devin-1",', '["devin-1",', "JSON"),
         ("devin-1 devin-2", "devin-1 devin-2", "more than one word"),
         ("devin-1/../x", "devin-1/../x", "an id is devin-"),
@@ -242,3 +242,15 @@ def test_a_run_that_is_cut_short_says_how_many_were_sent_and_can_be_repeated(ope
     del operator.world.aws.faults[SEND]
     assert operator.run("enqueue", "--yes", "--json", given="\n".join(ids(200))).data["sent"] == 200
     assert operator.sent() == ids(200)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("enqueue", "devin-1"), ("sweep", '{"idle_for": "PT6H"}'), ("dead-letters", "redrive", "--yes")]
+)
+def test_a_stack_that_terminates_nothing_says_so_first(operator: Operator, arguments: tuple[str, ...]) -> None:
+    operator.answer_sweeps(report())
+    operator.parameters["DryRun"] = "true"
+    operator.world.switch("stop: the wrong list")
+    first, second, *_ = operator.run(*arguments).err.splitlines()
+    assert first.startswith("DryRun is true")
+    assert "the wrong list" in second

@@ -38,7 +38,7 @@ def test_a_policy_comes_from_where_it_is_said_to(
     ran = operator.run("sweep", *(one.format(file=tmp_path / "policy.json") for one in arguments), given=given)
     assert ran.status == 0
     assert policies == [{"idle_for": idle_for, "dry_run": mode == "dry_run"}], "dry whatever it says"
-    assert ("devin-ops withdraw --sweep run-7" in ran.out) == (mode == "enforce")
+    assert ("devin-ops withdraw --run run-7" in ran.out + ran.err) == (mode == "enforce")
 
 
 @pytest.mark.parametrize(

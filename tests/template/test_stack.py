@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 from unittest.mock import Mock
 
@@ -394,7 +395,7 @@ def test_the_key_admits_the_log_groups_of_the_stack() -> None:
     ]
     for logs in stack.of_type("AWS::Logs::LogGroup").values():
         arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{logs['LogGroupName']}"
-        assert arn.startswith(admitted.removesuffix("*"))
+        assert fnmatchcase(arn, admitted)
         assert logs["RetentionInDays"] == 90
 
 

@@ -230,24 +230,17 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _duration(key: str, value: object) -> timedelta:
+def _duration(key: str, value: object, *, most: timedelta = _MAX_AGE) -> timedelta:
     """ISO 8601, without years and months: they have no length."""
-    example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
+        example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
         raise PolicyError(f"{key} should be {example}")
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not FLOOR <= duration <= _MAX_AGE:
-        raise PolicyError(f"{key} should be at least an hour (PT1H) and at most ten years")
+    if not FLOOR <= duration <= most:
+        raise PolicyError(f"{key} should be at least an hour (PT1H) and at most {most.days} days")
     return duration
-
-
-def _notice(key: str, value: object) -> timedelta:
-    notice = _duration(key, value)
-    if notice > _MAX_NOTICE:
-        raise PolicyError(f"{key} should be at most {_MAX_NOTICE.days} days")
-    return notice
 
 
 def _pattern(key: str, value: object) -> str:
@@ -294,5 +287,5 @@ _PARSERS: dict[str, Callable[[str, object], Any]] = {
     "dry_run": _boolean,
     "max_sessions": _count,
     "max_share": partial(_number, above=0, most=1),
-    "notify_first": _notice,
+    "notify_first": partial(_duration, most=_MAX_NOTICE),
 }

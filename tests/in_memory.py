@@ -23,6 +23,8 @@ from runtime import Runtime
 from terminate import handler
 
 ORG_ID = "org-1"
+# Shared, because to make its pattern takes longer than an invocation.
+_REDACT = Redactor()
 
 
 class ScriptedTransport(Transport):
@@ -129,6 +131,7 @@ class Function:
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             dynamodb=lambda: cast(Any, None),
+            rejections=None,
         )
 
     def invoke(self, event: object, **environment: str) -> Any:
@@ -148,7 +151,7 @@ class Function:
         )
         with (
             mock.patch.object(handler, "runtime_for", return_value=self._runtime),
-            mock.patch.object(handler, "redact", Redactor()),
+            mock.patch.object(handler, "redact", _REDACT),
             mock.patch.object(handler, "limiter", RateLimiter()),
             mock.patch("queues.time.sleep"),
             mock.patch.dict(os.environ, variables | environment, clear=True),

@@ -222,8 +222,14 @@ class DevinClient:
             self._limiter.on_throttle(begun, retry_after)
         else:
             self._limiter.on_success(begun)
+        if not 200 <= reply.status < 300:
+            answer = Answer(detail=self._said(reply))
+        elif reply.unreadable:
+            answer = Answer(detail="the answer is too large, or not in the encoding that it claims")
+        else:
+            answer = call.read(reply.body, version)
         return replace(
-            call.read(reply.body, version) if 200 <= reply.status < 300 else Answer(detail=self._said(reply)),
+            answer,
             status=reply.status,
             retry_after=retry_after,
             replayed=reply.repeated,

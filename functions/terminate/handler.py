@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,7 @@ from devin.client import Answer, DevinClient, NotCalled
 from devin.limiter import RateLimiter
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
-from runtime import runtime_for
+from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.apply import RedeliveryError
 from terminate.deadline import Deadline
@@ -33,10 +32,7 @@ logger = Logger(
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 limiter = RateLimiter()
 
-# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
-# are made now. A failure is met again, and logged, by the invocation.
-with suppress(Exception):
-    runtime_for(Settings.from_environment(os.environ))
+initialise(os.environ)
 
 
 @masked_errors(redact)

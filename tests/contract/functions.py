@@ -58,7 +58,7 @@ class Functions:
 
     def fails(self, operation: str, *troubles: Trouble | None) -> None:
         """From now on, this goes wrong with this operation of AWS, one after the other. What is to hang has to be
-        told before the first invocation."""
+        scripted before the first invocation."""
         self.patient = self.patient and HANG not in troubles
         self.aws.fails(operation, *troubles)
 
@@ -104,7 +104,7 @@ def _session() -> boto3.Session:
 
 @contextmanager
 def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -> Iterator[Functions]:
-    """The functions, to be invoked against this stand-in."""
+    """The functions, to be invoked against this fake API."""
     with ExitStack() as stack:
         aws = stack.enter_context(FailingAws(secret=key))
         made = Functions(api, aws, io.StringIO())

@@ -139,8 +139,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody sits at the terminal and can be asked."""
-    for module in ("infra.ops.output", "infra.ops.commands.source"):
-        monkeypatch.setattr(f"{module}.is_interactive", lambda: True)
+    monkeypatch.setattr("infra.ops.output.is_interactive", lambda: True)
 
 
 @pytest.fixture

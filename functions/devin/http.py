@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -24,6 +23,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+import tls
 from devin.dns import SlowNameServerError, look_up
 
 # It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
@@ -92,7 +92,7 @@ class Transport:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._tls = ssl.create_default_context(cafile=certifi.where()) if base_url.startswith("https:") else None
+        self._tls = tls.devin_context() if base_url.startswith("https:") else None
         self._mine = threading.local()
 
     def request(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.world import World
+from tests.unit.world import World, stale
 
 type Counted = Callable[[], dict[str, float]]
 
@@ -30,7 +30,8 @@ def test_metrics_tell_which_function_of_which_stack_they_are_from(
     world.deliver()
     world.send("devin-2")
     world.deliver()
-    world.sweep(idle_for="PT6H")
+    world.api.have(stale("devin-1"))
+    world.sweep(idle_for="PT6H", max_share=1)
     first, second, swept = blobs(capsys)
     assert dimensions(first) == dimensions(second) == {"function_name": "terminate", "service": "terminate"}
     assert dimensions(swept) == {"function_name": "terminate", "service": "sweep"}

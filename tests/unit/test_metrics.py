@@ -30,8 +30,8 @@ def test_metrics_tell_which_function_of_which_stack_they_are_from(
     world.deliver()
     world.send("devin-2")
     world.deliver()
-    world.api.have(stale("devin-1"))
-    world.sweep(idle_for="PT6H", max_share=1)
+    world.api.have(stale("devin-3", tags=["keep"]))
+    world.sweep(idle_for="PT6H")
     first, second, swept = blobs(capsys)
     assert dimensions(first) == dimensions(second) == {"function_name": "terminate", "service": "terminate"}
     assert dimensions(swept) == {"function_name": "terminate", "service": "sweep"}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import boto3
-from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
+import tls
+from cached import Cached
 from devin.api_key import ApiKeyError
 from devin.http import Transport
 from eventbridge import Bus
@@ -27,6 +30,8 @@ _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_atte
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+# What reading key and switch may take of the ten seconds that Lambda gives for initialisation.
+_FIRST_READS_SECONDS = 3
 # How long a key stays in use after it was replaced in the secret, unless the API refuses it before.
 KEY_CACHE_SECONDS = 300
 
@@ -52,6 +57,7 @@ class Runtime:
 @lru_cache(maxsize=1)
 def runtime_for(settings: Settings) -> Runtime:
     """The runtime for these settings, the same one as long as they stay the same."""
+    tls.share_with_botocore()
     config = _config(settings)
     dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
     return Runtime(
@@ -70,6 +76,22 @@ def runtime_for(settings: Settings) -> Runtime:
     )
 
 
+def initialise(environ: Mapping[str, str]) -> None:
+    """Make clients and TLS context, and read key and switch, as the module of a handler is imported: Lambda gives a
+    function a whole CPU then, and a share of one afterwards. An error is met again, and reported, by the invocation."""
+    with suppress(Exception):
+        runtime = runtime_for(Settings.from_environment(environ))
+        reads = Thread(target=_first_reads, args=[runtime], daemon=True)
+        reads.start()
+        reads.join(_FIRST_READS_SECONDS)
+
+
+def _first_reads(runtime: Runtime) -> None:
+    with suppress(Exception):
+        runtime.reason_to_stop()
+        runtime.fetch_secret(False)
+
+
 def _config(settings: Settings) -> Config:
     return Config(
         # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
@@ -83,20 +105,26 @@ def _config(settings: Settings) -> Config:
 def _switch(parameter: str | None, config: Config) -> Callable[[], str | None]:
     if parameter is None:
         return lambda: None
-    return stop_switch(SSMProvider(boto3_client=boto3.client("ssm", config=config)), parameter)
+    ssm = boto3.client("ssm", config=config)
+    return stop_switch(lambda: ssm.get_parameter(Name=parameter)["Parameter"]["Value"], parameter)
 
 
 def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]:
-    provider = SecretsProvider(boto3_client=boto3.client("secretsmanager", config=config))
+    secrets = boto3.client("secretsmanager", config=config)
+
+    def read() -> str | bytes:
+        answer = secrets.get_secret_value(SecretId=secret)
+        return answer.get("SecretString") or answer.get("SecretBinary", b"")
+
+    value = Cached(read, KEY_CACHE_SECONDS)
 
     def fetch(anew: bool) -> str | bytes:
         try:
-            value = provider.get(secret, max_age=KEY_CACHE_SECONDS, force_fetch=anew)
-        except GetParameterError as error:
+            return value.get(fresh=anew)
+        except (ClientError, BotoCoreError) as error:
             raise ApiKeyError(
                 f"the secret cannot be read ({error}); check that API_KEY_SECRET_ARN names it, that it holds a value, "
                 "and that the function's role may call secretsmanager:GetSecretValue on it (and kms:Decrypt on its key)"
             ) from None
-        return value if isinstance(value, (str, bytes)) else b""
 
     return fetch

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -24,6 +23,7 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+import tls
 from devin.dns import SlowNameServerError, look_up
 
 # It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
@@ -65,13 +65,15 @@ class _NameServerError(socket.gaierror):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
-    have been carried out the first time."""
+    """One whole response; `body` is cut at the bound the caller gave, and empty if it is `unreadable`: far too large,
+    or not in the encoding it claims. `repeated`: the request was sent twice, and may have been carried out the first
+    time."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     repeated: bool = False
+    unreadable: bool = False
 
 
 # Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
@@ -90,7 +92,7 @@ class Transport:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._tls = ssl.create_default_context(cafile=certifi.where()) if base_url.startswith("https:") else None
+        self._tls = tls.devin_context() if base_url.startswith("https:") else None
         self._mine = threading.local()
 
     def request(
@@ -112,7 +114,8 @@ class Transport:
             _ATTEMPT.connected = False
             try:
                 with self._adapter().send(request, timeout=timeout, stream=True) as response:
-                    return Reply(response.status_code, response.headers, _read(response, keep_bytes), repeated)
+                    body = _read(response, keep_bytes)
+                    return Reply(response.status_code, response.headers, body or b"", repeated, body is None)
             except _FAILURES as error:
                 if repeated or _ATTEMPT.connected or not _is_stale(error):
                     raise TransportError(_describe(error)) from None
@@ -141,8 +144,9 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
     return request
 
 
-def _read(response: requests.Response, keep_bytes: int) -> bytes:
-    """The first keep_bytes of the body; reads on to its end, or raises if that is farther than DRAIN_BYTES."""
+def _read(response: requests.Response, keep_bytes: int) -> bytes | None:
+    """The first keep_bytes of the body, None if it is unreadable; reads on to its end, or raises if that is farther
+    than DRAIN_BYTES."""
     raw = response.raw
     announced = raw.length_remaining
     encoding = response.headers.get("Content-Encoding", "identity").lower()
@@ -151,7 +155,7 @@ def _read(response: requests.Response, keep_bytes: int) -> bytes:
     kept, seen = bytearray(), 0
     if announced is not None and announced > DRAIN_BYTES:
         # Its size says that it is whole; it is not worth reading. Closing drops the connection.
-        return b""
+        return None
     while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
         kept += chunk[: max(keep_bytes - len(kept), 0)]
         seen += len(chunk)
@@ -162,7 +166,7 @@ def _read(response: requests.Response, keep_bytes: int) -> bytes:
             # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
         except zlib.error:
-            return b""
+            return None
     return bytes(kept)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,10 +15,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
-from runtime import Runtime, runtime_for
+from runtime import Runtime, initialise, runtime_for
 from settings import Settings
 from sweep.notices import Notices
 from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
@@ -32,10 +31,7 @@ logger = Logger(
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
 
-# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
-# are made now. A failure is met again, and logged, by the invocation.
-with suppress(Exception):
-    runtime_for(Settings.from_environment(os.environ))
+initialise(os.environ)
 
 
 class Metric(StrEnum):
@@ -107,7 +103,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         client=DevinClient(
             runtime.transport,
             ApiKeys(runtime.fetch_secret, redact.remember),
-            RateLimiter(),
+            Throttle(),
             redact,
             org_id=settings.devin_org_id,
             archive=settings.archive,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +12,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from devin.client import Answer, DevinClient, NotCalled
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
-from runtime import runtime_for
+from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.apply import RedeliveryError
 from terminate.deadline import Deadline
@@ -31,12 +30,9 @@ logger = Logger(
     service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str, separators=(",", ":")))
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
-limiter = RateLimiter()
+throttle = Throttle()
 
-# Lambda gives a function a whole CPU while it is imported, and a share of one afterwards: clients and the TLS context
-# are made now. A failure is met again, and logged, by the invocation.
-with suppress(Exception):
-    runtime_for(Settings.from_environment(os.environ))
+initialise(os.environ)
 
 
 @masked_errors(redact)
@@ -91,7 +87,7 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     client = DevinClient(
         runtime.transport,
         ApiKeys(runtime.fetch_secret, redact.remember),
-        limiter,
+        throttle,
         redact,
         org_id=settings.devin_org_id,
         archive=settings.archive,

@@ -51,7 +51,7 @@ def stop(
         )
     if written.version == 1:
         output.warn("there was no such parameter, which stops everything too; it was created")
-    output.say(f"Within {CACHE_SECONDS} s neither function begins anything; what has begun ends within a minute.")
+    output.say(f"Within {CACHE_SECONDS} s neither function starts anything; what has started ends within a minute.")
     output.say("Messages stay in the work queue. Events and direct invocations go there too. Sweeps do nothing.")
     output.say(f"A deployment can write `go`: look at the switch after one. To carry on: {context.command} go")
 

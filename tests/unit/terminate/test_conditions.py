@@ -184,3 +184,15 @@ def test_a_table_that_cannot_be_written_changes_nothing_for_the_session(world: W
     assert world.deliver() == []
     assert len(world.dead_letters()) == 1
     assert any("table of notices and rejections" in line["message"] for line in log())
+
+
+def test_a_requeued_request_still_names_its_sweep(switch: World) -> None:
+    switch.api.have(stale("devin-1"))
+    run = switch.sweep(idle_for="P1D", max_share=1, dry_run=False)["run"]
+    switch.switch("stop")
+    event = switch.batch()
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "4"
+    switch.invoke(event)
+    sent = [given["MessageAttributes"] for name, given in switch.aws.calls if name == "sqs.SendMessage"]
+    assert [one["sweep_run"]["StringValue"] for one in sent] == [run, run]
+    assert [one["source"]["StringValue"] for one in sent] == ["sweep", "sweep"]

@@ -65,11 +65,7 @@ def _peek(
 
 @application.command("list")
 def show_all(
-    ctx: typer.Context,
-    reason: Reasons = None,
-    session: Sessions = None,
-    most: Most = 1000,
-    as_json: AsJson = False,
+    ctx: typer.Context, reason: Reasons = None, session: Sessions = None, most: Most = 1000, as_json: AsJson = False
 ) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)

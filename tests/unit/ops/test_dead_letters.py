@@ -72,12 +72,7 @@ def test_a_list_says_why_and_which_sessions_it_is_about(letters: Operator) -> No
             "undelivered_event",
             ["devin-9"],
         ),
-        (
-            '{"requestContext": {}, "requestPayload": {"session_id": "devin-9"}}',
-            {},
-            "failed_invocation",
-            ["devin-9"],
-        ),
+        ('{"requestContext": {}, "requestPayload": {"session_id": "devin-9"}}', {}, "failed_invocation", ["devin-9"]),
     ],
 )
 def test_what_aws_puts_there_has_a_reason_too(

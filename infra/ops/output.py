@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Of one cell in a terminal. Pipes get all there is.
 _CELL = 300
 _GAP = 2
+_SOME = 20
 # What people copy: ids, names, times. Prose, addresses and ARNs may be folded.
 _WHOLE_WORD = re.compile(r"(?!arn:)[\w.:+-]{1,140},?", re.ASCII)
 COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
@@ -99,6 +100,14 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """A line for people; on the standard error with --json."""
         self._line(self._people, text, style)
+
+    def some(self, texts: Sequence[str], say: Callable[[str], None] | None = None) -> None:
+        """The first twenty, and how many more there are."""
+        say = say or self.say
+        for text in texts[:_SOME]:
+            say(f"  {text}")
+        if len(texts) > _SOME:
+            say(f"  … and {len(texts) - _SOME} more")
 
     def warn(self, text: str) -> None:
         """A line on the standard error, whatever the format."""

@@ -137,16 +137,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A function to call with how many more are done. On the standard error: a bar in a terminal, elsewhere a line
-        every few seconds."""
-        if self._err.isatty():
-            from rich import progress as bars  # noqa: PLC0415
-
-            columns = (bars.TextColumn(doing), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
-            with bars.Progress(*columns, console=self.errors) as bar:
-                task = bar.add_task(doing, total=total)
-                yield lambda number: bar.advance(task, number)
-            return
+        """A function to call with how many more are done: a line on the standard error every few seconds."""
         began = last = time.monotonic()
         done = 0
 

@@ -8,7 +8,7 @@ import typer
 
 from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
-from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError
 from infra.ops.sending import Named, Sending, body_of, send_all
@@ -37,8 +37,7 @@ def enqueue(
     """
     output, context = Output(as_json=as_json), context_of(ctx)
     condition = parse_condition(unless_updated_since, utc_now())
-    given = read_ids(session_ids or [], file, csv_column)
-    refuse_invalid(given, output, skip=skip_invalid)
+    given = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     ids = given.ids
     summary = {"ids": len(ids), "repeats": given.repeats, "invalid": [one.line for one in given.invalid]}
     if given.repeats:

@@ -8,7 +8,7 @@ import typer
 
 from infra.ops import schedules
 from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, utc_now
-from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
 from infra.ops.schedules import Planned
@@ -33,8 +33,7 @@ def at(
     output, context = Output(as_json=as_json), context_of(ctx)
     now = utc_now().replace(microsecond=0)
     moment, condition = parse_time(when, now), parse_condition(unless_updated_since, now)
-    ids = read_ids(session_ids or [], file, csv_column)
-    refuse_invalid(ids, output, skip=skip_invalid)
+    ids = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     at_time = f"at {iso(moment)}, in {period(moment - now)}"
     confirm(context, output, f"Terminate {count(len(ids.ids), 'session')} {at_time}?", yes=yes)
     plan = schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition)

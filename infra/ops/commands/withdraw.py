@@ -12,7 +12,7 @@ import typer
 
 from infra.ops.cli_context import AsJson, context_of, place_of, utc_now
 from infra.ops.commands.dead_letters import To
-from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.dlq import Message, Peek, save
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
@@ -63,9 +63,7 @@ def withdraw(
         raise UsageError("give ids or --run, not both")
     wanted: tuple[str, ...] = ()
     if run is None:
-        ids = read_ids(session_ids or [], file, csv_column)
-        refuse_invalid(ids, output, skip=skip_invalid)
-        wanted = ids.ids
+        wanted = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid).ids
     take = _of_sweep(run) if run is not None else _of_ids(wanted)
     queue_url = context.deployment.work_queue_url
     with Peek(context.account.sqs, queue_url, output.warn) as look:

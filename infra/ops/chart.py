@@ -43,7 +43,7 @@ def renderer() -> Callable[..., str]:
     except ImportError:
         raise UsageError(
             "--chart needs the package vl-convert-python: install it beside this command "
-            "(pip install vl-convert-python, or devin-session-cleanup[chart])"
+            "(pip install vl-convert-python, or pipx inject devin-session-cleanup vl-convert-python)"
         ) from None
     return vegalite_to_svg
 

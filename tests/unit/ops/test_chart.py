@@ -226,7 +226,7 @@ def test_without_the_renderer_it_is_said_what_to_install(charts: Charts, monkeyp
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     ran = charts.run()
     assert (ran.status, charts.world.api.calls) == (2, [])
-    assert "devin-session-cleanup[chart]" in ran.err
+    assert "pip install vl-convert-python" in ran.err
 
 
 def test_the_picture_of_the_readme_shows_something_of_everything() -> None:

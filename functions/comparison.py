@@ -20,6 +20,8 @@ _IGNORABLE = frozenset(
 def as_seen(text: str) -> str:
     """The text as it is compared: without invisible characters, accents composed, case folded, spaces at the ends
     removed and those in between reduced to one each."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     visible = "".join(
         " " if char.isspace() else char

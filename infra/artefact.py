@@ -1,4 +1,4 @@
-"""Builds what Lambda runs: the functions' modules, their dependencies, bytecode. `sam build` runs it, by infra/build.mk.
+"""Builds what Lambda runs: the functions' modules, their dependencies, bytecode. `sam build` runs it (infra/build.mk).
 
 Left out is what no code here can reach and what costs a cold start most (docs/performance.md): botocore's data but for
 the operations that the functions call, and the guessing of text encodings. Needs Python 3.13 with pip, nothing else.
@@ -93,7 +93,7 @@ def calls(functions: Path) -> dict[str, set[str]]:
         and isinstance(node.args[0], ast.Constant)
         and isinstance(node.args[0].value, str)
     }
-    return {service: methods for service in services}
+    return dict.fromkeys(services, methods)
 
 
 def prune_botocore(data: Path, called: Mapping[str, Iterable[str]]) -> None:

@@ -4,6 +4,7 @@ Tools have environments of their own because their pins exclude each other: the 
 another botocore. Run by `infra/setup` with nothing but the standard library.
 """
 
+import ensurepip
 import fcntl
 import os
 import shlex
@@ -49,7 +50,7 @@ class Environment:
             return False
 
     def finish(self) -> None:
-        """Written last: an interrupted installation is made anew."""
+        """Written last: an interrupted installation is repeated."""
         (self.path / "stamp").write_text(self.stamp)
 
 
@@ -70,11 +71,11 @@ ENVIRONMENTS = {
 
 
 def clean_environment() -> dict[str, str]:
-    """The caller's environment without what would bend an installation.
+    """The caller's environment without what would change an installation.
 
     Settings of a mirror or a proxy stay; uv does not read pip's, so the index is handed over.
     """
-    bending = {
+    harmful = {
         "PYTHONHOME",
         "PYTHONPATH",
         "PYTHONDONTWRITEBYTECODE",
@@ -93,32 +94,32 @@ def clean_environment() -> dict[str, str]:
         "UV_SYSTEM_PYTHON",
         "VIRTUAL_ENV",
     }
-    clean = {name: value for name, value in os.environ.items() if name not in bending}
+    clean = {name: value for name, value in os.environ.items() if name not in harmful}
     if "PIP_INDEX_URL" in clean:
         clean.setdefault("UV_DEFAULT_INDEX", clean["PIP_INDEX_URL"])
     return clean
 
 
-def run(*command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment(), check=True)
+def run(*command: str | Path, **variables: str) -> None:
+    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment() | variables, check=True)
 
 
 def install_uv(environment: Environment) -> None:
+    """With the pip that Python carries along to put into virtual environments: installing that first takes seconds."""
     shutil.rmtree(environment.path, ignore_errors=True)
-    run(sys.executable, "-m", "venv", environment.path)
-    python = environment.path / "bin" / "python"
-    run(
-        python,
+    # Distributions may keep it elsewhere.
+    bundled = [str(path) for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")]
+    run(sys.executable, "-m", "venv", *(["--without-pip"] if bundled else []), environment.path)
+    pip: list[str | Path] = [
+        environment.path / "bin" / "python",
         "-m",
         "pip",
         "--quiet",
         "--quiet",
         "--disable-pip-version-check",
-        "install",
-        "--require-hashes",
-        "-r",
-        environment.lock,
-    )
+    ]
+    variables = {"PYTHONPATH": bundled[0]} if bundled else {}
+    run(*pip, "install", "--no-compile", "--require-hashes", "-r", environment.lock, **variables)
 
 
 def install(environment: Environment) -> None:

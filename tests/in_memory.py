@@ -15,7 +15,7 @@ from typing import Any, cast
 from unittest import mock
 
 from devin.http import Reply, Transport
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor
@@ -23,6 +23,8 @@ from runtime import Runtime
 from terminate import handler
 
 ORG_ID = "org-1"
+# Shared, because to make its pattern takes longer than an invocation.
+_REDACT = Redactor()
 
 
 class ScriptedTransport(Transport):
@@ -129,6 +131,7 @@ class Function:
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             dynamodb=lambda: cast(Any, None),
+            rejections=None,
         )
 
     def invoke(self, event: object, **environment: str) -> Any:
@@ -148,8 +151,8 @@ class Function:
         )
         with (
             mock.patch.object(handler, "runtime_for", return_value=self._runtime),
-            mock.patch.object(handler, "redact", Redactor()),
-            mock.patch.object(handler, "limiter", RateLimiter()),
+            mock.patch.object(handler, "redact", _REDACT),
+            mock.patch.object(handler, "throttle", Throttle()),
             mock.patch("queues.time.sleep"),
             mock.patch.dict(os.environ, variables | environment, clear=True),
             _captured(self.log),

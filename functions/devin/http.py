@@ -67,13 +67,15 @@ class _NameServerError(socket.gaierror):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
-    have been carried out the first time."""
+    """One whole response; `body` is cut at the bound the caller gave, and empty if it is `unreadable`: far too large,
+    or not in the encoding it claims. `repeated`: the request was sent twice, and may have been carried out the first
+    time."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     repeated: bool = False
+    unreadable: bool = False
 
 
 # Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
@@ -111,7 +113,8 @@ class Transport:
             _ATTEMPT.connected = False
             try:
                 with self._adapter().send(request, timeout=max(give_up - time.monotonic(), 0.001)) as response:
-                    return Reply(response.status_code, response.headers, _read(response.raw, keep_bytes), repeated)
+                    body = _read(response.raw, keep_bytes)
+                    return Reply(response.status_code, response.headers, body or b"", repeated, body is None)
             except _FAILURES as error:
                 if repeated or _ATTEMPT.connected or not _is_stale(error):
                     raise TransportError(_describe(error)) from None
@@ -140,13 +143,14 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
     return request
 
 
-def _read(raw: Any, keep_bytes: int) -> bytes:
-    """The first keep_bytes of the body; reads on to its end, or raises if that is farther than DRAIN_BYTES."""
+def _read(raw: Any, keep_bytes: int) -> bytes | None:
+    """The first keep_bytes of the body, None if it is unreadable; reads on to its end, or raises if that is farther
+    than DRAIN_BYTES."""
     announced = raw.length_remaining
     kept, seen = bytearray(), 0
     if announced is not None and announced > DRAIN_BYTES:
         # Its size says that it is whole; it is not worth reading. Closing drops the connection.
-        return b""
+        return None
     while chunk := raw.read(_CHUNK_BYTES):
         kept += chunk[: max(keep_bytes - len(kept), 0)]
         seen += len(chunk)
@@ -159,7 +163,7 @@ def _read(raw: Any, keep_bytes: int) -> bytes:
             # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
         except zlib.error:
-            return b""
+            return None
     return bytes(kept)
 
 

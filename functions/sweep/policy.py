@@ -63,10 +63,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Whether a session matches, and why: every criterion if it does, else the first reason to keep it."""
+    """Whether a session matches, and why: every criterion if it does, else the first reason to keep it.
+
+    `family_reason` is why its parents and children are kept as well: it is protected, in use, or to be left alone.
+    """
 
     matched: bool
     reasons: tuple[str, ...]
+    family_reason: str | None = None
 
 
 def parse_policy(raw: object) -> Policy:
@@ -95,30 +99,24 @@ def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) 
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
-    kept = _no_end(session) or _protection(session, now, protect_tag)
-    if kept is not None:
-        return Evaluation(False, (kept,))
+    ended, protection = _ended(session), _protection(session, now, protect_tag)
+    if ended or protection:
+        # The status of one that has ended does not matter any more, but it may have been in use lately.
+        family_reason = protection or _first_unmet(("idle_for", "without_tags", "exclude_users"), policy, session, now)
+        return Evaluation(False, (ended or str(protection),), family_reason)
     reasons: list[str] = []
     for name in CRITERIA:
         unmet, found = _check(name, policy, session, now)
         if unmet is not None:
-            return Evaluation(False, (unmet,))
+            names = ("idle_for", "statuses", "without_tags", "exclude_users")
+            return Evaluation(False, (unmet,), _first_unmet(names, policy, session, now))
         if found is not None:
             reasons.append(f"{name}: {found}")
     return Evaluation(True, tuple(reasons))
 
 
-def family_reason(policy: Policy, session: Session, now: datetime, protect_tag: str) -> str | None:
-    """Why this session keeps its parents and children as well: it is protected, in use, or of those to be left alone.
-
-    One that has ended is in no status that matters any more, but may have been in use lately.
-    """
-    kept = _protection(session, now, protect_tag)
-    if kept is not None:
-        return kept
-    names = ("idle_for", "without_tags", "exclude_users", *(() if _no_end(session) else ("statuses",)))
-    unmet = (_check(name, policy, session, now)[0] for name in names)
-    return next((reason for reason in unmet if reason is not None), None)
+def _first_unmet(names: Iterable[str], policy: Policy, session: Session, now: datetime) -> str | None:
+    return next((unmet for name in names if (unmet := _check(name, policy, session, now)[0])), None)
 
 
 def _check(name: str, policy: Policy, session: Session, now: datetime) -> tuple[str | None, object]:
@@ -131,7 +129,7 @@ def _check(name: str, policy: Policy, session: Session, now: datetime) -> tuple[
     return (None, found) if holds else (sys.intern(f"{name}: {'unknown' if holds is None else 'no'}"), None)
 
 
-def _no_end(session: Session) -> str | None:
+def _ended(session: Session) -> str | None:
     """Why there is nothing to end."""
     if session.session_id is None:
         return "no session id"
@@ -232,24 +230,17 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _duration(key: str, value: object) -> timedelta:
+def _duration(key: str, value: object, *, most: timedelta = _MAX_AGE) -> timedelta:
     """ISO 8601, without years and months: they have no length."""
-    example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
+        example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
         raise PolicyError(f"{key} should be {example}")
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-    if not FLOOR <= duration <= _MAX_AGE:
-        raise PolicyError(f"{key} should be at least an hour (PT1H) and at most ten years")
+    if not FLOOR <= duration <= most:
+        raise PolicyError(f"{key} should be at least an hour (PT1H) and at most {most.days} days")
     return duration
-
-
-def _notice(key: str, value: object) -> timedelta:
-    notice = _duration(key, value)
-    if notice > _MAX_NOTICE:
-        raise PolicyError(f"{key} should be at most {_MAX_NOTICE.days} days")
-    return notice
 
 
 def _pattern(key: str, value: object) -> str:
@@ -296,5 +287,5 @@ _PARSERS: dict[str, Callable[[str, object], Any]] = {
     "dry_run": _boolean,
     "max_sessions": _count,
     "max_share": partial(_number, above=0, most=1),
-    "notify_first": _notice,
+    "notify_first": partial(_duration, most=_MAX_NOTICE),
 }

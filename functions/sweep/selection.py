@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from devin.session import Session
 from sweep.notices import TerminationNotice
-from sweep.policy import Policy, evaluate, family_reason
+from sweep.policy import Policy, evaluate
 
 _SAMPLE = 10
 
@@ -31,8 +32,9 @@ class Selection:
     _kept: dict[str, str] = field(default_factory=dict)
     _without_id: int = 0
     _ended: set[str] = field(default_factory=set)
-    _relatives: dict[str, set[str]] = field(default_factory=dict)
     _family_reasons: dict[str, str] = field(default_factory=dict)
+    # A disjoint-set forest: members point to another one of their family, the root to itself.
+    _families: dict[str, str] = field(default_factory=dict)
 
     @property
     def kept(self) -> Counter[str]:
@@ -55,19 +57,18 @@ class Selection:
         """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
-        session_id = session.session_id
-        if session_id is None:
+        if session.session_id is None:
             self._without_id += 1
             return
+        # Interned, because relatives name it too.
+        session_id = sys.intern(session.session_id)
         if session.exited or session.is_archived:
             self._ended.add(session_id)
-        reason = family_reason(policy, session, now, protect_tag)
-        if reason is not None:
-            self._family_reasons[session_id] = reason
+        if evaluation.family_reason is not None:
+            self._family_reasons[session_id] = evaluation.family_reason
         for other in (session.parent_session_id, *(session.child_session_ids or ())):
-            if other is not None and other != session_id:
-                self._relatives.setdefault(session_id, set()).add(other)
-                self._relatives.setdefault(other, set()).add(session_id)
+            if other is not None:
+                self._families[self._family(session_id)] = self._family(sys.intern(other))
         if not evaluation.matched or session.updated_at is None:
             self.keep({session_id: evaluation.reasons[0]})
         elif session_id not in self._kept:
@@ -85,26 +86,22 @@ class Selection:
     def keep_families(self) -> None:
         """Keep what matched if a relative keeps it: one that is in use or protected, or one that is not listed, of
         which nothing is known. Call it when everything is listed."""
-        for family in self._families():
-            reasons = {
-                self._family_reasons.get(member)
-                or (None if member in self.matched or member in self._kept else "not listed")
-                for member in family
-            }
-            if known := sorted(reason for reason in reasons if reason):
-                self.keep({member: f"family: {known[0]}" for member in family if member in self.matched})
+        reasons: dict[str, str] = {}
+        for member in self._families:
+            listed = member in self.matched or member in self._kept
+            reason = self._family_reasons.get(member) if listed else "not listed"
+            if reason is not None:
+                family = self._family(member)
+                reasons[family] = min(reason, reasons.get(family, reason))
+        for member in self._families:
+            if member in self.matched and (family := self._family(member)) in reasons:
+                self.keep({member: f"family: {reasons[family]}"})
 
-    def _families(self) -> Iterator[set[str]]:
-        left = set(self._relatives)
-        while left:
-            family: set[str] = set()
-            found = {left.pop()}
-            while found:
-                member = found.pop()
-                family.add(member)
-                found |= self._relatives[member] - family
-            left -= family
-            yield family
+    def _family(self, member: str) -> str:
+        """The root of the member's family."""
+        while (other := self._families.setdefault(member, member)) != member:
+            self._families[member] = member = self._families[other]
+        return member
 
 
 class CapExceededError(Exception):

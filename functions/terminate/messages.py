@@ -86,7 +86,7 @@ class Message:
     """One delivery: what it asks for, where it came from, and how often.
 
     `attempts` counts the deliveries of what it asks for, this one included, also those before it was requeued as a
-    message of its own. `receipt_handle` is None where no queue holds the message.
+    message of its own. `receipt_handle` is None where no queue holds the message. `sweep_run` is the sweep's id.
     """
 
     items: tuple[Item, ...]
@@ -95,6 +95,7 @@ class Message:
     receive_count: int | None = None
     message_id: str | None = None
     receipt_handle: str | None = None
+    sweep_run: str | None = None
 
 
 def is_batch(event: object) -> bool:
@@ -120,6 +121,7 @@ def parse_record(record: Mapping[str, Any]) -> Message:
         receive_count=receives,
         message_id=record["messageId"],
         receipt_handle=record["receiptHandle"],
+        sweep_run=_attribute(attributes, "sweep_run"),
     )
 
 

@@ -148,6 +148,8 @@ def _retry(
 def requeued(message: Message, items: Sequence[Item], delay: int) -> tuple[Outgoing, ...]:
     """Messages that ask for these items, with their history: one for each, but no more than _MAX_MESSAGES."""
     attributes: dict[str, str | int] = {"attempts": message.attempts, "source": message.source}
+    if message.sweep_run:
+        attributes["sweep_run"] = message.sweep_run
     together = math.ceil(len(items) / _MAX_MESSAGES)
     return tuple(
         Outgoing(rebuild_body(some), attributes, delay)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,8 @@ from infra.local.stack import Stack, running_stack
 
 # Made up, as the one that the stack starts with.
 NEW_KEY = "apk_user_rotated-0123456789abcdef"
+# A message that names no session; it is its own name in the table.
+NO_ID = "please end devin-idle-1"
 PATIENCE_SECONDS = 90.0
 COLOURS = {
     "terminated": "green", "already_exited": "green", "spared": "cyan", "rejected": "red", "invalid": "red",
@@ -81,38 +83,28 @@ class Demo:
         listed = datetime.now(UTC) - timedelta(hours=7)
         api.add_sessions("devin-still-idle", "devin-used-again", created_at=listed, updated_at=listed)
         api.wake("devin-used-again")
-        bodies = {
-            ids[0]: (Sent(ids[0], "queue"),),
-            f"https://app.devin.ai/sessions/{ids[1]}": (Sent(ids[1], "queue"),),
-            bare: (Sent(f"devin-{bare}", "queue"),),
-            json.dumps({"session_ids": ids[2:]}): tuple(Sent(session_id, "queue") for session_id in ids[2:]),
-            "devin-exited-long-ago": (Sent("devin-exited-long-ago", "queue", "rejected"),),
-            "devin-unknown": (Sent("devin-unknown", "queue", "rejected"),),
-            "devin-api-fails-1": (Sent("devin-api-fails-1", "queue"),),
-            **{
-                json.dumps({"session_id": session_id, "unless_updated_since": listed.isoformat()}): (
-                    Sent(session_id, "queue", expected),
-                )
-                for session_id, expected in (("devin-still-idle", "terminated"), ("devin-used-again", "spared"))
-            },
-            "please end devin-idle-1": (Sent("please end devin-idle-1", "queue", "invalid"),),
-        }
+        condition = {"unless_updated_since": listed.isoformat()}
+        queued = [  # body, expected outcome, what it names
+            (ids[0], "terminated", ids[:1]),
+            (f"https://app.devin.ai/sessions/{ids[1]}", "terminated", ids[1:2]),
+            (bare, "terminated", [f"devin-{bare}"]),
+            (json.dumps({"session_ids": ids[2:]}), "terminated", ids[2:]),
+            ("devin-exited-long-ago", "rejected", ["devin-exited-long-ago"]),
+            ("devin-unknown", "rejected", ["devin-unknown"]),
+            ("devin-api-fails-1", "terminated", ["devin-api-fails-1"]),
+            (json.dumps({"session_id": "devin-still-idle", **condition}), "terminated", ["devin-still-idle"]),
+            (json.dumps({"session_id": "devin-used-again", **condition}), "spared", ["devin-used-again"]),
+            (NO_ID, "invalid", [NO_ID]),
+        ]
         self._stack.aws.sqs.send_message_batch(
             QueueUrl=self._stack.work_queue_url,
-            Entries=[{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)],
+            Entries=[{"Id": str(number), "MessageBody": body} for number, (body, *_) in enumerate(queued)],
         )
-        self._note(*(sent for sents in bodies.values() for sent in sents))
-        events = ["devin-from-an-event", "devin-api-fails-2"]
-        self._stack.aws.events.put_events(
-            Entries=[
-                {
-                    "Source": "team.cleanup",
-                    "DetailType": "Devin Session Termination Requested",
-                    "Detail": json.dumps({"session_ids": events}),
-                }
-            ]
-        )
-        self._note(*(Sent(session_id, "event") for session_id in events))
+        self._note(*(Sent(subject, "queue", expected) for _, expected, named in queued for subject in named))
+        detail = {"session_ids": ["devin-from-an-event", "devin-api-fails-2"]}
+        event = {"Source": "team.cleanup", "DetailType": "Devin Session Termination Requested"}
+        self._stack.aws.events.put_events(Entries=[{**event, "Detail": json.dumps(detail)}])  # type: ignore[typeddict-item]
+        self._note(*(Sent(session_id, "event") for session_id in detail["session_ids"]))
 
     def _rotate_key(self) -> None:
         api = self._stack.api
@@ -177,19 +169,14 @@ class Demo:
 
     def _drain(self, expected: int) -> None:
         """Show outcomes as they are logged, until so many are final and the queue is empty."""
-
-        def drained() -> bool:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < give_up:
             entries = self._entries()
             for entry in entries[self._shown :]:
                 self._show_entry(entry)
             self._shown = len(entries)
-            return sum("retry_in_seconds" not in entry for entry in entries) >= expected and self._waiting() == 0
-
-        self._wait(drained)
-
-    def _wait(self, until: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + PATIENCE_SECONDS
-        while not until() and time.monotonic() < give_up:
+            if sum("retry_in_seconds" not in entry for entry in entries) >= expected and self._waiting() == 0:
+                return
             time.sleep(0.2)
 
     def _entries(self) -> list[dict[str, Any]]:
@@ -214,7 +201,7 @@ class Demo:
         entries = self._entries()
         complete = self._waiting() == 0
         for sent in self._sent:
-            mine = [entry for entry in entries if entry.get("session_id", "please end devin-idle-1") == sent.subject]
+            mine = [entry for entry in entries if entry.get("session_id", NO_ID) == sent.subject]
             outcome = mine[-1]["outcome"] if mine else "nothing logged"
             places = self._places(sent, letters)
             fine = outcome == sent.expected and len(places) == 1
@@ -283,7 +270,11 @@ def main() -> int:
         console.print("interrupted; everything that was started has ended")
         return 130
     if save is not None:
-        console.save_svg(str(save), title="make demo", unique_id="demo")
+        # Without the font that it would fetch from elsewhere.
+        picture = re.sub(
+            r"@font-face \{.*?\}", "", console.export_svg(title="make demo", unique_id="demo"), flags=re.DOTALL
+        )
+        save.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n")
     return 0 if complete else 1
 
 

@@ -43,10 +43,6 @@ class Stack:
         return self.outputs["DeadLetterQueueUrl"]
 
     @property
-    def api_key_secret_arn(self) -> str:
-        return self.outputs["ApiKeySecretArn"]
-
-    @property
     def terminate_function_name(self) -> str:
         return self.outputs["TerminateFunctionName"]
 
@@ -54,24 +50,18 @@ class Stack:
     def sweep_function_name(self) -> str:
         return self.outputs["SweepFunctionName"]
 
-    @property
-    def stop_switch_parameter_name(self) -> str:
-        return self.outputs["StopSwitchParameterName"]
-
-    @property
-    def announcements_table_name(self) -> str:
-        return self.outputs["AnnouncementsTableName"]
-
     def put_api_key(self, key: str) -> None:
         """Stores a new version of the secret, as a person who rotates the key does."""
-        self.aws.secretsmanager.put_secret_value(SecretId=self.api_key_secret_arn, SecretString=key)
+        self.aws.secretsmanager.put_secret_value(SecretId=self.outputs["ApiKeySecretArn"], SecretString=key)
 
     def set_stop_switch(self, value: str) -> None:
         """Writes the stop switch, as a person does: `go` lets the functions act, anything else stops them.
 
         They notice within the seconds for which they remember it (`stop_switch.SWITCH_CACHE_SECONDS`).
         """
-        self.aws.ssm.put_parameter(Name=self.stop_switch_parameter_name, Value=value, Type="String", Overwrite=True)
+        self.aws.ssm.put_parameter(
+            Name=self.outputs["StopSwitchParameterName"], Value=value, Type="String", Overwrite=True
+        )
 
     @contextmanager
     def work_queue_held(self) -> Iterator[None]:
@@ -87,15 +77,9 @@ class Stack:
 
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""
-        function_name = function_name or self.terminate_function_name
-        configuration = self.aws.lambda_.get_function_configuration(FunctionName=function_name)
-        group = configuration.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{function_name}")
-        pages = self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
-        try:
-            events = [event for page in pages for event in page["events"]]
-        except self.aws.logs.exceptions.ResourceNotFoundException:
-            return []  # a group that the template does not make appears with the first line
-        events.sort(key=lambda event: event["timestamp"])
+        output = "SweepLogGroupName" if function_name == self.sweep_function_name else "TerminateLogGroupName"
+        pages = self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=self.outputs[output])
+        events = sorted((event for page in pages for event in page["events"]), key=lambda event: event["timestamp"])
         return [event["message"].rstrip("\n") for event in events]
 
     def log_entries(self, function_name: str | None = None) -> list[dict[str, Any]]:

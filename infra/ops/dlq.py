@@ -327,12 +327,12 @@ def known_of(reason: str) -> str:
     """What is known about the sessions of dead letters with this reason."""
     match reason:
         case "invalid_message":
-            return "they name no session that can be read"
+            return "no session can be read from them"
         case "received_too_often":
-            return "every try failed; whether the sessions still run is not known"
+            return "every try failed; whether the sessions run is not known"
         case "undelivered_event" | "failed_invocation":
-            return "they did not reach the function, or it failed; whether the sessions still run is not known"
+            return "not handled; whether the sessions run is not known"
         case "rejected_404" | "rejected_410":
-            return "the API does not know these sessions: a wrong organization, or deleted"
+            return "unknown to the API: of another organization, or deleted"
         case _:
-            return "the API rejected the call; session_status says how the session was then, if it was read"
+            return "rejected by the API; session_status is what a read said then"

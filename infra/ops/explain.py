@@ -22,8 +22,10 @@ from infra.ops.time_args import iso
 # Of a page CloudWatch promises nothing: it may be empty, with more behind it.
 _LOG_PAGES = 300
 _MOST_DEAD_LETTERS = 2000
-# Looking at a message of the work queue counts as one of its receives, so only the first are looked at.
+# Looking at a message of the work queue counts as one of its five receives: only the first are looked at, and none that
+# has few left.
 _MOST_MESSAGES = 100
+_MOST_RECEIVES = 3
 _AGAIN = {"retry", "unauthorized", "forbidden"}
 _DEAD_LETTERED = {"rejected", "invalid"}
 _LISTS = {"due": "chose it", "to_announce": "chose it, to announce its end first", "waiting": "chose it, notice runs"}
@@ -110,7 +112,12 @@ def explain(
             f"a dead letter: {letters[-1].reason}; devin-ops dead-letters show {session_id}",
         )
     elif state in {"unknown", "queued"}:
-        queued = read("work queue", lambda: _find(account, deployment.work_queue_url, session_id, _MOST_MESSAGES, warn))
+        queued = read(
+            "work queue",
+            lambda: _find(
+                account, deployment.work_queue_url, session_id, _MOST_MESSAGES, warn, receives=_MOST_RECEIVES
+            ),
+        )
         events += [
             Event(one.sent_at or now, "sent to the work queue", one.attributes.get("source", "")) for one in queued
         ]
@@ -169,13 +176,13 @@ def _attempt(at: datetime, line: dict[str, Any], session_id: str) -> Iterator[Ev
         return
     kept = ("outcome", "http_status", "attempts", "receive_count", "session_status", "retry_in_seconds", "message_id")
     fields = {name: line[name] for name in kept if name in line} | {"request_id": line.get("function_request_id")}
-    told = [
+    parts = [
         f"HTTP {line['http_status']}" if "http_status" in line else "",
         f"session {line['session_status']}" if "session_status" in line else "",
         f"again in {line['retry_in_seconds']} s" if "retry_in_seconds" in line else "",
         str(line.get("detail", "")),
     ]
-    detail = "; ".join(filter(None, told))
+    detail = "; ".join(filter(None, parts))
     yield Event(
         at, f"attempt {line.get('attempts', 1)}: {line['outcome']}", str(line.get("source", "")), detail, fields
     )
@@ -195,11 +202,25 @@ def _sweep(at: datetime, line: dict[str, Any], session_id: str) -> Iterator[Even
                 yield Event(at, f"a sweep ({report.get('mode')}) {what}", "sweep", why)
 
 
-def _find(account: Account, queue_url: str, session_id: str, most: int, warn: Callable[[str], object]) -> list[Message]:
+def _find(
+    account: Account,
+    queue_url: str,
+    session_id: str,
+    most: int,
+    warn: Callable[[str], object],
+    *,
+    receives: int | None = None,
+) -> list[Message]:
+    """Messages that ask for the id, up to the first that was received so often."""
     if not depth_of(account.sqs, queue_url).waiting:
         return []
+    found = []
     with Peek(account.sqs, queue_url, warn) as look:
-        found = [one for one in look.messages(most) if session_id in one.session_ids]
+        for message in look.messages(most):
+            if session_id in message.session_ids:
+                found.append(message)
+            if receives is not None and message.receive_count >= receives:
+                break
     if not look.complete and not found:
-        warn(f"only {most} messages of {queue_url.rsplit('/', 1)[-1]} were looked at")
+        warn(f"not all messages of {queue_url.rsplit('/', 1)[-1]} were looked at")
     return found

@@ -31,7 +31,7 @@ class Failure:
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         headers = {} if self.query_code is None else {"x-amzn-query-error": f"{self.query_code};Sender"}
-        body = {"__type": f"com.amazonaws#{self.code}", "message": "told by the test"}
+        body = {"__type": f"com.amazonaws#{self.code}", "message": "scripted by the test"}
         return self.status, headers, json.dumps(body).encode()
 
 

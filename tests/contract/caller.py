@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-V1_KEY = "apk_user_standin-0123456789"
-V3_KEY = "cog_standin-0123456789"
+V1_KEY = "apk_user_fake-0123456789"
+V3_KEY = "cog_fake-0123456789"
 
 
 class Caller:

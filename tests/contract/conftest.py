@@ -20,6 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def api() -> Iterator[FakeDevin]:
-    """A stand-in without sessions that knows one key of each version."""
+    """A fake API without sessions that knows one key of each version."""
     with FakeDevin(keys=[V1_KEY, V3_KEY]) as fake:
         yield fake

@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 import runtime
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin
 from infra.local.fake_devin.sessions import ORG_ID
 from settings import Settings
@@ -58,7 +58,7 @@ class Functions:
 
     def fails(self, operation: str, *troubles: Trouble | None) -> None:
         """From now on, this goes wrong with this operation of AWS, one after the other. What is to hang has to be
-        told before the first invocation."""
+        scripted before the first invocation."""
         self.patient = self.patient and HANG not in troubles
         self.aws.fails(operation, *troubles)
 
@@ -104,7 +104,7 @@ def _session() -> boto3.Session:
 
 @contextmanager
 def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -> Iterator[Functions]:
-    """The functions, to be invoked against this stand-in."""
+    """The functions, to be invoked against this fake API."""
     with ExitStack() as stack:
         aws = stack.enter_context(FailingAws(secret=key))
         made = Functions(api, aws, io.StringIO())
@@ -133,7 +133,7 @@ def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -
             return config
 
         patch.setattr(runtime, "_config", impatient)
-        patch.setattr(handler, "limiter", RateLimiter())
+        patch.setattr(handler, "throttle", Throttle())
         patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=made.slept.append))
         patch.setattr("queues.time", SimpleNamespace(sleep=made.slept.append))
         for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):

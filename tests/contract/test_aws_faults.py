@@ -147,8 +147,9 @@ def test_a_dead_letter_that_is_not_taken_keeps_the_message(world: Functions, tro
 
     assert world.deliver("devin-a", "nonsense", "devin-b") == ["0", "1"]
 
-    tries = 1 if trouble in LASTING.values() else ATTEMPTS
-    assert world.aws.requests.count("SendMessageBatch") == 2 * tries
+    # What botocore does not repeat after a throttling of KMS, the function repeats.
+    tries = 1 if trouble in (LASTING["denied"], LASTING["gone"]) else ATTEMPTS
+    assert world.aws.requests.count("SendMessageBatch") == tries
     assert len(world.aws.hidden) == 2
     assert ended(world) == ["devin-b"]
     kept = [line for line in world.log() if line["outcome"] == "retry"]
@@ -227,7 +228,10 @@ def test_an_event_that_cannot_be_kept_in_the_work_queue_fails(world: Functions, 
     assert world.aws.messages == []
 
     world.fails("SendMessageBatch", None)
-    assert world.invoke({"session_ids": ["devin-a", "devin-b"]}) == {"retry": ["devin-a"], "terminated": ["devin-b"]}
+    assert world.invoke({"session_ids": ["devin-a", "devin-b"]}) == {
+        "retry": ["devin-a"],
+        "already_exited": ["devin-b"],
+    }
     assert [message.queue for message in world.aws.messages] == ["work"]
 
 
@@ -276,6 +280,6 @@ def test_nothing_but_the_network_is_left_and_still_everything_is_kept(world: Fun
     for operation in ("GetSecretValue", "SendMessageBatch", "ChangeMessageVisibilityBatch"):
         world.fails(operation, HANG)
     assert world.deliver("devin-a", "devin-b", "devin-c") == ["0", "1", "2"]
-    assert len(world.aws.requests) == ATTEMPTS * 4
+    assert len(world.aws.requests) == ATTEMPTS * 2
     with pytest.raises(RedeliveryError):
         world.invoke({"session_id": "devin-a"})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,26 +90,6 @@ def test_an_idle_session_falls_asleep(api: FakeDevin, minutes: int, detail: str,
     assert api.session("devin-a").status == "running"
 
 
-def test_of_many_calls_at_once_one_ends_the_session(api: FakeDevin) -> None:
-    api.add_sessions("devin-a")
-    start = threading.Barrier(8)
-    statuses: list[int] = []
-
-    def terminate() -> None:
-        with Caller(api.url) as caller:
-            start.wait(5)
-            statuses.append(caller.status("DELETE", ONE))
-
-    callers = [threading.Thread(target=terminate) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-
-    assert Counter(statuses) == {200: 1, 422: 7}
-    assert [call.status for call in api.calls() if call.ended] == [200]
-
-
 def test_hexadecimal_ids_come_without_their_prefix_but_are_asked_for_with_it(api: FakeDevin, v3: Caller) -> None:
     api.add_sessions(f"devin-{HEXADECIMAL}")
     api.add_sessions("devin-child", parent_session_id=f"devin-{HEXADECIMAL}")
@@ -141,11 +119,9 @@ def aged(api: FakeDevin, number: int) -> None:
 @pytest.mark.parametrize(
     ("query", "listed"),
     [
-        ("", [0, 1, 2, 3]),
         ("?limit=2&offset=1", [1, 2]),
         ("?offset=4", []),
         ("?tags=odd", [1, 3]),
-        ("?tags=odd&tags=even&limit=3", [0, 1, 2]),
         ("?user_email=odd%40example.com", [1, 3]),
     ],
 )
@@ -252,14 +228,6 @@ def test_chance_is_the_seeds_whatever_the_order() -> None:
 
     assert failing(7, ids) == failing(7, ids[::-1]) != failing(8, ids)
     assert 70 < len(failing(7, ids)) < 130
-
-
-@pytest.mark.parametrize(
-    "data", [{"kind": "hiccup"}, {"kind": "answer"}, {"kind": "hang", "part": "body"}, {"status": 200, "colour": "red"}]
-)
-def test_what_is_no_fault_is_refused(data: dict[str, object]) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        Fault.from_json(data)
 
 
 def test_the_record_of_calls_keeps_no_key(api: FakeDevin, v1: Caller) -> None:

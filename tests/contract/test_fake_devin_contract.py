@@ -143,7 +143,7 @@ def contract_at(url: str, *, with_undocumented: bool) -> dict[str, Any]:
 
 
 def assert_conforms(response: requests.Response, contract: dict[str, Any]) -> None:
-    # openapi-core reads a problem as bytes unless told that it is JSON.
+    # openapi-core reads a problem as bytes unless it is registered as JSON.
     config = Config(extra_media_type_deserializers={"application/problem+json": json.loads})
     OpenAPI.from_dict(contract, config=config).validate_response(
         RequestsOpenAPIRequest(response.request), RequestsOpenAPIResponse(response)

@@ -32,36 +32,39 @@ def fine(body: bytes | str, **headers: str) -> Fault:
     return Fault(status=200, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
+JSON = {"Content_Type": "application/json"}
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "confirms"),
     [
-        fine(""),
-        fine("OK"),
-        fine("<html>done</html>", Content_Type="text/html"),
-        fine("{", Content_Type="application/json"),
-        fine("[" * 100_000, Content_Type="application/json"),
-        fine(b"\xff\xfe\x00\x80", Content_Type="application/json; charset=utf-8"),
-        fine('{"detail": "terminated"}'.encode("utf-16"), Content_Type="application/json; charset=ascii"),
-        fine("{}", Content_Type="application/json; charset=no-such-thing"),
-        fine("{}", Content_Encoding="gzip"),
-        fine("{}", Content_Encoding="br"),
-        fine("{}", Content_Encoding="deflate, gzip, snappy"),
-        fine(gzip.compress(b"{}")[:-5], Content_Encoding="gzip"),
-        fine(gzip.compress(b"{}")),
-        faults.gzip_bomb(100 * MEGABYTE),
-        faults.huge(10 * MEGABYTE),
-        Fault(kind="endless", framing="length", status=200),
-        Fault(status=200, body="x" * MEGABYTE, framing="chunked"),
-        Fault(status=200, body="x" * MEGABYTE, framing="close"),
-        fine(json.dumps({"detail": "x", "status_code": 422})),
+        (fine(""), True),
+        (fine(json.dumps({"detail": "x", "status_code": 422})), False),
+        (fine("OK"), False),
+        (fine("<html>done</html>", Content_Type="text/html"), False),
+        (fine("{", **JSON), False),
+        (fine("[" * 100_000, **JSON), False),
+        (fine(b"\xff\xfe\x00\x80", Content_Type="application/json; charset=utf-8"), False),
+        (fine("{}", Content_Type="application/json; charset=no-such-thing"), False),
+        (fine("{}", Content_Encoding="gzip"), False),
+        (fine("{}", Content_Encoding="br"), False),
+        (fine(gzip.compress(b"{}")[:-5], Content_Encoding="gzip"), False),
+        (fine(gzip.compress(b"{}")), False),
+        (faults.gzip_bomb(100 * MEGABYTE), False),
+        (faults.huge(10 * MEGABYTE), False),
+        (Fault(kind="endless", framing="length", status=200), False),
+        (Fault(status=200, body="x" * MEGABYTE, framing="chunked"), False),
+        (Fault(status=200, body="x" * MEGABYTE, framing="close"), False),
     ],
 )
-def test_a_200_is_a_termination_whatever_its_body(world: Functions, answer: Fault) -> None:
-    world.api.script(answer, session_id="devin-a")
-    assert world.deliver("devin-a", "devin-b") == []
-    assert [(line["outcome"], line.get("detail")) for line in world.log()] == [("terminated", None)] * 2
+def test_a_200_ends_a_session_only_if_it_says_so(world: Functions, answer: Fault, *, confirms: bool) -> None:
+    world.api.script(answer, session_id="devin-a", operation="terminate")
+    assert world.deliver("devin-a", "devin-b") == ([] if confirms else ["0"])
+    outcomes = {line["session_id"]: line["outcome"] for line in world.log() if "outcome" in line}
+    assert outcomes == {"devin-a": "terminated" if confirms else "retry", "devin-b": "terminated"}
     assert world.aws.messages == []
-    assert len(world.api.calls()) == 2
+    looks = [call.session_id for call in world.api.calls() if call.operation == "get"]
+    assert looks == ([] if confirms else ["devin-a"])
 
 
 SPLIT = f"key: {V1_KEY[:12]}\r\n{V1_KEY[12:]}"
@@ -122,8 +125,8 @@ def test_of_a_key_in_pieces_the_piece_with_its_mark_is_masked(world: Functions) 
 
 def test_a_status_of_a_session_is_held_to_the_same(world: Functions) -> None:
     world.api.script(Fault(status=409, body="{}"), method="DELETE")
-    status = "working\r\n\x1b[2J" + "x" * MEGABYTE + V1_KEY
-    world.api.script(Fault(status=200, body=json.dumps({"status_enum": status})), method="GET")
+    status = "working\r\n\x1b[2J" + "x" * 200 + V1_KEY
+    world.api.script(Fault(status=200, body=json.dumps({"session_id": "devin-a", "status_enum": status})), method="GET")
     assert world.deliver("devin-a") == []
     (letter,) = world.aws.sent_to("dead-letters")
     assert len(letter.attributes["session_status"]) <= 100
@@ -133,7 +136,9 @@ def test_a_status_of_a_session_is_held_to_the_same(world: Functions) -> None:
 
 def test_a_key_in_the_status_of_a_session_is_masked(world: Functions) -> None:
     world.api.script(Fault(status=409, body="{}"), method="DELETE")
-    world.api.script(Fault(status=200, body=json.dumps({"status_enum": f"of {V1_KEY}"})), method="GET")
+    world.api.script(
+        Fault(status=200, body=json.dumps({"session_id": "devin-a", "status_enum": f"of {V1_KEY}"})), method="GET"
+    )
     world.deliver("devin-a")
     (letter,) = world.aws.sent_to("dead-letters")
     assert V1_KEY not in world.printed.getvalue()

@@ -34,7 +34,7 @@ from devin import http
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
 from devin.http import Reply, Transport, TransportError
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
 from redaction import Redactor
 from terminate.messages import Action
@@ -899,7 +899,7 @@ def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_
     client = DevinClient(
         transport,
         ApiKeys(lambda _: V1_KEY, lambda _: None),
-        RateLimiter(),
+        Throttle(),
         Redactor(),
         org_id=None,
         archive=False,

@@ -89,7 +89,7 @@ def test_no_key_is_in_any_log_or_dead_letter(quiet: World) -> None:
         events = wait_for(lambda: enough(heard()), "outcomes, an announcement and a report", told=heard)
     quiet.wait_until_drained()
 
-    items = quiet.stack.aws.dynamodb.scan(TableName=quiet.stack.announcements_table_name)["Items"]
+    items = quiet.stack.aws.dynamodb.scan(TableName=quiet.stack.outputs["AnnouncementsTableName"])["Items"]
     assert items
     lines = quiet.stack.log_lines() + quiet.stack.log_lines(quiet.stack.sweep_function_name)
     # Some errors are Lambda's to tell; every line of ours is one of JSON.

@@ -87,6 +87,9 @@ def test_what_is_enqueued_ends_and_what_cannot_end_is_found_redriven_and_discard
     assert operator.json("watch", "--every", "0.2")["drained"]
     assert quiet.exited(ending)
 
+    assert operator.json("explain", ending)["state"] == "done"
+    assert operator.json("explain", unknown)["state"] == "dead letter"
+
     found = operator.json("dead-letters", "list", "--reason", "rejected_404")
     assert sorted(one["session_ids"][0] for one in found) == sorted([unknown, other])
     quiet.stack.api.add_sessions(unknown)
@@ -149,8 +152,8 @@ def test_the_switch_is_thrown_and_released(quiet: World, operator: Operator) -> 
 @pytest.mark.usefixtures("letters")
 def test_doctor_finds_the_deployed_stack_healthy_until_something_is_broken(quiet: World, operator: Operator) -> None:
     healthy = operator.json("doctor")
-    # Version 1 is legacy, and nobody is subscribed to the alarms.
-    assert {one["check"] for one in healthy["findings"] if one["status"] != "ok"} == {"secret", "alarm topic"}
+    # Version 1 is legacy.
+    assert {one["check"] for one in healthy["findings"] if one["status"] != "ok"} == {"secret"}
     with quiet.without("DeadLetters", "sqs:SendMessage"), quiet.visibility_timeout(30):
         broken = operator.json("doctor", status=1)
     failed = {one["check"] for one in broken["findings"] if one["status"] == "failed"}

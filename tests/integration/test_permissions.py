@@ -129,8 +129,8 @@ ENFORCED = {"idle_for": "PT6H", "max_share": 1, "dry_run": False}
     [
         ("Work", "sqs:SendMessage", ENFORCED, "sending to the work queue: AccessDenied"),
         ("ApiKey", "secretsmanager:GetSecretValue", ENFORCED, "the secret cannot be read"),
-        ("Announcements", "dynamodb:BatchGetItem", {**ENFORCED, "notify_first": "PT1H"}, "dynamodb:BatchGetItem"),
-        ("Announcements", "dynamodb:BatchWriteItem", {**ENFORCED, "notify_first": "PT1H"}, "dynamodb:BatchWriteItem"),
+        ("Announcements", "dynamodb:BatchGetItem", {**ENFORCED, "notify_first": "PT1H"}, "reading the table"),
+        ("Announcements", "dynamodb:BatchWriteItem", {**ENFORCED, "notify_first": "PT1H"}, "writing the table"),
         ("AnnouncementsAndReports", "events:PutEvents", {**ENFORCED, "notify_first": "PT1H"}, "publishing events"),
     ],
 )

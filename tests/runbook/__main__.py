@@ -1,7 +1,6 @@
 """`make runbook`: every command of docs/operations.md, run by a shell against the stack on this machine.
 
-The commands are written for version 2 of the aws CLI, and PyPI has version 1: `AS_VERSION_2` says what differs. What
-has to fail here is named in `FAILS`, so that a command which works after all does not stay there.
+What has to fail here is named in `FAILS`, so that a command which works after all does not stay there.
 """
 
 from __future__ import annotations
@@ -25,23 +24,17 @@ from infra.local.processes import ProcessFailedError
 from infra.local.stack import API_KEY, Stack, running_stack
 from tests.runbook.page import Block, blocks, text
 
-# Version 1 takes the address of SQS from nowhere but this option, and payloads raw without being told to.
-AS_VERSION_2 = """\
-#!/bin/bash
-given=()
-while [ $# -gt 0 ]; do
-  if [ "$1" = --cli-binary-format ]; then shift 2; else given+=("$1"); shift; fi
-done
-exec '{program}' --endpoint-url "$AWS_ENDPOINT_URL" "${{given[@]}}"
+# PyPI has version 1, which takes the address of SQS from nowhere but this option.
+AWS = """\
+#!/bin/sh
+exec '{program}' --endpoint-url "$AWS_ENDPOINT_URL" "$@"
 """
 # What stands for something that only the reader knows.
 PLACEHOLDERS = {"org-…": "org-abc123"}
 # Commands that end with another status than 0, by block and how they begin, and why.
 FAILS = {
     ("Before anything else 3", "devin-ops"): "1, because there are dead letters",
-    ("Recursion 1", "aws lambda get-function-recursion-config"): "the emulator has no recursion settings",
-    ("Recursion 2", "aws lambda put-function-recursion-config"): "the emulator has no recursion settings",
-    ("Withdraw 1", "devin-ops withdraw"): "1, because nothing in the queue asks for these",
+    ("Withdraw 1", "devin-ops withdraw"): "1, because no message asks for these",
     ("Redrive 3", "aws sqs start-message-move-task"): "the emulator has no move tasks",
     ("Redrive 3", "aws sqs list-message-move-tasks"): "the emulator has no move tasks",
 }
@@ -57,7 +50,7 @@ SHOWS = {
     "Unauthorized 1": r"AWSCURRENT",
     "Stopped 1": r"^go",
     "Sweep errors 1": r"idle_fr",
-    "Sweep errors 2": r'"mode": ?"dry_run"',
+    "Sweep errors 2": r"^dry_run",
     "Sweep missing 1": r"PeriodicSweep.*DISABLED",
     "Destination failures 1": r"direct",
     "Events lost 1": r"UndeliveredEvents.*events\.amazonaws\.com",
@@ -104,7 +97,7 @@ class Shell:
         self._failures = directory / "failures"
         aws = directory / "bin" / "aws"
         aws.parent.mkdir()
-        aws.write_text(AS_VERSION_2.format(program=ENVIRONMENTS["awscli"].path / "bin" / "aws"))
+        aws.write_text(AWS.format(program=ENVIRONMENTS["awscli"].path / "bin" / "aws"))
         aws.chmod(0o700)
         self._environment = {
             # devin-ops is beside the interpreter.
@@ -118,8 +111,7 @@ class Shell:
         }
 
     def begin(self, first: Block) -> Run:
-        names = sorted(set(re.findall(r"^([A-Z_]+)=", first.text, re.MULTILINE)))
-        return self._run(first, f"{first.text}\n{{ declare -p {' '.join(names)}; declare -f; }} > '{self._state}'")
+        return self._run(first, f"{first.text}\n{{ declare -px; declare -f; }} > '{self._state}'")
 
     def run(self, block: Block) -> Run:
         script = block.text

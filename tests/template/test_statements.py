@@ -75,6 +75,10 @@ def of_role(arn: str, service: str = "sqs") -> dict[str, str]:
     return via(service) | {"aws:PrincipalArn": arn, "aws:PrincipalAccount": arn.split(":")[4]}
 
 
+def tagged(arn: str, service: str = "sqs") -> dict[str, str]:
+    return of_role(arn, service) | {"aws:PrincipalTag/devin-session-cleanup": "cleanup"}
+
+
 def of_group(name: str) -> dict[str, str]:
     return {"kms:EncryptionContext:aws:logs:arn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}"}
 
@@ -87,7 +91,6 @@ LOGS, EVENTS, SNS, CLOUDWATCH = (
 )
 LAMBDA, SCHEDULER = "lambda.amazonaws.com", "scheduler.amazonaws.com"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/cleanup-TerminateRole-A"
-SWEEP_ROLE, SCHEDULE_ROLE = (ROLE.replace("Terminate", other) for other in ("Sweep", "OneTimeSchedule"))
 RULE = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/cleanup-TerminateFunctionTerminationRequested-1"
 OUR_RULE = "TerminateFunctionTerminationRequested.Arn"
 ALARM = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:cleanup-errors"
@@ -190,12 +193,15 @@ SIMULATED: dict[tuple[str, str], tuple[list[Use], list[Use]]] = {
     ),
     ("Key", "Roles"): (
         [
-            *(Use(action, by=ROLE, context=of_role(ROLE)) for action in SEND),
-            Use("kms:Decrypt", by=ROLE, context=of_role(ROLE, "secretsmanager")),
-            Use("kms:Decrypt", by=SWEEP_ROLE, context=of_role(SWEEP_ROLE, "dynamodb")),
-            Use("kms:GenerateDataKey", by=SCHEDULE_ROLE, context=of_role(SCHEDULE_ROLE)),
+            *(Use(action, by=ROLE, context=tagged(ROLE)) for action in SEND),
+            *(Use("kms:Decrypt", by=ROLE, context=tagged(ROLE, service)) for service in ("secretsmanager", "dynamodb")),
         ],
-        [],  # the account's statement allows its own roles as well: others are refused below
+        [
+            Use("kms:Decrypt", by=ROLE, context=of_role(ROLE)),
+            Use("kms:Decrypt", by=ROLE.replace(ACCOUNT, OTHER_ACCOUNT), context=tagged(ROLE)),
+            Use("kms:Decrypt", by=ROLE, context=tagged(ROLE, "s3")),
+            Use("kms:CreateGrant", by=ROLE, context=tagged(ROLE)),
+        ],
     ),
     # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-encryption-event-bus-rules-targets.html
     ("Key", "UndeliveredEvents"): (
@@ -220,10 +226,6 @@ SIMULATED: dict[tuple[str, str], tuple[list[Use], list[Use]]] = {
         [
             Use("kms:Decrypt", by=PRODUCER_ROLE, context=of_role(PRODUCER_ROLE, "s3")),
             Use("kms:Decrypt", by=f"{PRODUCER_ROLE}-2", context=of_role(f"{PRODUCER_ROLE}-2")),
-            *(
-                Use("kms:Decrypt", by=other, context=of_role(other))
-                for other in (ROLE.replace(ACCOUNT, OTHER_ACCOUNT), SWEEP_ROLE.replace(ACCOUNT, OTHER_ACCOUNT))
-            ),
         ],
     ),
     # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Notify_Users_Alarm_Changes.html
@@ -263,6 +265,12 @@ def _with(holder: str, sid: str, *instead: Json) -> Json:
     return {**found, "Statement": [*(one for one in found["Statement"] if _sid(one) != sid), *instead]}
 
 
+def _policy(holder: str, sid: str) -> Json:
+    """The policy with the statement; without the key's own for the account, which allows all that its roles are."""
+    statement = _statement(holder, sid)
+    return {"Statement": [statement]} if (holder, sid) == ("Key", "Roles") else _with(holder, sid, statement)
+
+
 def _statement(holder: str, sid: str) -> Json:
     (found,) = [
         one
@@ -292,18 +300,13 @@ def _parts(statement: Json) -> Iterator[tuple[str, Json]]:
 
 def test_each_statement_is_what_allows_its_uses_and_nothing_that_is_like_them() -> None:
     uses = [(place, use) for place, (done, _) in SIMULATED.items() for use in done]
-    with_it = allowed([(_with(*place, _statement(*place)), use) for place, use in uses])
+    with_it = allowed([(_policy(*place), use) for place, use in uses])
     assert [one for one, may in zip(uses, with_it, strict=True) if not may] == []
-    # The account's statement of the key allows what roles of the account do as well; another account's would not be.
     without_it = allowed([(_with(*place), use) for place, use in uses if place != ("Key", "Roles")])
     assert not any(without_it)
     others = [(place, use) for place, (_, not_for) in SIMULATED.items() for use in not_for]
     assert [
-        one
-        for one, may in zip(
-            others, allowed([(_with(*place, _statement(*place)), use) for place, use in others]), strict=True
-        )
-        if may
+        one for one, may in zip(others, allowed([(_policy(*place), use) for place, use in others]), strict=True) if may
     ] == []
 
 

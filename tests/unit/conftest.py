@@ -15,7 +15,7 @@ import responses
 from moto import mock_aws
 from moto.backends import get_backend
 
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
@@ -94,7 +94,7 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
     monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
     monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
-    monkeypatch.setattr(handler, "limiter", RateLimiter())
+    monkeypatch.setattr(handler, "throttle", Throttle())
     made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()
@@ -139,8 +139,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody sits at the terminal and can be asked."""
-    for module in ("infra.ops.output", "infra.ops.commands.source"):
-        monkeypatch.setattr(f"{module}.is_interactive", lambda: True)
+    monkeypatch.setattr("infra.ops.output.is_interactive", lambda: True)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.world import World
+from tests.unit.world import World, stale
 
 type Counted = Callable[[], dict[str, float]]
 
@@ -30,6 +30,7 @@ def test_metrics_tell_which_function_of_which_stack_they_are_from(
     world.deliver()
     world.send("devin-2")
     world.deliver()
+    world.api.have(stale("devin-3", tags=["keep"]))
     world.sweep(idle_for="PT6H")
     first, second, swept = blobs(capsys)
     assert dimensions(first) == dimensions(second) == {"function_name": "terminate", "service": "terminate"}

@@ -103,16 +103,3 @@ def test_values_that_queries_look_for_are_written(switch: World, log: Callable[[
     assert re.match("^stopped", held_back["detail"])
     assert "detail like /^stopped/" in QUERIES["HeldBackQuery"]
     assert stopped["report"]["mode"] == "stopped"
-
-
-def test_sources_that_a_query_looks_for_are_those_that_are_asynchronous(
-    world: World, log: Callable[[], list[dict[str, Any]]]
-) -> None:
-    world.send("devin-1")
-    world.deliver()
-    world.invoke({"session_id": "devin-2"})
-    world.invoke({"source": "x", "detail-type": "x", "detail": {"session_id": "devin-3"}})
-    by_queue, *others = (line["source"] for line in log())
-    asked = set(re.findall(r'"(\w+)"', QUERIES["AsynchronousEventsQuery"].partition("\n")[0]))
-    assert asked == set(others)
-    assert by_queue not in asked

@@ -9,7 +9,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Literal
 
-# How the end of a body is told: by Content-Length, by the last chunk, or by closing the connection.
+# What ends a body: Content-Length, by the last chunk, or by closing the connection.
 type Framing = Literal["length", "chunked", "close"]
 
 

@@ -43,8 +43,8 @@ class Fault:
     request's Authorization header, as a hostile or careless API might.
     effect: the call is carried out although it goes wrong (a session ends, the news is lost). Where any of the API's
     own answer is sent, the call is carried out in any case.
-    delay: seconds before it begins. part: where it begins; `start` is before the first byte. framing: how the end of
-    the body is told, `chunked` for an endless one and `length` for others unless said.
+    delay: seconds before it begins. part: where it begins; `start` is before the first byte. framing: what
+    ends the body, `chunked` for an endless one and `length` for others unless said.
     Raises ValueError if these do not make sense together.
     """
 

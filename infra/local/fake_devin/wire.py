@@ -75,7 +75,7 @@ def _endless(fault: Fault, answer: Answer) -> Iterator[bytes]:
 
 
 def _wait_for_caller(connection: socket.socket, seconds: float | None) -> None:
-    """Until the caller leaves (or says more, which nobody does before an answer), or the time is over."""
+    """Until the caller leaves (or sends more, which no client does before an answer), or the time is over."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     poll.poll(None if seconds is None else seconds * 1000)

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from infra.ops import output as outputs
 from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output, is_interactive
+from infra.ops.output import Output
 from infra.ops.problems import UsageError
 
 _SHOWN = 20
@@ -50,7 +51,7 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
         if column is not None:
             raise UsageError("--csv-column is about a file or a pipe")
         given = [Given(number, text) for number, text in enumerate(arguments, 1)]
-    elif file is not None or not is_interactive():
+    elif file is not None or not outputs.is_interactive():
         text = io.StringIO(read_text(file), newline=None)
         given = from_lines(text) if column is None else from_csv(text, column, delimiter)
     else:
@@ -62,7 +63,7 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
 
 def piped() -> str:
     """What comes through a pipe, if there is one."""
-    return "" if is_interactive() else read_text(None)
+    return "" if outputs.is_interactive() else read_text(None)
 
 
 def read_text(file: Path | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from typer.main import get_command
 
 from infra.ops.app import app
+from tests.template.rendered import source
 
 _CODE = re.compile(r"^ *```\w*\n(.*?)^ *```$|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 _ROOT: Any = get_command(app)
@@ -31,3 +32,9 @@ def assert_ops_has(*arguments: str) -> None:
         command = command.commands[word]
     given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert given <= options, f"devin-ops {' '.join(arguments)}: {given - options}"
+
+
+def variables() -> set[str]:
+    """The variables that infra/outputs sets."""
+    names = (re.sub(r"(Parameter)?Name$", "", name) for name in source()["Outputs"])
+    return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper() for name in names}

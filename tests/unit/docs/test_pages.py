@@ -17,7 +17,7 @@ from sweep.policy import CRITERIA, Policy
 from terminate.outcomes import Outcome
 from tests.runbook.page import anchors
 from tests.template.rendered import source
-from tests.unit.docs.commands import assert_ops_has, code
+from tests.unit.docs.commands import assert_ops_has, code, variables
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")))
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
@@ -59,13 +59,14 @@ def test_every_command_of_devin_ops_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_parameter_and_output_exists(page: str) -> None:
+def test_every_parameter_and_variable_exists(page: str) -> None:
     text = code(TEXTS[page])
     overrides = " ".join(re.findall(r"--parameter-overrides (.+)", text)) + " ".join(
         re.findall(r"^ *change (.+)", text)
     )
     assert set(re.findall(r"\b([A-Z]\w+)=", overrides)) <= TEMPLATE["Parameters"].keys()
-    assert set(re.findall(r"\(output (\w+)\)", text)) <= TEMPLATE["Outputs"].keys()
+    set_here = set(re.findall(r"\b([A-Z_]+)=", text)) | set(re.findall(r"\bread -rs (\w+)", text))
+    assert set(re.findall(r"\$\{?([A-Z][A-Z_]+)", text)) <= variables() | set_here | {"STACK_NAME"}
 
 
 # The history names what is gone.
@@ -149,3 +150,12 @@ def test_the_sample_policies_are_those_of_the_files() -> None:
     ]
     files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "tests" / "events").glob("sweep-*.json")]
     assert sorted(shown, key=str) == sorted(files, key=str)
+
+
+def test_every_dependency_has_its_reason() -> None:
+    names = {
+        name
+        for path in (ROOT / "infra" / "requirements").glob("*.in")
+        for name in re.findall(r"^[a-z][\w-]*", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {name for name in names if not re.search(rf"\b{name}\b", TEXTS["docs/decisions.md"])} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from devin.client import Answer
+from infra.environments import ROOT
 from infra.ops import dlq
 from terminate.outcomes import Disposition, Outcome, Result, classify
 from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
 from tests.runbook.page import Block, blocks, headings, text
-from tests.unit.docs.commands import assert_ops_has
+from tests.unit.docs.commands import assert_ops_has, variables
 
 TEXT = text()
 FIRST, *OTHERS = blocks(TEXT)
 # Options of the aws CLI itself, whatever the command, and whether a value follows.
-GLOBAL = {"output": True, "query": True, "cli-binary-format": True, "cli-read-timeout": True}
+GLOBAL = {"output": True, "query": True, "cli-read-timeout": True}
 # The programs that the runbook calls, as functions that write down what they are called with.
 STUBS = """
 for program in aws devin-ops jq sleep; do
@@ -57,10 +60,27 @@ def test_every_section_about_a_reason_is_about_one_that_exists() -> None:
     assert set(sections) - reasons() == {"rejected_other"}
 
 
+def test_every_saved_query_is_listed() -> None:
+    resources = yaml_parse((ROOT / "infra" / "observability.yaml").read_text(encoding="utf-8"))["Resources"].values()
+    names = {one["Properties"]["Name"]["Fn::Sub"] for one in resources if one["Type"] == "AWS::Logs::QueryDefinition"}
+    table = TEXT.partition("# Saved queries")[2].partition("\n# ")[0]
+    listed = set(re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)) - {"query"}
+    assert names == {f"${{MonitoredStack}}/{name}" for name in listed}
+
+
+def outputs(directory: Path) -> None:
+    """What stands for infra/outputs: a value for each output, so that a variable of another name is an error."""
+    program = directory / "infra" / "outputs"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n" + "".join(f"echo {name}=x\n" for name in variables()))
+    program.chmod(0o700)
+
+
 def calls_of(block: Block, tmp_path: Path) -> list[list[str]]:
     """What a block calls, in order, with the arguments that the shell hands over."""
     calls = tmp_path / "calls"
     calls.touch()
+    outputs(tmp_path)
     later = FIRST.text if block is not FIRST else ""
     subprocess.run(  # noqa: S603 - the project's own commands
         ["/bin/bash", "-eu", "-c", f"{STUBS}\n{later}\n: > $CALLS\n{block.text}"],
@@ -111,7 +131,7 @@ def assert_aws_has(service_name: str, operation: str, *arguments: str) -> None:
 @pytest.mark.parametrize("block", [FIRST, *OTHERS], ids=lambda block: block.name)
 def test_block_calls_what_the_tools_have(block: Block, tmp_path: Path) -> None:
     calls = calls_of(block, tmp_path)
-    assert calls
+    assert calls or block is FIRST
     for program, *arguments in calls:
         if program == "aws" and arguments[1] == "wait":
             continue

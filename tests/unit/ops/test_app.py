@@ -73,9 +73,9 @@ def test_an_address_that_is_none_is_told_in_a_sentence(operator: Operator, monke
 
 def test_another_stack_of_that_name_is_no_reason_to_guess(operator: Operator) -> None:
     operator.outputs.clear()
-    ran = operator.run("enqueue", "devin-1")
-    assert ran.status == 1
-    assert "no output WorkQueueUrl" in ran.err
+    for command in (("enqueue", "devin-1"), ("status",), ("stop",)):
+        ran = operator.run(*command)
+        assert (ran.status, "has no output" in ran.err) == (1, True)
 
 
 def test_being_interrupted_has_a_status_of_its_own(operator: Operator) -> None:

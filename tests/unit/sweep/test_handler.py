@@ -18,7 +18,7 @@ from settings import SettingsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
 from table import TableError
-from tests.unit.world import DAYS, KEY, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
+from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]
 
@@ -184,7 +184,23 @@ def test_rejections_are_many_and_a_rejection_that_cannot_be_written_is_only_said
     assert "busy" in str(rejections.remember({"devin-1": None}, NOW))
 
 
-def test_without_a_table_there_is_no_memory_and_nothing_fails_but_a_notice(world: World) -> None:
+def test_a_session_that_cannot_be_ended_is_one_dead_letter_however_often_it_is_swept(world: World) -> None:
+    world.api.have(stale("devin-1", status_enum="suspend_requested"))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    reports = []
+    for _ in range(3):
+        reports.append(world.sweep(**ENDS))
+        world.deliver()
+    assert [letter[1]["session_id"] for letter in world.dead_letters()] == ["devin-1"]
+    assert [report["kept"] for report in reports] == [{}, {"rejected before": 1}, {"rejected before": 1}]
+    world.api.have(used("devin-1", NOW - 30 * HOURS))
+    assert world.sweep(**ENDS)["enqueued"] == 1
+
+
+def test_without_a_table_there_is_no_memory_and_nothing_fails_but_a_notice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANNOUNCEMENTS_TABLE")
     world.api.have(stale("devin-1"))
     with pytest.raises(SweepError, match="ANNOUNCEMENTS_TABLE"):
         world.sweep(**NOTICE)

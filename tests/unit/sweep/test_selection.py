@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -226,42 +225,6 @@ def test_nothing_crashes_parser_or_evaluation_and_no_protected_session_matches(
     ]
     for protection in protections:
         assert not evaluate(policy, replace(session, **protection), now, tag).matched
-
-
-def fewer(values: list[str]) -> list[str]:
-    return values[:1]
-
-
-WIDER: dict[str, Callable[[Any], object]] = {
-    **dict.fromkeys(("idle_for", "older_than"), lambda _: "PT1H"),
-    "statuses": lambda given: [*given, "blocked", "finished"],
-    **dict.fromkeys(("tags", "users"), lambda given: [*given, "a", "c"]),
-    **dict.fromkeys(("without_tags", "exclude_users"), fewer),
-    "title_matches": lambda given: f"*{given}*",
-    "min_acus": lambda given: given / 2,
-}
-
-
-def with_key(key: str) -> st.SearchStrategy[dict[str, object]]:
-    others = {name: strategy for name, strategy in criteria.items() if name != key}
-    # Few other criteria, or nothing would match at all.
-    return st.sets(st.sampled_from([*others]), min_size=1, max_size=2).flatmap(
-        lambda names: st.fixed_dictionaries({key: criteria[key]} | {name: others[name] for name in sorted(names)})
-    )
-
-
-@pytest.mark.parametrize("key", criteria)
-@given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_without_a_criterion_or_with_a_wider_one_no_fewer_sessions_match(key: str, data: st.DataObject) -> None:
-    policy = data.draw(with_key(key))
-    wider = {name: value for name, value in policy.items() if name != key}
-    if key in WIDER and data.draw(st.booleans()):
-        wider = policy | {key: WIDER[key](policy[key])}
-    narrow, wide = (parse_policy(one) for one in (policy, wider))
-    found = [session for session in POPULATION if evaluate(narrow, session, NOW, "keep").matched]
-    event("something matches" if found else "nothing matches")
-    assert [session for session in found if not evaluate(wide, session, NOW, "keep").matched] == []
 
 
 @given(policies, st.lists(likely_sessions, max_size=20), st.randoms(use_true_random=False))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from devin.http import Reply
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from terminate import handler
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
@@ -66,7 +66,7 @@ class Side:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Side, Side]]:
     bare_environment(monkeypatch)
     monkeypatch.setattr(handler, "report", lambda *_, **__: None)
-    monkeypatch.setattr(handler, "limiter", RateLimiter())
+    monkeypatch.setattr(handler, "throttle", Throttle())
     mine = threading.local()
     monkeypatch.setattr(handler, "runtime_for", lambda _: mine.runtime)
 

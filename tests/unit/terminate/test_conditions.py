@@ -101,7 +101,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 @pytest.mark.parametrize(
     "condition",
     [
-        TOMORROW.isoformat(),
+        pytest.param(TOMORROW.isoformat(), id="tomorrow"),
         "2999-01-01T00:00:00Z",
         "2023-12-31T23:59:59Z",
         "1970-01-01T00:00:00Z",
@@ -130,7 +130,7 @@ def test_a_condition_that_cannot_be_meant_is_an_invalid_message(world: World, co
 @pytest.mark.parametrize(
     "condition",
     [
-        (datetime.now(UTC) + timedelta(minutes=3)).isoformat(),
+        pytest.param((datetime.now(UTC) + timedelta(minutes=3)).isoformat(), id="in three minutes"),
         "2024-01-01T00:00:00Z",
         "2026-11-01 10:00",
         "2026-11-01T10:00:00.123456+02:00",
@@ -184,3 +184,15 @@ def test_a_table_that_cannot_be_written_changes_nothing_for_the_session(world: W
     assert world.deliver() == []
     assert len(world.dead_letters()) == 1
     assert any("table of notices and rejections" in line["message"] for line in log())
+
+
+def test_a_requeued_request_still_names_its_sweep(switch: World) -> None:
+    switch.api.have(stale("devin-1"))
+    run = switch.sweep(idle_for="P1D", max_share=1, dry_run=False)["run"]
+    switch.switch("stop")
+    event = switch.batch()
+    event["Records"][0]["attributes"]["ApproximateReceiveCount"] = "4"
+    switch.invoke(event)
+    sent = [given["MessageAttributes"] for name, given in switch.aws.calls if name == "sqs.SendMessage"]
+    assert [one["sweep_run"]["StringValue"] for one in sent] == [run, run]
+    assert [one["source"]["StringValue"] for one in sent] == ["sweep", "sweep"]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from devin.http import Reply, TransportError
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from terminate import handler
 from tests.unit.bare import BareSqs, Inline, bare_environment, bare_runtime, ids_in
 from tests.unit.world import Context
@@ -107,7 +107,7 @@ class Run:
     def deliver(self, records: list[dict[str, Any]]) -> None:
         """As Lambda does: what is not reported is deleted, one message after the other."""
         # Time goes by between deliveries: whatever rest the API asked for is over.
-        self._patch.setattr(handler, "limiter", RateLimiter())
+        self._patch.setattr(handler, "throttle", Throttle())
         try:
             answered: Any = handler.lambda_handler({"Records": records}, Context())  # type: ignore[arg-type]
             kept = {item["itemIdentifier"] for item in answered["batchItemFailures"]}
@@ -138,7 +138,7 @@ class Run:
             self.killed = True
             self.ended_before = set(+self.api.ended)
             self.point.fatal, self.point.dead = None, False
-            self._patch.setattr(handler, "limiter", RateLimiter())
+            self._patch.setattr(handler, "throttle", Throttle())
             handler.lambda_handler({"session_ids": list(ids)}, Context())  # type: ignore[arg-type]
         self.to_the_end(together=True)
 

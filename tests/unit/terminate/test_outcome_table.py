@@ -10,7 +10,7 @@ import pytest
 from devin.api_key import ApiKeys
 from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Reply
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from redaction import Redactor
 from terminate.messages import Action
 from terminate.outcomes import Outcome
@@ -41,7 +41,7 @@ def client(transport: Transport, seconds_left: float) -> DevinClient:
     return DevinClient(
         transport,  # type: ignore[arg-type]
         keys,
-        RateLimiter(),
+        Throttle(),
         Redactor(),
         org_id=None,
         archive=False,

@@ -132,7 +132,8 @@ def pruned_model(model: dict[str, Any], methods: set[str]) -> dict[str, Any]:
         if name not in shapes:
             shapes[name] = model["shapes"][name]
             waiting += _shapes(shapes[name])
-    return _without_prose({**model, "operations": operations, "shapes": shapes})
+    pruned: dict[str, Any] = _without_prose({**model, "operations": operations, "shapes": shapes})
+    return pruned
 
 
 def method_of(operation: str) -> str:

@@ -16,8 +16,6 @@ from redaction import one_line
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-# How long a function may go on after the switch was thrown; see functions/stop_switch.py.
-CACHE_SECONDS = 15
 ABSENT = "there is no such parameter"
 _REASON_CHARACTERS = 300
 _VALUE_CHARACTERS = 1500  # SSM takes 4,096 bytes

@@ -18,9 +18,9 @@ from infra.environments import ROOT
 from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
 from infra.ops.drain import STALLED_SECONDS, Moment, watch
-from infra.ops.switch import CACHE_SECONDS, Written, throw
+from infra.ops.switch import Written, throw
 from retry import MAX_DELAY_SECONDS
-from stop_switch import SWITCH_CACHE_SECONDS, stop_switch
+from stop_switch import stop_switch
 from tests.unit.ops.world import STACK, Operator
 from tests.unit.world import SWITCH, client
 
@@ -264,8 +264,7 @@ def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(heal
     ran = healthy.run("stop", "--reason", "the API is\non fire: ask {{Ann}}", "--json")
     assert (ran.status, ran.data["before"]) == (0, "go")
     assert healthy.switch_says() == "stop: the API is on fire: ask ((Ann))"
-    provider: Any = type("Provider", (), {"get": lambda *_, **__: healthy.switch_says()})()
-    assert stop_switch(provider, SWITCH)() is not None
+    assert stop_switch(healthy.switch_says, SWITCH)() is not None
     status = healthy.run("status", "--json")
     assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
 
@@ -299,10 +298,6 @@ def test_the_hundredth_version_is_written_though_the_oldest_carries_a_label() ->
         stub.add_response("unlabel_parameter_version", {"RemovedLabels": ["live"]}, unlabelled)
         stub.add_response("put_parameter", {"Version": 107}, put)
         assert throw(ssm, SWITCH, None) == Written("stop", 107)
-
-
-def test_what_stop_says_of_the_time_it_takes_is_what_the_functions_do() -> None:
-    assert CACHE_SECONDS == SWITCH_CACHE_SECONDS
 
 
 @pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])

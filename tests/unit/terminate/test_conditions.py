@@ -101,7 +101,7 @@ TOMORROW = datetime.now(UTC) + timedelta(days=1)
 @pytest.mark.parametrize(
     "condition",
     [
-        TOMORROW.isoformat(),
+        pytest.param(TOMORROW.isoformat(), id="tomorrow"),
         "2999-01-01T00:00:00Z",
         "2023-12-31T23:59:59Z",
         "1970-01-01T00:00:00Z",
@@ -130,7 +130,7 @@ def test_a_condition_that_cannot_be_meant_is_an_invalid_message(world: World, co
 @pytest.mark.parametrize(
     "condition",
     [
-        (datetime.now(UTC) + timedelta(minutes=3)).isoformat(),
+        pytest.param((datetime.now(UTC) + timedelta(minutes=3)).isoformat(), id="in three minutes"),
         "2024-01-01T00:00:00Z",
         "2026-11-01 10:00",
         "2026-11-01T10:00:00.123456+02:00",

@@ -766,9 +766,9 @@ class SmallQueue:
         return {"Successful": [{"Id": message["Id"]} for message in given["Entries"]]}
 
 
-@pytest.mark.parametrize("limit", [256 * 1024, 1024 * 1024])
 @pytest.mark.parametrize("room", [0, 10, 40, 100, 500, 5000])
-def test_attributes_make_room_for_a_large_body(limit: int, room: int) -> None:
+def test_attributes_make_room_for_a_large_body(room: int) -> None:
+    limit = 1024 * 1024
     queue = SmallQueue(limit)
     queues = Queues(queue, work_queue_url="w", dead_letter_queue_url="d")  # type: ignore[arg-type]
     body = "x" * (limit - room)

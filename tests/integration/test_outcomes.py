@@ -40,7 +40,7 @@ def test_terminated(world: World) -> None:
     [Fault(status=200, body="<h1>Maintenance</h1>"), gzip_bomb(50 * MEGABYTE), huge(17 * MEGABYTE)],
     ids=["page", "bomb", "huge"],
 )
-def test_a_2xx_that_does_not_say_so_is_no_end(world: World, answer: Fault) -> None:
+def test_a_2xx_that_does_not_say_that_it_ended_the_session_is_looked_into(world: World, answer: Fault) -> None:
     session_id = world.session("odd", answer)
     world.send(session_id)
     assert world.story(session_id, "terminated") == ["retry", "terminated"]

@@ -64,9 +64,9 @@ fmt: ## format, and mend what ruff can mend
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
-bench: ## measure, and write docs/performance.md; QUICK=1 only tries it out, UPDATE=1 PARTS= renews chapters
-	@infra/setup dev emulator sam bench
-	@$(PYTHON) -m tests.bench $(if $(QUICK),--quick) $(if $(UPDATE),--update) $(PARTS)
+bench: ## measure the goals and write docs/performance.md: about ten minutes, needs valgrind
+	@infra/setup dev sam bench
+	@$(PYTHON) -m tests.bench
 
 build: ## what `sam deploy` uploads, in .aws-sam/build
 	@infra/setup dev sam

@@ -121,9 +121,10 @@ class Transport:
                 repeated = True
 
     def _adapter(self) -> _Adapter:
-        now = time.monotonic()
+        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
+        now = time.time()
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
-        if adapter is not None and now - self._mine.used_at > _MAX_IDLE_SECONDS:
+        if adapter is not None and not 0 <= now - self._mine.used_at <= _MAX_IDLE_SECONDS:
             adapter.close()
             adapter = None
         if adapter is None:

@@ -840,8 +840,8 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     """It may have died without a word."""
     api.script(Fault(kind="hang"), reused=True)
     call(transport, "GET")
-    later = time.monotonic() + 60
-    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=lambda: later))
+    later = time.time() + 60
+    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=time.monotonic, time=lambda: later))
 
     assert call(transport, seconds=PATIENT_SECONDS).status == 200
     assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]

@@ -167,7 +167,7 @@ def test_out_of_time_goes_to_the_work_queue(world: World) -> None:
     assert world.queued() == (0, 0, 2)
 
 
-@pytest.mark.parametrize(("status", "outcome"), [("finished", "already_exited"), ("working", "rejected")])
+@pytest.mark.parametrize(("status", "outcome"), [("expired", "already_exited"), ("working", "rejected")])
 def test_a_rejected_event_is_looked_at_because_nobody_tells_whether_it_came_before(
     world: World, status: str, outcome: str
 ) -> None:

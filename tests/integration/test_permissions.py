@@ -39,6 +39,7 @@ def test_without_changing_visibility_a_failure_waits_for_the_queues_own_timeout(
     assert quiet.letters_about(session_id) == []
 
 
+@pytest.mark.fault(21)
 def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World) -> None:
     denied = "sending to the work queue: AccessDenied"
     before = len(warnings(quiet, denied))

@@ -19,7 +19,7 @@ from infra.ops.switch import read_switch
 from redaction import Redactor, one_line
 
 # As the sweep, which refuses to compute ages beyond it.
-_MOST_SKEW_SECONDS = 300.0
+MOST_SKEW_SECONDS = 300.0
 _PROBE_SECONDS = 10.0
 _PROBE_BYTES = 64 * 1024
 _ADDRESSES = (
@@ -136,7 +136,7 @@ def _retirement(reply: Reply) -> Iterator[Finding]:
 def _clock(reply: Reply, now: datetime) -> Iterator[Finding]:
     if (skew := skew_seconds(reply.headers.get("Date"), now)) is None:
         return
-    if skew > _MOST_SKEW_SECONDS:
+    if skew > MOST_SKEW_SECONDS:
         yield Finding(
             "clock",
             Status.FAILED,

@@ -9,6 +9,7 @@ import gzip
 import itertools
 import socket
 import socketserver
+import ssl
 import threading
 import time
 import traceback
@@ -164,8 +165,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def trusting(url: str, authority: Authority) -> Transport:
     """A transport to which this authority is one of those it came with."""
     transport = Transport(url)
-    assert transport._tls is not None
-    transport._tls.load_verify_locations(authority.bundle)
+    transport._tls = ssl.create_default_context(cafile=authority.bundle)
     return transport
 
 
@@ -857,10 +857,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    pool = transport._adapter()._pool.pool
-    assert pool is not None
-    (connection,) = [one for one in pool.queue if one is not None]
-    timeout = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    timeout = transport._adapter()._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000
 
     # As the kernel then says it.

@@ -240,10 +240,9 @@ class DevinClient:
 
         Failing uses up a receive of the message, so a short pause is waited for.
         """
-        pause = self._throttle.retry_in()
-        if pause > min(_MAX_PAUSE_SECONDS, self._seconds_left() - _MIN_CALL_SECONDS):
-            return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
-        if pause:
+        if pause := self._throttle.retry_in():
+            if pause > min(_MAX_PAUSE_SECONDS, self._seconds_left() - _MIN_CALL_SECONDS):
+                return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
             time.sleep(pause)
         return self.not_called()
 

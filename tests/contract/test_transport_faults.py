@@ -9,6 +9,7 @@ import gzip
 import itertools
 import socket
 import socketserver
+import ssl
 import threading
 import time
 import traceback
@@ -164,8 +165,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def trusting(url: str, authority: Authority) -> Transport:
     """A transport to which this authority is one of those it came with."""
     transport = Transport(url)
-    assert transport._tls is not None
-    transport._tls.load_verify_locations(authority.bundle)
+    transport._tls = ssl.create_default_context(cafile=authority.bundle)
     return transport
 
 
@@ -199,12 +199,14 @@ def unanswered() -> Iterator[str]:
 # Connecting
 
 
+@pytest.mark.fault(5)
 def test_a_refused_connection() -> None:
     with socket.socket() as bound_but_deaf:
         bound_but_deaf.bind(("127.0.0.1", 0))
         assert failure(Transport(f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}")) == "connection refused"
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize(
     "name",
     [
@@ -462,6 +464,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
 # Answers without end
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -483,6 +486,7 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
     return lambda: itertools.chain([beginning], itertools.repeat(piece * (65536 // len(piece))))
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -544,6 +548,7 @@ def test_an_answer_that_changes_the_protocol_is_none() -> None:
 # Bodies
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
     api: FakeDevin, transport: Transport, framing: str
@@ -579,6 +584,7 @@ def test_an_answer_without_body(api: FakeDevin, transport: Transport, status: in
     assert [one.reused for one in api.calls()] == [False, True]
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
@@ -638,6 +644,7 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Tr
 # A hostile API
 
 
+@pytest.mark.fault(2, 31)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int) -> None:
     with FakeDevin() as elsewhere:
@@ -674,6 +681,7 @@ def test_a_cookie_is_neither_read_nor_sent_back(cookie: str) -> None:
         assert ["cookie" in head.lower() for head in server.heads] == [False, False]
 
 
+@pytest.mark.fault(31)
 def test_proxies_and_netrc_of_the_environment_are_ignored(
     api: FakeDevin, transport: Transport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -840,8 +848,8 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     """It may have died without a word."""
     api.script(Fault(kind="hang"), reused=True)
     call(transport, "GET")
-    later = time.monotonic() + 60
-    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=lambda: later))
+    later = time.time() + 60
+    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=time.monotonic, time=lambda: later))
 
     assert call(transport, seconds=PATIENT_SECONDS).status == 200
     assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]
@@ -849,10 +857,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    pool = transport._adapter()._pool.pool
-    assert pool is not None
-    (connection,) = [one for one in pool.queue if one is not None]
-    timeout = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    timeout = transport._adapter()._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000
 
     # As the kernel then says it.

@@ -111,6 +111,7 @@ def test_queue_feeds_the_function() -> None:
     assert "ReservedConcurrentExecutions" not in _properties(render(), "TerminateFunction")
 
 
+@pytest.mark.fault(22)
 def test_queues(stack: Stack) -> None:
     queues = stack.of_type("AWS::SQS::Queue")
     work, dead = queues.pop("WorkQueue"), queues.pop("DeadLetterQueue")
@@ -237,6 +238,7 @@ def test_requests_from_the_bus_can_be_switched_off_and_nothing_else_with_them() 
     assert {name for name in on.resources if on.resources[name] != off.resources[name]} == {rule}
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     ("function", "retries", "destination"),
     [

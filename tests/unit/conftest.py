@@ -60,7 +60,7 @@ def aws(_moto: Aws) -> Aws:
 @pytest.fixture
 def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
     scripted = Api()
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+    with responses.RequestsMock(assert_all_requests_are_fired=False, target="devin.http._Adapter.send") as mock:
         for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)
         yield scripted

@@ -119,14 +119,11 @@ class Trace:
             self.outcomes.add(json.loads(line).get("outcome", ""))
         letters = self.world.receive(self.world.dead_letter_queue)
         self.letters += letters
-        told = [call for call in self.world.aws.calls if not call[0].startswith("secretsmanager.")]
+        told: list[Any] = [call for call in self.world.aws.calls if not call[0].startswith("secretsmanager.")]
         if senders_own:
             letters = [letter["MessageAttributes"] for letter in letters]
-            told = [
-                (name, [{key: value for key, value in one.items() if key != "MessageBody"} for one in given["Entries"]])
-                for name, given in told
-                if "Entries" in given
-            ]
+            entries = [one for _, given in told for one in given.get("Entries", ())]
+            told = [{name: value for name, value in one.items() if name != "MessageBody"} for one in entries]
         return {
             "printed": printed.out,
             "printed as errors": printed.err,
@@ -280,20 +277,17 @@ def test_a_key_that_is_refused_and_one_that_was_rotated(traced: Trace) -> None:
         f"{V1}\n",
         f" {V1}",
         f"{V1}\u00e9",
+        f'"{V1}"',
+        f"API_KEY={V1}",
         f'{{"api_key": "{V1}"',
         json.dumps({"api_key": [V1]}),
         json.dumps({"key": V1}),
         json.dumps({"api_key": f"{V1} "}),
         V1.encode(),
         f"{V1}\r\nX-Other: 1",
-        f"{NAMELESS}\t",
-        "",
     ],
 )
 def test_a_secret_that_holds_no_usable_key(traced: Trace, secret: str | bytes) -> None:
-    if secret == "":
-        # SQS and Secrets Manager take no empty text; this is what the template stores.
-        secret = '{"api_key": ""}'
     traced.store(secret)
     traced.queue("devin-1")
     traced.invoke({"session_id": "devin-1"})
@@ -440,41 +434,23 @@ def test_a_bug_outside_of_everything(traced: Trace, monkeypatch: pytest.MonkeyPa
 # the same, and one that does not is not repeated.
 
 
-def test_a_key_in_place_of_an_id(traced: Trace) -> None:
-    payloads: list[Any] = [V1, {"session_id": V1}, {"session_ids": [V1, "devin-1", V3]}, {"session_ids": [[V1]]}]
-    for payload in payloads:
-        traced.queue(payload if isinstance(payload, str) else json.dumps(payload))
-        traced.invoke(payload)
-        traced.invoke({"detail": payload})
-    assert traced.leaks(senders_own=True) == {}
-    # As he wrote it: there it can be seen, mended and sent again.
-    assert any(V1 in letter["Body"] for letter in traced.letters)
-
-
-def test_a_key_in_an_id(traced: Trace) -> None:
-    traced.world.api.on("DELETE", f"devin-{V1}", traced.said(422))
-    traced.queue(f"devin-{V1}")
-    traced.invoke({"session_id": f"devin-{V1}"})
-    assert traced.leaks(senders_own=True) == {}
-
-
 @pytest.mark.parametrize("key", [V1, V3, f"Bearer {V1}"])
-def test_a_key_beside_an_id(traced: Trace, key: str) -> None:
-    payloads: list[dict[str, Any]] = [
+def test_a_key_in_a_message(traced: Trace, key: str) -> None:
+    payloads: list[Any] = [
+        key,
+        {"session_id": key},
+        {"session_ids": [key, "devin-1"]},
+        {"session_ids": [[key]]},
+        {"session_id": f"devin-{key}"},
         {"session_id": "devin-1", key: "x"},
-        {"session_id": "devin-1", "api_key": key},
         {"session_id": "devin-1", "unless_updated_since": key},
         {"Authorization": key, "detail": {"session_id": "devin-1"}},
         {"detail": {"session_id": "devin-1", "Authorization": key}},
     ]
+    traced.world.api.on("DELETE", f"devin-{key}", traced.said(422))
     for payload in payloads:
-        traced.queue(json.dumps(payload))
+        traced.queue(payload if isinstance(payload, str) else json.dumps(payload))
         traced.invoke(payload)
-    assert traced.leaks(senders_own=True) == {}
-
-
-@pytest.mark.parametrize("key", [V1, V3])
-def test_a_key_in_the_attributes_of_a_message(traced: Trace, key: str) -> None:
     names = ("source", "attempts", "reason", "detail")
     traced.world.sqs.send_message(
         QueueUrl=traced.world.work_queue,
@@ -482,14 +458,15 @@ def test_a_key_in_the_attributes_of_a_message(traced: Trace, key: str) -> None:
         MessageAttributes={name: {"DataType": "String", "StringValue": key} for name in names},
     )
     traced.world.aws.forget()
-    traced.world.api.on("DELETE", "devin-1", traced.said(422))
     traced.world.deliver()
-    assert traced.leaks() == {}
+    assert traced.leaks(senders_own=True) == {}
+    # As the sender wrote it: there it can be seen, mended and sent again.
+    assert any(key in letter["Body"] for letter in traced.letters)
 
 
 @pytest.mark.parametrize("key", [V1, V3])
 def test_a_key_in_a_policy(traced: Trace, key: str) -> None:
-    for policy in (
+    policies: list[dict[str, Any]] = [
         {key: "x"},
         {"idle_for": key},
         {"tags": key},
@@ -497,14 +474,12 @@ def test_a_key_in_a_policy(traced: Trace, key: str) -> None:
         {"title_matches": f"^{key}"},
         {"idle_for": "PT6H", "api_key": key},
         {"max_sessions": key, "idle_for": "PT6H"},
-    ):
-        assert isinstance(traced.sweep(**policy), Exception)
+    ]
+    assert all(isinstance(traced.sweep(**policy), Exception) for policy in policies)
     assert traced.leaks() == {}
 
 
-@pytest.mark.parametrize(
-    "variable", ["DEVIN_API_URL", "DEVIN_ORG_ID", "MAX_WORKERS", "DRY_RUN", "ARCHIVE", "RETRY_BASE_SECONDS"]
-)
+@pytest.mark.parametrize("variable", ["DEVIN_API_URL", "DEVIN_ORG_ID", "MAX_WORKERS", "DRY_RUN"])
 def test_a_key_in_a_setting(traced: Trace, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, f"{V1} https://{V1}@example.com")
     assert isinstance(traced.invoke({"session_id": "devin-1"}), Exception)

@@ -1,4 +1,4 @@
-"""The stop switch, as `terminate` obeys it; how the sweep does is told with the sweep."""
+"""The stop switch, as `terminate` obeys it; the sweep's tests have the rest."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_switch_that_cannot_be_read_means_stop(switch: World, log: Log, code: 
     assert code in line["detail"]
 
 
-def test_while_stopped_it_does_not_matter_whether_there_is_a_key(switch: World, hidden: list[int], log: Log) -> None:
+def test_while_stopped_no_key_is_needed(switch: World, hidden: list[int], log: Log) -> None:
     switch.switch("stop")
     switch.aws.fail("secretsmanager.GetSecretValue")
     switch.send("devin-1")
@@ -69,44 +69,39 @@ def test_while_stopped_it_does_not_matter_whether_there_is_a_key(switch: World, 
     assert hidden == [900]
 
 
-def test_with_the_switch_on_go_all_is_well(switch: World) -> None:
+def test_with_the_switch_on_go_sessions_end(switch: World) -> None:
     switch.send(*MESSAGES)
     assert switch.deliver() == []
     assert sorted(switch.api.deleted()) == ["devin-1", "devin-2", "devin-3", "devin-4"]
 
 
-def test_without_a_switch_all_is_well(world: World) -> None:
+def test_a_stack_without_a_switch_asks_for_none(world: World) -> None:
     world.send("devin-1")
     assert world.deliver() == []
     assert "ssm.GetParameter" not in world.aws.names()
 
 
-@pytest.mark.parametrize("receives", [1, 2, 3])
-def test_a_message_is_kept_while_it_may_be_received_again(switch: World, receives: int) -> None:
-    switch.switch("stop")
-    switch.send("devin-1")
-    assert len(switch.invoke(received(switch, receives))["batchItemFailures"]) == 1
-    assert switch.queued() == (0, 1, 0)
-
-
-@pytest.mark.parametrize("receives", [4, 5, 9])
+@pytest.mark.parametrize("receives", [3, 4, 9])
 @pytest.mark.parametrize("body", MESSAGES)
-def test_a_worn_message_is_sent_anew_and_acknowledged_before_it_would_be_a_dead_letter(
-    switch: World, receives: int, body: str
-) -> None:
+def test_a_message_is_requeued_before_it_would_be_a_dead_letter(switch: World, receives: int, body: str) -> None:
     switch.switch("stop")
     switch.send(body)
-    assert switch.invoke(received(switch, receives)) == {"batchItemFailures": []}
+    failed = switch.invoke(received(switch, receives))["batchItemFailures"]
+    assert switch.api.calls == []
+    assert switch.dead_letters() == []
     ids = body.count("devin-")
+    if receives < 4:
+        assert len(failed) == 1
+        assert switch.queued() == (0, 1, 0)
+        return
+    assert failed == []
     assert switch.queued() == (0, 1, ids), "a delayed message for each id; the received one is Lambda's to delete"
     sends = [given for name, given in switch.aws.calls if name == "sqs.SendMessage"][-ids:]
     assert [send["DelaySeconds"] for send in sends] == [900] * ids
     assert [send["MessageAttributes"]["attempts"]["StringValue"] for send in sends] == [str(receives)] * ids
-    assert switch.api.calls == []
-    assert switch.dead_letters() == []
 
 
-def test_a_worn_message_that_cannot_be_sent_anew_is_kept(switch: World) -> None:
+def test_a_message_that_cannot_be_requeued_is_redelivered(switch: World) -> None:
     switch.switch("stop")
     switch.send("devin-1")
     event = received(switch, 4)
@@ -114,7 +109,7 @@ def test_a_worn_message_that_cannot_be_sent_anew_is_kept(switch: World) -> None:
     assert len(switch.invoke(event)["batchItemFailures"]) == 1
 
 
-def test_without_the_switch_a_worn_message_is_kept_for_the_redrive_policy(switch: World) -> None:
+def test_without_the_switch_a_message_is_left_to_the_redrive_policy(switch: World) -> None:
     switch.api.on("DELETE", "devin-1", answer(503))
     switch.send("devin-1")
     assert len(switch.invoke(received(switch, 4))["batchItemFailures"]) == 1
@@ -122,13 +117,13 @@ def test_without_the_switch_a_worn_message_is_kept_for_the_redrive_policy(switch
 
 
 @pytest.mark.parametrize(
-    "payload",
+    ("payload", "source"),
     [
-        {"session_id": "devin-1"},
-        {"detail-type": "Devin Session Termination Requested", "detail": {"session_ids": ["devin-1"]}},
+        ({"session_id": "devin-1"}, "direct"),
+        ({"detail-type": "Devin Session Termination Requested", "detail": {"session_ids": ["devin-1"]}}, "eventbridge"),
     ],
 )
-def test_what_no_queue_holds_is_handed_to_the_queue(switch: World, payload: dict[str, Any]) -> None:
+def test_an_event_is_sent_to_the_queue(switch: World, payload: dict[str, Any], source: str) -> None:
     switch.switch("stop")
     assert switch.invoke(payload) == {"retry": ["devin-1"]}
     assert switch.api.calls == []
@@ -136,16 +131,10 @@ def test_what_no_queue_holds_is_handed_to_the_queue(switch: World, payload: dict
     (send,) = [given for name, given in switch.aws.calls if name == "sqs.SendMessage"]
     assert send["DelaySeconds"] == 900
     assert json.loads(send["MessageBody"]) == payload
+    assert attributes_of(send) == {"attempts": "1", "source": source}
 
 
-def test_what_can_be_kept_nowhere_fails_the_invocation(switch: World) -> None:
-    switch.switch("stop")
-    switch.aws.fail("sqs.SendMessage")
-    with pytest.raises(RedeliveryError):
-        switch.invoke({"session_id": "devin-1"})
-
-
-def test_the_second_try_of_an_invocation_forgets_nothing(switch: World) -> None:
+def test_an_event_that_cannot_be_sent_fails_the_invocation_and_works_at_the_second_try(switch: World) -> None:
     switch.switch("stop")
     switch.aws.fail("sqs.SendMessage")
     with pytest.raises(RedeliveryError):
@@ -155,7 +144,7 @@ def test_the_second_try_of_an_invocation_forgets_nothing(switch: World) -> None:
     assert switch.invoke({"session_id": "devin-1"}) == {"terminated": ["devin-1"]}
 
 
-def test_go_again_and_what_was_kept_is_ended(switch: World, hidden: list[int], log: Log) -> None:
+def test_after_go_what_waited_is_ended(switch: World, hidden: list[int], log: Log) -> None:
     switch.switch("stop")
     switch.send(*MESSAGES)
     event = switch.batch()
@@ -168,24 +157,7 @@ def test_go_again_and_what_was_kept_is_ended(switch: World, hidden: list[int], l
     assert hidden == [900] * 3
 
 
-def test_go_again_and_what_was_sent_anew_is_ended(switch: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    # In memory too a delay of fifteen minutes is one; without it the message is there at once.
-    monkeypatch.setattr("terminate.handler.MAX_DELAY_SECONDS", 0)
-    monkeypatch.setattr("terminate.plan.retry_delay", lambda *_: 0)
-    switch.switch("stop")
-    switch.send('{"session_ids": ["devin-1", "devin-2"]}')
-    event = received(switch, 4)
-    assert switch.invoke(event) == {"batchItemFailures": []}
-    switch.switch("go")
-    again = switch.batch()
-    assert [json.loads(record["body"]) for record in again["Records"]] == [
-        {"session_ids": ["devin-1"]}, {"session_ids": ["devin-2"]},
-    ]  # fmt: skip
-    assert switch.invoke(again) == {"batchItemFailures": []}
-    assert switch.api.deleted() == ["devin-1", "devin-2"]
-
-
-def test_what_is_unusable_is_a_dead_letter_with_the_switch_on_as_well(switch: World) -> None:
+def test_an_unusable_message_is_a_dead_letter_while_stopped_too(switch: World) -> None:
     switch.switch("stop")
     switch.send("nonsense")
     assert switch.deliver() == []
@@ -196,7 +168,7 @@ def test_what_is_unusable_is_a_dead_letter_with_the_switch_on_as_well(switch: Wo
 @pytest.mark.parametrize(
     "body", ["devin-1", '{"session_id": "devin-1", "unless_updated_since": "2026-11-01T00:00:00Z"}']
 )
-def test_a_dry_run_keeps_its_messages_too(switch: World, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+def test_a_dry_run_is_stopped_too(switch: World, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setenv("DRY_RUN", "true")
     switch.switch("stop")
     switch.send(body)
@@ -204,26 +176,15 @@ def test_a_dry_run_keeps_its_messages_too(switch: World, monkeypatch: pytest.Mon
     assert switch.queued() == (0, 1, 0)
 
 
-def test_the_switch_is_not_asked_at_every_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STOP_SWITCH_PARAMETER", SWITCH)
-    world.switch("go")
-    for number in range(5):
-        world.send(f"devin-{number}")
-        assert world.deliver() == []
-    assert world.aws.names().count("ssm.GetParameter") == 1
-
-
-def test_a_switch_that_could_not_be_read_is_asked_again_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_switch_is_read_once_for_many_messages_and_again_after_a_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STOP_SWITCH_PARAMETER", SWITCH)
     world.switch("go")
     world.aws.fail("ssm.GetParameter", "ThrottlingException")
     assert world.invoke({"session_id": "devin-1"}) == {"retry": ["devin-1"]}
     world.aws.faults.clear()
-    assert world.invoke({"session_id": "devin-2"}) == {"terminated": ["devin-2"]}
-
-
-def test_the_message_that_is_sent_anew_keeps_its_source(switch: World) -> None:
-    switch.switch("stop")
-    switch.invoke({"detail": {"session_id": "devin-1"}})
-    (send,) = [given for name, given in switch.aws.calls if name == "sqs.SendMessage"]
-    assert attributes_of(send) == {"attempts": "1", "source": "eventbridge"}
+    world.aws.calls.clear()
+    for number in range(5):
+        assert world.invoke({"session_id": f"devin-{number}"}) == {"terminated": [f"devin-{number}"]}
+    assert world.aws.names().count("ssm.GetParameter") == 1

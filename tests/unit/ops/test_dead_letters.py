@@ -86,6 +86,7 @@ def test_what_aws_puts_there_has_a_reason_too(
 STALE = {**REJECTED, "reason": "rejected_404", "session_id": "devin-other", "ERROR_CODE": "NO_PERMISSIONS"}
 
 
+@pytest.mark.fault(44)
 def test_attributes_of_what_sqs_moved_say_nothing_about_it(operator: Operator, tmp_path: Path) -> None:
     # SQS keeps the attributes of the producer, or of the dead letter that it was before.
     operator.moved_by_sqs('{"session_ids": ["devin-1", "devin-2"]}', **STALE)

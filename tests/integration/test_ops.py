@@ -130,8 +130,6 @@ def test_a_sweep_is_dry_until_it_is_enforced(quiet: World, operator: Operator) -
     policy = '{"idle_for": "PT6H", "tags": ["ops-stale"], "dry_run": false}'
     dry = operator.json("sweep", policy)
     assert (dry["mode"], dry["due"][0]["session_id"], dry["enqueued"]) == ("dry_run", session_id, 0)
-    difference = operator.json("sweep", policy, "--diff", '{"tags": ["nobody has this"]}')
-    assert (list(difference["first_only"]), difference["second_only"]) == ([session_id], {})
     assert not quiet.exited(session_id)
     assert operator.json("sweep", policy, "--enforce", "--yes")["enqueued"] == 1
     wait_for(lambda: quiet.exited(session_id), "the end of what was swept")

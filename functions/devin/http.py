@@ -239,10 +239,15 @@ class _Adapter(BaseAdapter):
         except BaseException:
             raw.close()
             raise
+        return self.build_response(request, raw)
+
+    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """Without what requests' own adapter adds: cookies, an encoding."""
         response = requests.Response()
         response.status_code = raw.status
         response.headers = raw.headers
         response.raw = raw
+        response.request = request
         return response
 
     def close(self) -> None:

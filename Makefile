@@ -50,9 +50,11 @@ chaos: ## thousands of ids while everything fails, then the books: minutes; IDS=
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(KILL_EVERY),--kill-every $(KILL_EVERY))
 
-check: lint test ## the gate: format, lint, types, template, pins, all tests
+check: ## the gate: format, lint, types, template, all tests, at the same time
+	@infra/setup
+	@$(MAKE) --no-print-directory --jobs=2 lint test
 
-lint: ## format, lint, types, template, pins
+lint: ## format, lint, types, template
 	@infra/setup
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check

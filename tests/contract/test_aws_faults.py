@@ -62,6 +62,7 @@ def test_the_clients_of_these_tests_wait_less_and_are_the_functions_in_all_else(
 # Secrets Manager
 
 
+@pytest.mark.fault(11)
 @passing
 def test_a_secret_that_cannot_be_read_for_now_keeps_everything(world: Functions, trouble: Trouble) -> None:
     world.fails("GetSecretValue", trouble)
@@ -140,6 +141,7 @@ def test_a_key_that_is_refused_while_the_secret_throttles_is_told_with_both_reas
 # Dead letters
 
 
+@pytest.mark.fault(12)
 @sqs_trouble
 def test_a_dead_letter_that_is_not_taken_keeps_the_message(world: Functions, trouble: Trouble) -> None:
     world.api.script(REJECTED, session_id="devin-a")
@@ -165,6 +167,7 @@ def test_a_dead_letter_that_is_taken_at_the_last_attempt_is_written_once(world: 
     assert [message.body for message in world.aws.messages] == ["devin-a"]
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("room", [0, 30, 100, 400, 5000])
 @pytest.mark.parametrize("limit", [256 * 1024, MESSAGE_BYTES])
 def test_a_body_of_the_greatest_size_is_a_dead_letter_with_what_fits_beside_it(
@@ -198,6 +201,7 @@ def test_a_large_dead_letter_that_is_throttled_keeps_its_attributes(world: Funct
     assert world.aws.messages[0].attributes["reason"] == "invalid_message"
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("odd", ["\x00", "\x0b", "\x1f", "\ufffe", "\uffff", "\ud800", "devin-1\x00"])
 def test_a_body_that_sqs_would_not_take_back_is_kept(world: Functions, odd: str) -> None:
     assert world.deliver(odd, "devin-a") == ["0"]
@@ -218,6 +222,7 @@ def test_a_body_that_sqs_takes_is_a_dead_letter_as_it_came(world: Functions, fin
 # The work queue
 
 
+@pytest.mark.fault(21)
 @sqs_trouble
 def test_an_event_that_cannot_be_kept_in_the_work_queue_fails(world: Functions, trouble: Trouble) -> None:
     world.api.script(Fault(status=503), session_id="devin-a")
@@ -251,6 +256,7 @@ def test_a_message_whose_rest_cannot_be_sent_back_is_kept_whole(world: Functions
 # Visibility
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize(
     "trouble",
     [

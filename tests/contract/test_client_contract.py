@@ -242,6 +242,7 @@ def outcome_in_the_table(answer: Documented, confirmed: bool) -> str:
             return "rejected"
 
 
+@pytest.mark.fault(1, 2, 4)
 @pytest.mark.parametrize("answer", documented("terminate_"))
 def test_every_answer_to_a_terminate_call_leads_to_the_outcome_of_the_table(
     puppet: FakeDevin, answer: Documented

@@ -65,6 +65,7 @@ def test_a_session_that_one_page_shows_in_use_is_kept(world: Functions) -> None:
     assert enqueued(world) == []
 
 
+@pytest.mark.fault(25)
 def test_a_listing_without_end_is_ended_and_nothing_is_enqueued(world: Functions) -> None:
     world.api.script(page(listed("devin-1", ago(days=5))))
     with pytest.raises(SweepError, match="the API repeats itself"):
@@ -102,6 +103,7 @@ def test_a_page_that_fails_fails_the_sweep_whatever_was_listed_before(world: Fun
     assert enqueued(world) == []
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("skew", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=365)], ids=str)
 def test_a_clock_that_is_an_hour_off_fails_the_sweep(world: Functions, skew: timedelta) -> None:
     date = format_datetime(datetime.now(UTC) + skew, usegmt=True)
@@ -119,6 +121,7 @@ def zoned(**time: float) -> str:
     return (datetime.now(UTC) - timedelta(**time)).astimezone().isoformat()
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(
     ("updated_at", "chosen"),
     [

@@ -199,12 +199,14 @@ def unanswered() -> Iterator[str]:
 # Connecting
 
 
+@pytest.mark.fault(5)
 def test_a_refused_connection() -> None:
     with socket.socket() as bound_but_deaf:
         bound_but_deaf.bind(("127.0.0.1", 0))
         assert failure(Transport(f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}")) == "connection refused"
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize(
     "name",
     [
@@ -462,6 +464,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
 # Answers without end
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -483,6 +486,7 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
     return lambda: itertools.chain([beginning], itertools.repeat(piece * (65536 // len(piece))))
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -544,6 +548,7 @@ def test_an_answer_that_changes_the_protocol_is_none() -> None:
 # Bodies
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
     api: FakeDevin, transport: Transport, framing: str
@@ -579,6 +584,7 @@ def test_an_answer_without_body(api: FakeDevin, transport: Transport, status: in
     assert [one.reused for one in api.calls()] == [False, True]
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
@@ -638,6 +644,7 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Tr
 # A hostile API
 
 
+@pytest.mark.fault(2, 31)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int) -> None:
     with FakeDevin() as elsewhere:
@@ -674,6 +681,7 @@ def test_a_cookie_is_neither_read_nor_sent_back(cookie: str) -> None:
         assert ["cookie" in head.lower() for head in server.heads] == [False, False]
 
 
+@pytest.mark.fault(31)
 def test_proxies_and_netrc_of_the_environment_are_ignored(
     api: FakeDevin, transport: Transport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

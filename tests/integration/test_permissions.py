@@ -26,17 +26,20 @@ def warnings(world: World, text: str) -> list[str]:
 
 @pytest.mark.fault(13)
 def test_without_changing_visibility_a_failure_waits_for_the_queues_own_timeout(quiet: World) -> None:
-    denied = "changing the visibility timeout: AccessDenied"
+    """The test delivers the message: with a visibility timeout of seconds, a slow machine would deliver it twice."""
     session_id = quiet.session("visibility", html_error())
-    # However slow the machine is, and however often the message is received before it is deleted.
-    with quiet.without("Work", "sqs:ChangeMessageVisibility"), quiet.visibility_timeout(3), quiet.most_receives(1000):
-        quiet.send(session_id)
-        wait_for(lambda: warnings(quiet, denied), "the refusal")
-        quiet.wait_until_drained()
-    assert quiet.exited(session_id)
+    with quiet.stack.work_queue_held(), quiet.without("Work", "sqs:ChangeMessageVisibility"):
+        record = quiet.received(session_id)
+        failed = quiet.invoke({"Records": [record]})["batchItemFailures"]
+        assert failed == [{"itemIdentifier": record["messageId"]}]
+        assert warnings(quiet, "changing the visibility timeout: AccessDenied")
+        assert quiet.queued() == 1
+        quiet.make_visible(record)
+    assert quiet.story(session_id, "terminated") == ["retry", "terminated"]
     assert quiet.letters_about(session_id) == []
 
 
+@pytest.mark.fault(21)
 def test_without_sending_to_the_work_queue_a_message_is_kept_whole(quiet: World) -> None:
     denied = "sending to the work queue: AccessDenied"
     before = len(warnings(quiet, denied))

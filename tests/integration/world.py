@@ -137,6 +137,12 @@ class World:
             "messageAttributes": {},
         }
 
+    def make_visible(self, record: Mapping[str, Any]) -> None:
+        """End the visibility timeout of a message that the test has received."""
+        self.stack.aws.sqs.change_message_visibility(
+            QueueUrl=self.stack.work_queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=0
+        )
+
     def sweep(self, policy: object) -> Any:
         """Invoke the sweep and return its report, or Lambda's error."""
         answer = self.stack.aws.lambda_.invoke(

@@ -23,6 +23,7 @@ def read(version: Version = V3, **fields: Any) -> Session:
     return session
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     ("fields", "name", "expected"),
     [
@@ -136,6 +137,7 @@ def _peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
+@pytest.mark.fault(47)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("kind", "most"), [("page", 250), ("ten sessions", 180)])
 def test_memory_is_bounded_whatever_the_api_sends(kind: str, most: int) -> None:

@@ -183,6 +183,7 @@ def test_a_single_403_of_a_key_that_can_list_is_about_the_session(v3: World, log
     assert v3.api.listed() == ["first=1"]
 
 
+@pytest.mark.fault(10)
 def test_if_some_calls_succeed_403_is_a_problem_of_its_id(v3: World, log: Log) -> None:
     v3.api.on("DELETE", "devin-2", problem(403, "Forbidden", "The session does not belong to this organization."))
     v3.send("devin-1", "devin-2", "devin-3")
@@ -223,6 +224,19 @@ def test_a_bad_key_is_read_anew_once(v3: World) -> None:
     assert v3.aws.names().count("secretsmanager.GetSecretValue") == 1
 
 
+@pytest.mark.fault(49)
+def test_a_401_names_the_access_list_too_and_messages_wait(v3: World, log: Log) -> None:
+    """A key of version 3 is refused by 403; its enterprise's IP access list answers 401."""
+    v3.api.on("DELETE", "devin-1", problem(401, "Unauthorized", "Your IP address is not allowed."))
+    v3.send("devin-1")
+    assert len(v3.deliver()) == 1
+    (line,) = log()
+    assert line["outcome"] == "unauthorized"
+    assert "IP access list" in line["detail"]
+    assert v3.dead_letters() == []
+
+
+@pytest.mark.fault(8)
 def test_a_rotated_key_is_read_anew(v3: World, log: Log) -> None:
     v3.send("devin-0")
     v3.deliver()
@@ -329,6 +343,7 @@ def test_what_is_no_id_is_left_alone(v3: World, session_id: object) -> None:
     assert ids(v3) == []
 
 
+@pytest.mark.fault(24)
 def test_what_is_swept_ends_but_for_the_session_that_woke_up(v3: World, log: Log) -> None:
     v3.api.have(stale_v3("one"), stale_v3("woke-up"), stale_v3("safe", tags=["keep"]))
     v3.sweep(**ENDS)

@@ -19,6 +19,7 @@ def asks(session_id: str, **fields: Any) -> str:
     return json.dumps({"session_id": session_id, "unless_updated_since": SINCE} | fields)
 
 
+@pytest.mark.fault(34)
 @pytest.mark.parametrize(
     "tag",
     ["keep", "KEEP", "keep ", "\u00a0keep\u2003", "ke\u200bep", "\u2060keep", "ke\u00adep", "\uff4beep"],
@@ -32,6 +33,7 @@ def test_a_session_that_is_tagged_after_the_sweep_is_spared(world: World, log: L
     assert [line["outcome"] for line in log() if "outcome" in line] == ["spared"]
 
 
+@pytest.mark.fault(35)
 @pytest.mark.parametrize("protect_tag", ["Café", "cafe\u0301"])
 def test_another_protect_tag_is_compared_as_it_is_seen(
     world: World, monkeypatch: pytest.MonkeyPatch, protect_tag: str
@@ -64,6 +66,7 @@ def test_a_tag_that_comes_while_the_api_is_down_or_the_switch_is_on_spares(switc
     assert switch.api.deleted() == ["devin-1"], "the one before the tag"
 
 
+@pytest.mark.fault(34)
 def test_an_id_without_a_condition_is_ended_whatever_its_tags(world: World) -> None:
     world.api.have(stale("devin-1", tags=["keep"]))
     world.send("devin-1")
@@ -71,6 +74,7 @@ def test_an_id_without_a_condition_is_ended_whatever_its_tags(world: World) -> N
     assert world.api.deleted() == ["devin-1"]
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize(
     "shown",
     [
@@ -88,6 +92,7 @@ def test_a_read_that_shows_another_session_or_no_readable_tags_ends_nothing(worl
     assert world.api.deleted() == []
 
 
+@pytest.mark.fault(50)
 def test_an_archived_session_is_spared(v3: World) -> None:
     v3.api.have(stale_v3("devin-1", is_archived=True))
     v3.send(asks("devin-1"))
@@ -98,6 +103,7 @@ def test_an_archived_session_is_spared(v3: World) -> None:
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 
 
+@pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "condition",
     [
@@ -150,6 +156,7 @@ def order(since: str | None) -> str:
 EARLY, LATE = "2026-11-22T00:00:00Z", "2026-11-24T00:00:00Z"
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize(
     ("orders", "widest"),
     [((EARLY, None), None), ((None, EARLY), None), ((EARLY, LATE), LATE), ((LATE, EARLY), LATE)],
@@ -164,6 +171,7 @@ def test_of_two_orders_for_one_session_the_wider_one_is_the_dead_letter(
     assert [body for body, _ in world.dead_letters()] == [order(widest)]
 
 
+@pytest.mark.fault(40)
 def test_a_rejected_sweep_request_is_remembered_and_not_asked_for_again(world: World) -> None:
     world.api.have(stale("devin-1"), stale("devin-2"))
     world.api.on("DELETE", "devin-1", NOT_VALID)

@@ -77,6 +77,7 @@ def test_spared_by_a_condition(world: World) -> None:
     assert world.api.deleted() == []
 
 
+@pytest.mark.fault(20)
 def test_what_has_to_wait_goes_to_the_work_queue_and_ends_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRY_BASE_SECONDS", "1")
     world.api.on("DELETE", "devin-1", answer(503), NOT_VALID)
@@ -109,6 +110,7 @@ def test_a_429_sends_every_id_back_with_its_delay(world: World, log: Log) -> Non
     assert {line["retry_in_seconds"] for line in log()} == {600}
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize(
     "payload",
     [{}, [], None, 1, {"session": "devin-1"}, event({}), event(None), event([]), event("{}"),
@@ -123,6 +125,7 @@ def test_an_unusable_payload_is_a_dead_letter(world: World, payload: object) -> 
     assert world.api.calls == []
 
 
+@pytest.mark.fault(20, 21)
 def test_if_the_work_queue_cannot_be_written_the_invocation_fails_and_the_retry_repeats_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +154,7 @@ def test_without_a_dead_letter_queue_a_rejected_id_waits_in_the_work_queue(
     assert world.queued() == (0, 0, 1)
 
 
+@pytest.mark.fault(21)
 def test_without_any_queue_the_invocation_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", world.dead_letter_queue + "-gone")
@@ -160,6 +164,7 @@ def test_without_any_queue_the_invocation_fails(world: World, monkeypatch: pytes
     assert KEY not in repr(caught.value)
 
 
+@pytest.mark.fault(15)
 def test_out_of_time_goes_to_the_work_queue(world: World) -> None:
     world.context.remaining_milliseconds = 1000
     assert world.invoke({"session_ids": ["devin-1", "devin-2"]}) == {"retry": ["devin-1", "devin-2"]}

@@ -40,6 +40,7 @@ THE_SESSION = {"session_id": "devin-1", "status": "exit"}
 ANOTHER = {"session_id": "devin-2", "status": "exit"}
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("status", [200, 202, 299])
 @pytest.mark.parametrize(
     "body", ["", {"detail": "Session terminated successfully"}, THE_SESSION, THE_SESSION | {"session_id": "1"}]
@@ -51,6 +52,7 @@ def test_a_2xx_that_says_so_is_a_termination(world: World, status: int, body: ob
     assert world.api.calls == [("DELETE", "devin-1")]
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     "body", ["<h1>Down for maintenance</h1>", [], {"detail": "Try again"}, ANOTHER, "{", "\x00" * 100_000]
 )
@@ -74,6 +76,7 @@ def test_any_other_2xx_is_looked_into(world: World, log: Log, body: object, get:
     assert world.dead_letters() == []
 
 
+@pytest.mark.fault(1)
 def test_422_becomes_a_dead_letter_with_the_apis_words(world: World) -> None:
     world.api.on("DELETE", "devin-bad", NOT_VALID)
     world.send("devin-1", '{"session_id": "devin-bad", "unless_updated_since": "2026-11-02T00:00:00Z"}')
@@ -97,6 +100,7 @@ def test_422_becomes_a_dead_letter_with_the_apis_words(world: World) -> None:
     assert sorted(world.api.deleted()) == ["devin-1", "devin-bad"]
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 402, 404, 405, 406, 410, 412, 418, 451, 499])
 def test_every_other_rejection_is_a_dead_letter_and_no_redirect_is_followed(world: World, status: int) -> None:
     world.api.on("DELETE", "devin-1", answer(status, "<p>no</p>", Location="http://127.0.0.1:9/v1/sessions/devin-2"))
@@ -109,6 +113,7 @@ def test_every_other_rejection_is_a_dead_letter_and_no_redirect_is_followed(worl
     assert world.api.calls == [("DELETE", "devin-1")]
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("status", [400, 409])
 def test_a_400_or_409_of_an_exited_session_is_its_end(world: World, log: Log, status: int) -> None:
     world.api.on("DELETE", "devin-1", answer(status, {"detail": "gone"}))
@@ -119,6 +124,7 @@ def test_a_400_or_409_of_an_exited_session_is_its_end(world: World, log: Log, st
     assert [line["outcome"] for line in log()] == ["already_exited"]
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("status", [400, 409])
 @pytest.mark.parametrize(
     ("get", "reason"), [(session("working"), "rejected"), (answer(404), "rejected"), (answer(503), None)]
@@ -182,6 +188,7 @@ def test_a_first_rejection_is_not_looked_at(world: World) -> None:
     assert len(world.dead_letters()) == 1
 
 
+@pytest.mark.fault(3, 4, 5)
 @pytest.mark.parametrize(
     "said",
     [
@@ -212,6 +219,7 @@ def test_what_may_pass_is_kept_for_later(world: World, log: Log, said: Answer | 
     assert 1 <= line["retry_in_seconds"] <= 30
 
 
+@pytest.mark.fault(3)
 def test_retry_after_is_obeyed_and_a_429_brakes_the_whole_invocation(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-1", answer(429, "", Retry_After="120"))
     world.send("devin-1", "devin-2", "devin-3")
@@ -231,6 +239,7 @@ def test_a_failed_record_gets_its_visibility_timeout(world: World, monkeypatch: 
     assert hidden == [77]
 
 
+@pytest.mark.fault(13)
 def test_an_expired_receipt_handle_does_no_harm(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-1", answer(503))
     world.send("devin-1")
@@ -245,6 +254,7 @@ def test_an_expired_receipt_handle_does_no_harm(world: World, log: Log) -> None:
     ]
 
 
+@pytest.mark.fault(4)
 def test_ten_failures_log_ten_lines_and_no_traceback(world: World, log: Log) -> None:
     for number in range(10):
         world.api.on("DELETE", f"devin-{number}", answer(500, "<html>" * 1000))
@@ -255,6 +265,7 @@ def test_ten_failures_log_ten_lines_and_no_traceback(world: World, log: Log) -> 
     assert not any("exception" in line for line in lines)
 
 
+@pytest.mark.fault(1)
 def test_a_batch_is_judged_record_by_record(world: World) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
     world.api.on("DELETE", "devin-500", answer(500))
@@ -265,6 +276,7 @@ def test_a_batch_is_judged_record_by_record(world: World) -> None:
     assert sorted(world.api.deleted()) == ["devin-1", "devin-2", "devin-422", "devin-500"]
 
 
+@pytest.mark.fault(18, 30)
 @pytest.mark.parametrize(
     "body",
     [
@@ -382,6 +394,7 @@ def test_32_hexadecimal_digits_get_their_prefix(world: World) -> None:
     assert world.api.deleted() == ["devin-0123456789abcdef0123456789abcdef"]
 
 
+@pytest.mark.fault(17)
 def test_duplicates_are_called_once(world: World) -> None:
     world.send("devin-1", '{"session_id": "devin-1"}', '{"session_ids": ["devin-1", "devin-1"]}', "devin-2")
     assert world.deliver() == []
@@ -389,6 +402,7 @@ def test_duplicates_are_called_once(world: World) -> None:
     assert world.queued() == (0, 0, 0)
 
 
+@pytest.mark.fault(17)
 def test_a_rejected_duplicate_is_one_dead_letter(world: World) -> None:
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send("devin-1", "devin-1", '{"session_ids": ["devin-1", "devin-1"]}')
@@ -444,6 +458,7 @@ def test_a_message_none_of_whose_ids_is_settled_is_kept_whole(world: World) -> N
     assert world.queued() == (0, 1, 0)
 
 
+@pytest.mark.fault(21)
 def test_if_sending_back_fails_the_message_is_kept_whole_and_nothing_is_dead_lettered(
     world: World, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
@@ -458,6 +473,7 @@ def test_if_sending_back_fails_the_message_is_kept_whole_and_nothing_is_dead_let
     assert outcomes == {"devin-1": "terminated", "devin-422": "retry", "devin-503": "retry"}, "said is what was done"
 
 
+@pytest.mark.fault(12)
 def test_without_a_dead_letter_queue_the_message_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
@@ -470,6 +486,7 @@ def test_without_a_dead_letter_queue_the_message_is_kept(
     assert details == {"sending to the dead-letter queue: AWS.SimpleQueueService.NonExistentQueue"}
 
 
+@pytest.mark.fault(12)
 def test_a_dead_letter_that_cannot_be_written_goes_back_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.api.on("DELETE", "devin-422", NOT_VALID)
     world.send('{"session_ids": ["devin-1", "devin-422"]}')
@@ -478,6 +495,7 @@ def test_a_dead_letter_that_cannot_be_written_goes_back_alone(world: World, monk
     assert world.queued() == (0, 0, 1)
 
 
+@pytest.mark.fault(23)
 def test_every_dead_letter_works_when_it_is_redriven(world: World) -> None:
     world.api.on("DELETE", "devin-a", NOT_VALID)
     world.api.on("DELETE", "devin-b", answer(404))
@@ -556,6 +574,7 @@ def test_a_dry_run_ends_nothing(world: World, monkeypatch: pytest.MonkeyPatch, l
     assert sorted(line["outcome"] for line in log()) == ["invalid", "would_terminate", "would_terminate"]
 
 
+@pytest.mark.fault(8)
 def test_a_rotated_key_is_read_anew(world: World, log: Log) -> None:
     world.api.good_keys = {KEY}
     world.send("devin-1")
@@ -570,6 +589,7 @@ def test_a_rotated_key_is_read_anew(world: World, log: Log) -> None:
     assert [line["outcome"] for line in log()] == ["terminated"] * 3
 
 
+@pytest.mark.fault(9)
 def test_a_refused_key_is_not_used_again_in_the_invocation(world: World, log: Log) -> None:
     world.api.good_keys = set()
     world.send("devin-1", "devin-2", "devin-3")
@@ -593,6 +613,7 @@ def test_a_new_key_that_is_refused_too_is_not_tried_again(world: World) -> None:
     assert world.api.keys[1:] == [KEY, "apk_also-bad"]
 
 
+@pytest.mark.fault(10)
 def test_403_stays_one_ids_problem(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-2", answer(403, {"detail": "Forbidden"}))
     world.send("devin-1", "devin-2", "devin-3")
@@ -600,6 +621,7 @@ def test_403_stays_one_ids_problem(world: World, log: Log) -> None:
     assert sorted(line["outcome"] for line in log()) == ["forbidden", "terminated", "terminated"]
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize(
     "secret",
     ["apk_secret\n", "apk_ secret", "apk_sécret", '{"api_key": ""}', '{"api_key": 1}', '{"other": "apk_secret"}',
@@ -625,6 +647,7 @@ def test_an_unusable_secret_keeps_everything_and_says_what_to_store(
     assert "apk_" not in json.dumps(line)
 
 
+@pytest.mark.fault(11)
 def test_an_unreadable_secret_keeps_everything_and_says_what_to_check(
     world: World, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
@@ -644,6 +667,7 @@ def test_a_mended_secret_works_without_waiting_for_the_cache(world: World) -> No
     assert world.api.deleted() == ["devin-2"]
 
 
+@pytest.mark.fault(15)
 def test_no_call_starts_that_cannot_finish(world: World, log: Log) -> None:
     world.send("devin-1", "devin-2", "devin-3")
 
@@ -657,6 +681,7 @@ def test_no_call_starts_that_cannot_finish(world: World, log: Log) -> None:
     assert "not enough time left in this invocation" in {line.get("detail") for line in log()}
 
 
+@pytest.mark.fault(19)
 def test_a_bug_costs_one_record_and_one_traceback(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-2", ZeroDivisionError("a bug"))
     world.send("devin-1", "devin-2", "devin-3")
@@ -666,6 +691,7 @@ def test_a_bug_costs_one_record_and_one_traceback(world: World, log: Log) -> Non
     assert [line["message"] for line in log() if "exception" in line] == ["unexpected error"]
 
 
+@pytest.mark.fault(19)
 def test_a_record_that_is_none_is_kept(world: World) -> None:
     records = [{"eventSource": "aws:sqs", "messageId": "m1", "attributes": {}}]
     assert world.invoke({"Records": records}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
@@ -687,6 +713,7 @@ def test_calls_run_side_by_side_up_to_the_bound(world: World, monkeypatch: pytes
     assert len(world.api.deleted()) == 8
 
 
+@pytest.mark.fault(16)
 def test_five_thousand_ids_in_one_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAX_WORKERS", "10")
     world.context.remaining_milliseconds = 600_000
@@ -708,6 +735,7 @@ def test_an_unusable_setting_fails_the_batch_and_names_the_variable(
     assert world.queued() == (0, 1, 0)
 
 
+@pytest.mark.fault(31)
 def test_an_api_that_repeats_the_key_does_not_get_it_into_a_log_or_a_dead_letter(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -783,6 +811,7 @@ def test_attributes_make_room_for_a_large_body(room: int) -> None:
     assert (len(detail) > 0) == (room >= 40)
 
 
+@pytest.mark.fault(16)
 def test_what_is_left_of_a_long_message_goes_back_in_a_bounded_number_of_messages(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -799,6 +828,7 @@ def test_what_is_left_of_a_long_message_goes_back_in_a_bounded_number_of_message
     assert sorted(world.api.deleted()) == sorted(ids)
 
 
+@pytest.mark.fault(9)
 def test_a_refused_key_is_read_anew_once_however_many_workers_meet_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

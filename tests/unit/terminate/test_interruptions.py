@@ -225,6 +225,7 @@ def test_without_an_end_every_id_ends_once_or_is_one_dead_letter(monkeypatch: py
         assert_accounted(ids, run, most_letters=2)
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_wherever_an_invocation_ends_every_id_ends_once_or_is_a_dead_letter(
@@ -238,6 +239,7 @@ def test_wherever_an_invocation_ends_every_id_ends_once_or_is_a_dead_letter(
     assert points > 6 * len(PAIRS)
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("shape", ["a message each", "all in one message"])
 def test_wherever_a_larger_batch_ends_the_same_holds(monkeypatch: pytest.MonkeyPatch, shape: str) -> None:
     for ids, run in stopped_everywhere(monkeypatch, TRIPLES, shape, together=False):

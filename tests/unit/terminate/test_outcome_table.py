@@ -49,6 +49,7 @@ def client(transport: Transport, seconds_left: float) -> DevinClient:
     )
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(("left", "given"), [(1.0, 1.0), (9.5, 9.5), (CALL_SECONDS, 10.0), (600.0, 10.0)])
 def test_a_call_gets_what_is_left_and_ten_seconds_at_most(left: float, given: float) -> None:
     transport = Transport()

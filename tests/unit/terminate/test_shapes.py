@@ -27,6 +27,7 @@ def record(body: str, **fields: Any) -> dict[str, Any]:
     } | fields
 
 
+@pytest.mark.fault(45)
 @pytest.mark.parametrize("condition", ["Success", "success"])
 def test_the_record_of_a_success_ends_nothing(world: World, condition: str) -> None:
     context = {"condition": condition, "approximateInvokeCount": 1}
@@ -38,6 +39,7 @@ def test_the_record_of_a_success_ends_nothing(world: World, condition: str) -> N
     assert [attributes["reason"] for _, attributes in world.dead_letters()] == ["invalid_message"]
 
 
+@pytest.mark.fault(45)
 def test_a_new_key_beside_the_records_changes_nothing(world: World) -> None:
     world.send("devin-1", "devin-2")
     assert world.invoke(world.batch() | {"Version": "2.0", "queue": {"arn": "a"}}) == {"batchItemFailures": []}
@@ -50,6 +52,7 @@ def test_an_id_beside_the_records_is_ambiguous(world: World, beside: dict[str, A
     assert world.api.calls == []
 
 
+@pytest.mark.fault(45)
 def test_a_batch_that_no_queue_holds_is_sent_to_the_queue(world: World) -> None:
     """An asynchronous invocation that is shaped like one: nobody reads the answer."""
     world.api.on("DELETE", "devin-1", answer(503))
@@ -68,6 +71,7 @@ def test_if_it_cannot_be_sent_to_the_queue_the_invocation_fails(world: World) ->
         world.invoke({"Records": [record("devin-1")]})
 
 
+@pytest.mark.fault(33)
 def test_the_failure_record_of_a_whole_batch_is_read(world: World) -> None:
     """Lambda's recursive-loop detection leaves one."""
     world.api.on("DELETE", "devin-2", answer(503))
@@ -83,6 +87,7 @@ def test_the_failure_record_of_a_whole_batch_is_read(world: World) -> None:
     assert requeued == "devin-2"
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize(
     "raw", ["d\u00e9vin-1", "devin-\ud83d", "\ud800", "\u2028", "devin-1\x00", "\U0001f600", "\x7f\u202e"]
 )

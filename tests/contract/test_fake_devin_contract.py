@@ -64,7 +64,6 @@ WRONG_V1_KEY, WRONG_V3_KEY = "apk_user_wrong", "cog_wrong"
 SITUATIONS: list[tuple[str, int, str, str | None, str]] = [
     ("terminate_session_v1", 200, RUNNING, V1_KEY, ""),
     ("terminate_session_v1", 401, RUNNING, WRONG_V1_KEY, ""),
-    ("terminate_session_v1", 401, RUNNING, V3_KEY, ""),
     ("terminate_session_v1", 401, RUNNING, None, ""),
     ("terminate_session_v1", 404, UNKNOWN, V1_KEY, ""),
     ("terminate_session_v1", 422, EXITED, V1_KEY, ""),
@@ -79,8 +78,6 @@ SITUATIONS: list[tuple[str, int, str, str | None, str]] = [
     ("terminate_session_v3", 200, RUNNING, V3_KEY, "?archive=true"),
     ("terminate_session_v3", 400, EXITED, V3_KEY, ""),
     ("terminate_session_v3", 403, RUNNING, WRONG_V3_KEY, ""),
-    ("terminate_session_v3", 403, RUNNING, V1_KEY, ""),
-    ("terminate_session_v3", 403, RUNNING, None, ""),
     ("terminate_session_v3", 403, FOREIGN, V3_KEY, ""),
     ("terminate_session_v3", 404, UNKNOWN, V3_KEY, ""),
     ("terminate_session_v3", 422, MALFORMED, V3_KEY, ""),
@@ -224,7 +221,7 @@ def test_every_generated_request_is_answered_within_the_contract(used_api: FakeD
     modes = [GenerationMode.POSITIVE, *([GenerationMode.NEGATIVE] if operation.startswith("list") else [])]
 
     @settings(
-        max_examples=60,
+        max_examples=20,
         derandomize=True,
         deadline=None,
         database=None,

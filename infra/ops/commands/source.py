@@ -12,7 +12,7 @@ import typer
 
 from infra.ops import output as outputs
 from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output
+from infra.ops.output import Output, ascii_only
 from infra.ops.problems import UsageError
 
 _SHOWN = 20
@@ -92,7 +92,7 @@ def refuse_invalid(ids: Ids, output: Output, *, skip: bool) -> None:
         return
     output.warn(f"{len(ids.invalid)} of what was given is no session id:")
     for one in ids.invalid[:_SHOWN]:
-        output.warn(f"  line {one.line}: {one.text[:80]} ({why_invalid(one.text)})")
+        output.warn(f"  line {one.line}: {ascii_only(one.text[:80])} ({why_invalid(one.text)})")
     if len(ids.invalid) > _SHOWN:
         output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
     if not skip:

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 Attributes = Mapping[str, str | int]
 
-# Entries and bytes of one request, and what a queue may allow for one message: it was 256 KiB until 2025-08.
+# Entries and bytes of one request, and the bytes of one message.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 _BATCH_ENTRIES = 10
-_BATCH_BYTES = 1024 * 1024
-_MESSAGE_BYTES = (1024 * 1024, 256 * 1024)
+_MAX_BYTES = 1024 * 1024
 # SQS fails single entries of a batch when it is busy, and botocore repeats only whole requests. It does not repeat a
 # KMS throttling error either. https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _ATTEMPTS = 3
@@ -70,18 +69,8 @@ class Queues:
     ) -> list[QueueError | None]:
         """Send messages to the dead-letter queue, each body as it is. Attributes that do not fit beside it are left
         out, the last ones first; a `detail` is cut. `has_time` is asked before every request."""
-        operation = "sending to the dead-letter queue"
-        most, least = ([_fitted(message, limit) for message in messages] for limit in _MESSAGE_BYTES)
-        errors = self._send(operation, self._dead_letter_queue_url, most, has_time)
-        smaller = [
-            index
-            for index, error in enumerate(errors)
-            if error is not None and error.sender_fault and most[index] != least[index]
-        ]
-        again = self._send(operation, self._dead_letter_queue_url, [least[index] for index in smaller], has_time)
-        for index, error in zip(smaller, again, strict=True):
-            errors[index] = error
-        return errors
+        fitted = [_fitted(message, _MAX_BYTES) for message in messages]
+        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, fitted, has_time)
 
     def change_visibility(self, timeouts: Sequence[tuple[str, int]]) -> list[QueueError | None]:
         """Set visibility timeouts of received messages of the work queue: receipt handles and seconds from now."""
@@ -143,11 +132,11 @@ def _in_batches(
 
 def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
     batch: list[int] = []
-    room = _BATCH_BYTES
+    room = _MAX_BYTES
     for index in indexes:
         if batch and (len(batch) == _BATCH_ENTRIES or sizes[index] > room):
             yield batch
-            batch, room = [], _BATCH_BYTES
+            batch, room = [], _MAX_BYTES
         batch.append(index)
         room -= sizes[index]
     if batch:

@@ -32,19 +32,22 @@ def devin_context() -> ssl.SSLContext:
 
 
 class _Session(URLLib3Session):
-    """botocore's HTTP, which else parses the bundle again for every new connection."""
+    """botocore's HTTP, which otherwise parses the bundle again for every new connection."""
+
+    _verify: bool
 
     def _get_ssl_context(self) -> ssl.SSLContext:
         return context(get_cert_path(self._verify))
 
-    def _setup_ssl_cert(self, conn: Any, url: str, verify: bool | str) -> None:
-        super()._setup_ssl_cert(conn, url, verify)
+    def _setup_ssl_cert(self, conn: Any, url: str, verify: bool) -> None:
+        super()._setup_ssl_cert(conn, url, verify)  # type: ignore[misc]
         conn.ca_certs = None
 
 
 class _EndpointCreator(EndpointCreator):
     def create_endpoint(self, *args: Any, **kwargs: Any) -> Endpoint:
-        return super().create_endpoint(*args, **kwargs, http_session_cls=_Session)
+        endpoint: Endpoint = super().create_endpoint(*args, **{**kwargs, "http_session_cls": _Session})
+        return endpoint
 
 
 def share_with_botocore() -> None:

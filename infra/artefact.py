@@ -10,6 +10,7 @@ import ast
 import compileall
 import gzip
 import hashlib
+import importlib.util
 import json
 import py_compile
 import re
@@ -18,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import venv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -63,8 +65,12 @@ def _install(target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text(requirements((ROOT / "requirements.txt").read_text()))
+        python = sys.executable
+        if importlib.util.find_spec("pip") is None:  # as Debian ships Python
+            venv.create(Path(scratch) / "venv", with_pip=True)
+            python = str(Path(scratch) / "venv" / "bin" / "python")
         # By hash, and the list is complete. `any`: it runs on another processor than this one.
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
         command += ["--require-hashes", "--no-deps", "--only-binary=:all:", "--platform=any", "--python-version=3.13"]
         subprocess.run([*command, "--implementation=py", f"--target={target}", f"--requirement={wanted}"], check=True)
     for scripts in target.glob("bin"):
@@ -126,7 +132,8 @@ def pruned_model(model: dict[str, Any], methods: set[str]) -> dict[str, Any]:
         if name not in shapes:
             shapes[name] = model["shapes"][name]
             waiting += _shapes(shapes[name])
-    return _without_prose({**model, "operations": operations, "shapes": shapes})
+    pruned: dict[str, Any] = _without_prose({**model, "operations": operations, "shapes": shapes})
+    return pruned
 
 
 def method_of(operation: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from unittest import mock
 
 from devin.http import Reply, Transport
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor
@@ -153,7 +153,7 @@ class Function:
         with (
             mock.patch.object(handler, "runtime_for", return_value=self._runtime),
             mock.patch.object(handler, "redact", _REDACT),
-            mock.patch.object(handler, "limiter", RateLimiter()),
+            mock.patch.object(handler, "throttle", Throttle()),
             mock.patch("queues.time.sleep"),
             mock.patch.dict(os.environ, variables | environment, clear=True),
             _captured(self.log),

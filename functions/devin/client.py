@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from threading import Event, Lock
+from threading import Lock
 
 from devin.api_key import ApiKeyError, ApiKeys
 from devin.error_detail import error_detail, parse_json
 from devin.http import Reply, Transport, TransportError
-from devin.limiter import RateLimiter
 from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
+from devin.throttle import Throttle
 from devin.version import V3, Version, version_of
 from redaction import Redactor, one_line
 from retry import parse_retry_after
@@ -25,6 +25,8 @@ _DETAIL_CHARACTERS = 1000
 CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be expected.
 _MIN_CALL_SECONDS = 1.0
+# A longer pause after a 429 is not waited for.
+_MAX_PAUSE_SECONDS = 5.0
 
 
 class NotCalled(StrEnum):
@@ -72,7 +74,8 @@ def _no_query(_: Version) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A request below the version's path of sessions, and how to read a 2xx."""
+    """A request below the version's path of sessions, and how to read a 2xx. `at_once`: without waiting for the end of
+    a pause."""
 
     method: str
     path: str
@@ -90,8 +93,8 @@ class DevinClient:
     """Calls the API on behalf of one invocation; shared by its threads. Session ids must come from `parse_session_id`.
 
     `seconds_left` says how long a call may take at most. A 429 or a refused key stops every call that has not begun.
-    `stop` is a reason to make no call at all. `limiter` is the one of this execution environment, so that a later
-    invocation does not start where this one was slowed down. `latencies` collects milliseconds, one for each answered
+    `stop` is a reason to make no call at all. `throttle` is the one of this execution environment, so that a later
+    invocation keeps to the pause that this one was asked for. `latencies` collects milliseconds, one for each answered
     call.
     """
 
@@ -99,7 +102,7 @@ class DevinClient:
         self,
         transport: Transport,
         keys: ApiKeys,
-        limiter: RateLimiter,
+        throttle: Throttle,
         redact: Redactor,
         *,
         org_id: str | None,
@@ -109,13 +112,12 @@ class DevinClient:
     ) -> None:
         self._transport = transport
         self._keys = keys
-        self._limiter = limiter
+        self._throttle = throttle
         self._redact = redact
         self._org_id = org_id
         self._archive = archive
         self._seconds_left = seconds_left
         self._stop = stop
-        self._stopped = Event()
         self._probe = Lock()
         self._key_works: bool | None = None
         self.latencies: list[float] = []
@@ -125,8 +127,8 @@ class DevinClient:
         return self._stop
 
     def terminate(self, session_id: str, *, at_once: bool = False) -> Answer:
-        """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the rate limit, because
-        what was read of the session would grow stale."""
+        """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the end
+        of a pause, because what was read of the session would grow stale."""
 
         def query(version: Version) -> Mapping[str, str]:
             return {"archive": "true"} if self._archive and version is V3 else {}
@@ -184,10 +186,10 @@ class DevinClient:
         except ApiKeyError as error:
             return Answer(detail=self._redact(f"{NotCalled.NO_KEY}: {error}"), not_called=NotCalled.NO_KEY)
         if answer.status == 429:
-            self._stop_with(replace(answer, status=None, detail=NotCalled.THROTTLED, not_called=NotCalled.THROTTLED))
+            self._stop = replace(answer, status=None, detail=NotCalled.THROTTLED, not_called=NotCalled.THROTTLED)
         elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
             answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
-            self._stop_with(replace(answer, status=None, not_called=NotCalled.KEY_REFUSED))
+            self._stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
         elif answer.status not in {None, 403}:
             self._key_works = True
         return answer
@@ -198,9 +200,8 @@ class DevinClient:
             raise ApiKeyError("a key that starts with cog_ needs the organisation's id; set DEVIN_ORG_ID")
         if version is not V3 and call.method == "POST":
             return Answer(detail=NotCalled.UNSUPPORTED, not_called=NotCalled.UNSUPPORTED)
-        begun = self._wait(call.at_once)
-        if isinstance(begun, Answer):
-            return begun
+        if not call.at_once and (not_called := self._wait()) is not None:
+            return not_called
         seconds = min(self._seconds_left(), call.seconds)
         if seconds < _MIN_CALL_SECONDS:
             return Answer(detail=NotCalled.NO_TIME, not_called=NotCalled.NO_TIME)
@@ -219,9 +220,7 @@ class DevinClient:
         self.latencies.append((time.monotonic() - started) * 1000)
         retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
         if reply.status == 429:
-            self._limiter.on_throttle(begun, retry_after)
-        else:
-            self._limiter.on_success(begun)
+            self._throttle.pause(retry_after)
         if not 200 <= reply.status < 300:
             answer = Answer(detail=self._said(reply))
         elif reply.unreadable:
@@ -236,31 +235,16 @@ class DevinClient:
             date=reply.headers.get("Date"),
         )
 
-    def _wait(self, at_once: bool) -> float | Answer:
-        """When the call begins, or why it must not.
+    def _wait(self) -> Answer | None:
+        """Wait until a pause is over that an earlier 429 asked for; why no call may begin, if it is too long.
 
-        Waiting costs a little compute, and holds back what is in the queue: the event source mapping delivers no more
-        than these invocations take. Failing instead would use up a receive of every message.
+        Failing uses up a receive of the message, so a short pause is waited for.
         """
-        if self._stop is not None:
-            return self._stop
-        if at_once:
-            return self._limiter.record()
-        acquired = self._limiter.acquire(max(self._seconds_left() - _MIN_CALL_SECONDS, 0.0))
-        if acquired is None:
-            return Answer(
-                detail=NotCalled.THROTTLED, retry_after=self._limiter.retry_in(), not_called=NotCalled.THROTTLED
-            )
-        begins, seconds = acquired
-        if seconds > 0:
-            # Another thread's answer may stop this one while it waits.
-            self._stopped.wait(seconds)
-        stopped = self.not_called()
-        return begins if stopped is None else stopped
-
-    def _stop_with(self, answer: Answer) -> None:
-        self._stop = answer
-        self._stopped.set()
+        if pause := self._throttle.retry_in():
+            if pause > min(_MAX_PAUSE_SECONDS, self._seconds_left() - _MIN_CALL_SECONDS):
+                return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
+            time.sleep(pause)
+        return self.not_called()
 
     def _is_refused(self, key: str) -> bool:
         """Whether a 403 is about the key: version 3 has no 401 for a wrong key, and answers 403 for a session of

@@ -6,22 +6,23 @@ import errno
 import http.client
 import io
 import logging
+import re
 import socket
 import ssl
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 import tls
 from devin.dns import SlowNameServerError, look_up
@@ -42,6 +43,7 @@ _SOCKET_OPTIONS = (
 # What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
 DRAIN_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+_MOST_HEADERS, _LONGEST_LINE = 100, 65536
 # Without sessions, nobody else says `Connection`; some servers of HTTP/1.0 keep a connection only if asked to.
 _HEADERS = {
     "User-Agent": "devin-session-cleanup",
@@ -78,7 +80,7 @@ class Reply:
 
 # Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
 _ATTEMPT = threading.local()
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 
 class Transport:
@@ -108,13 +110,10 @@ class Transport:
         request = _prepared(method, self._base_url + path, params, key)
         repeated = False
         while True:
-            left = max(give_up - time.monotonic(), 0.001)
-            # urllib3's `total` covers connecting and waiting; _Response makes the read part cover the whole response.
-            timeout: Any = urllib3.Timeout(total=left, connect=min(CONNECT_SECONDS, left), read=left)
             _ATTEMPT.connected = False
             try:
-                with self._adapter().send(request, timeout=timeout, stream=True) as response:
-                    body = _read(response, keep_bytes)
+                with self._adapter().send(request, timeout=max(give_up - time.monotonic(), 0.001)) as response:
+                    body = _read(response.raw, keep_bytes)
                     return Reply(response.status_code, response.headers, body or b"", repeated, body is None)
             except _FAILURES as error:
                 if repeated or _ATTEMPT.connected or not _is_stale(error):
@@ -122,9 +121,10 @@ class Transport:
                 repeated = True
 
     def _adapter(self) -> _Adapter:
-        now = time.monotonic()
+        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
+        now = time.time()
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
-        if adapter is not None and now - self._mine.used_at > _MAX_IDLE_SECONDS:
+        if adapter is not None and not 0 <= now - self._mine.used_at <= _MAX_IDLE_SECONDS:
             adapter.close()
             adapter = None
         if adapter is None:
@@ -144,24 +144,22 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
     return request
 
 
-def _read(response: requests.Response, keep_bytes: int) -> bytes | None:
+def _read(raw: Any, keep_bytes: int) -> bytes | None:
     """The first keep_bytes of the body, None if it is unreadable; reads on to its end, or raises if that is farther
     than DRAIN_BYTES."""
-    raw = response.raw
     announced = raw.length_remaining
-    encoding = response.headers.get("Content-Encoding", "identity").lower()
-    # Bytes are read as they come; urllib3 would fail on an encoding that it finds strange even so.
-    raw.headers.discard("Content-Encoding")
     kept, seen = bytearray(), 0
     if announced is not None and announced > DRAIN_BYTES:
         # Its size says that it is whole; it is not worth reading. Closing drops the connection.
         return None
-    while chunk := raw.read(_CHUNK_BYTES, decode_content=False):
+    while chunk := raw.read(_CHUNK_BYTES):
         kept += chunk[: max(keep_bytes - len(kept), 0)]
         seen += len(chunk)
         if seen > DRAIN_BYTES:
             raise _EndlessBodyError
-    if encoding in {"gzip", "deflate"}:
+    if raw.length_remaining:
+        raise http.client.IncompleteRead(b"")
+    if raw.headers.get("Content-Encoding", "identity").lower() in {"gzip", "deflate"}:
         try:
             # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
             return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(bytes(kept), keep_bytes)
@@ -200,7 +198,7 @@ def _describe(error: BaseException) -> str:
         ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
         ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "no whole response in time"),
         ((ConnectionError, ssl.SSLEOFError), "connection closed by the API"),
-        (urllib3.exceptions.ProtocolError, "response cut short or garbled"),
+        ((urllib3.exceptions.ProtocolError, http.client.HTTPException), "response cut short or garbled"),
     ]
     for kind, words in kinds:
         if any(isinstance(cause, kind) for cause in causes):
@@ -208,37 +206,47 @@ def _describe(error: BaseException) -> str:
     return f"no usable response ({type(causes[0]).__name__})"
 
 
-class _Adapter(HTTPAdapter):
-    """For one host. What requests finds out anew for each call, the proxy, the pool and the cookies, is known here."""
+class _Adapter(BaseAdapter):
+    """requests over one connection to one host. What its own adapter and urllib3 find out for each call, the proxy, the
+    pool, cookies, retries, is known here, and is most of what a call costs them."""
 
     def __init__(self, base_url: str, tls: ssl.SSLContext | None) -> None:
-        self._tls = tls
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-        self._pool: HTTPConnectionPool = self.poolmanager.connection_from_url(base_url)
+        super().__init__()
+        url = urlsplit(base_url)
+        self._host = url.netloc
+        host = url.hostname or ""
+        self._connection: HTTPConnection = (
+            _HTTPConnection(host, url.port) if tls is None else _HTTPSConnection(host, url.port, ssl_context=tls)
+        )
+        # With the thread whose adapter this is.
+        weakref.finalize(self, self._connection.close)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._tls is not None:
-            kwargs["ssl_context"] = self._tls
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def get_connection_with_tls_context(self, *_: Any, **__: Any) -> HTTPConnectionPool:
-        return self._pool
-
-    def request_url(self, request: requests.PreparedRequest, *_: Any) -> str:
-        return request.path_url
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
+        """Send it and read the head of the response; the body is to be read from `raw`, and the response closed."""
+        connection, give_up = self._connection, time.monotonic() + timeout
+        if connection.sock is not None and not connection.is_connected:
+            connection.close()
+        if connection.sock is None:
+            connection.timeout = min(CONNECT_SECONDS, timeout)
+            connection.connect()
+        connection.sock.settimeout(max(give_up - time.monotonic(), 0.001))
+        lines = [f"{request.method} {request.path_url} HTTP/1.1", f"Host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        raw = _Response(connection, request.method)
+        try:
+            connection.sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+            raw.begin()
+        except BaseException:
+            raw.close()
+            raise
         response = requests.Response()
-        response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
-        response.raw = resp
-        response.request = req
+        response.status_code = raw.status
+        response.headers = raw.headers
+        response.raw = raw
         return response
 
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ARG002
-        # The shared context holds the CA certificates; requests would load the bundle from disk for each connection.
-        conn.cert_reqs = "CERT_REQUIRED"
+    def close(self) -> None:
+        self._connection.close()
 
 
 class _WholeResponseInTime(io.RawIOBase):
@@ -292,15 +300,45 @@ class _WholeLines(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
+    """Without the email package's parser of headers, which takes as long as all else. `close` keeps the connection if
+    another response can follow this one."""
+
+    headers: CaseInsensitiveDict[str]  # type: ignore[assignment]
+
+    def __init__(self, connection: Any, method: str | None) -> None:
+        super().__init__(connection.sock, method=method)
+        self._connection = connection
         # A server that drips a byte a second never trips a per-read timeout.
-        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), sock))
+        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), connection.sock))
+
+    @property
+    def length_remaining(self) -> int | None:
+        return self.length
+
+    def close(self) -> None:
+        whole = self.isclosed()
+        super().close()
+        if not whole or self.will_close:
+            self._connection.close()
+
+    def release_conn(self) -> None:
+        """requests asks for it."""
 
     def begin(self) -> None:
-        super().begin()
-        # Cookies are not wanted, and reading them has pitfalls of its own.
-        del self.headers["Set-Cookie"]
+        version, self.status, self.reason = self._read_status()
+        if not version.startswith("HTTP/1."):
+            raise http.client.UnknownProtocol(version)
+        self.version = 10 if version == "HTTP/1.0" else 11
+        self.headers = self.msg = _headers(self.fp)  # type: ignore[assignment]
+        self.chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        self.will_close = self._check_close()  # type: ignore[attr-defined]
+        size = self.headers.get("Content-Length", "")
+        self.length = int(size) if re.fullmatch("[0-9]{1,18}", size) and not self.chunked else None
+        if self.status in {204, 304}:
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
 
     def _read_status(self) -> tuple[str, int, str]:
         # http.client knows 100 alone and takes any other interim answer for the answer: the real one would then be read
@@ -311,7 +349,7 @@ class _Response(http.client.HTTPResponse):
                 raise http.client.BadStatusLine("a protocol that was not asked for")
             if not 100 <= status < 200:
                 return version, status, reason
-            http.client.parse_headers(self.fp)
+            _headers(self.fp)
 
     def _read_next_chunk_size(self) -> int:
         # http.client would take a negative size for "all there is", without a bound.
@@ -319,6 +357,22 @@ class _Response(http.client.HTTPResponse):
         if size < 0:
             raise http.client.IncompleteRead(b"")
         return size
+
+
+def _headers(lines: Any) -> CaseInsensitiveDict[str]:
+    """Read the head up to its empty line. Raises HTTPException if it is longer than http.client would take."""
+    headers: CaseInsensitiveDict[str] = CaseInsensitiveDict()
+    for _ in range(_MOST_HEADERS):
+        line = lines.readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise http.client.LineTooLong("header line")
+        if line in {b"\r\n", b"\n", b""}:
+            return headers
+        name, _, value = (part.strip() for part in line.decode("latin-1").partition(":"))
+        # Others count only where they contradict: a response with two sizes may hide another one.
+        if headers.setdefault(name, value) != value and name.lower() == "content-length":
+            raise http.client.HTTPException("two sizes")
+    raise http.client.HTTPException("too many headers")
 
 
 def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
@@ -361,22 +415,10 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
 
 
 class _HTTPConnection(HTTPConnection):
-    response_class = _Response
-
     def _new_conn(self) -> socket.socket:
         return _connected(self, float(self.timeout or CONNECT_SECONDS))
 
 
 class _HTTPSConnection(HTTPSConnection):
-    response_class = _Response
-
     def _new_conn(self) -> socket.socket:
         return _connected(self, float(self.timeout or CONNECT_SECONDS))
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection

@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
@@ -103,7 +103,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         client=DevinClient(
             runtime.transport,
             ApiKeys(runtime.fetch_secret, redact.remember),
-            RateLimiter(),
+            Throttle(),
             redact,
             org_id=settings.devin_org_id,
             archive=settings.archive,

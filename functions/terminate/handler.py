@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from devin.client import Answer, DevinClient, NotCalled
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
@@ -30,7 +30,7 @@ logger = Logger(
     service="terminate", json_serializer=lambda fields: redact(json.dumps(fields, default=str, separators=(",", ":")))
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
-limiter = RateLimiter()
+throttle = Throttle()
 
 initialise(os.environ)
 
@@ -87,7 +87,7 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     client = DevinClient(
         runtime.transport,
         ApiKeys(runtime.fetch_secret, redact.remember),
-        limiter,
+        throttle,
         redact,
         org_id=settings.devin_org_id,
         archive=settings.archive,

@@ -60,15 +60,15 @@ def write(path: Path, text: str) -> None:
 
 
 def add_examples(api: FakeDevin) -> None:
-    """Sessions for a person to end: those that tests/events names, some for its policies, and two that must stay."""
+    """Sessions for a person to end: those that tests/events names, some for its policies, and others that must stay."""
     old = datetime.now(UTC) - timedelta(days=2)
     named = [*(f"devin-example-{number}" for number in range(1, 21)), "devin-0123456789abcdef0123456789abcdef"]
     api.add_sessions(*named, status_detail="waiting_for_user", created_at=old, updated_at=old)
     api.add_sessions("devin-nightly-1", "devin-nightly-2", tags=("nightly",), created_at=old, updated_at=old)
     api.add_sessions("devin-protected", tags=("nightly", "keep"), created_at=old, updated_at=old)
-    api.add_sessions(
-        "devin-busy", tags=("nightly",), status_detail="working", created_at=old, updated_at=datetime.now(UTC)
-    )
+    # More than half of all, or a policy on idleness alone would exceed its max_share.
+    busy = [f"devin-busy-{number}" for number in range(1, 31)]
+    api.add_sessions(*busy, tags=("nightly",), status_detail="working", created_at=old, updated_at=datetime.now(UTC))
 
 
 def variable(output: str) -> str:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from infra.bytecode import compile_functions
 from infra.environments import ENVIRONMENTS, ROOT, clean_environment
 from infra.local import overlay
 from infra.local.emulator import CREDENTIALS, REGION
@@ -55,7 +54,7 @@ def _scratch(log: Path) -> dict[str, str]:
 def _sources() -> Iterable[Path]:
     yield from (ROOT / name for name in ("template.yaml", "samconfig.toml", "requirements.txt"))
     yield ENVIRONMENTS["sam"].lock
-    yield ROOT / "infra" / "bytecode.py"
+    yield from (ROOT / "infra" / name for name in ("artefact.py", "build.mk"))
     yield Path(overlay.__file__)
     yield from sorted((ROOT / "infra").glob("*.yaml"))
     yield from sorted(
@@ -85,7 +84,6 @@ def build(group: ProcessGroup, log: Path) -> bool:
         if FINGERPRINT.exists() and FINGERPRINT.read_text() == current:
             return False
         group.run([SAM, "build"], env=environment(OFFLINE | _scratch(log)), cwd=ROOT, log=log)
-        compile_functions(BUILD)
         overlay.write(BUILD)
         FINGERPRINT.write_text(current)
         return True
@@ -110,10 +108,7 @@ def deploy(
 
 
 def main(arguments: Sequence[str]) -> int:
-    status = subprocess.run([SAM, *arguments], env=environment(OFFLINE), cwd=ROOT, check=False).returncode
-    if status == 0 and arguments[:1] == ["build"]:
-        compile_functions(BUILD)
-    return status
+    return subprocess.run([SAM, *arguments], env=environment(OFFLINE), cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":

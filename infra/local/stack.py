@@ -77,15 +77,9 @@ class Stack:
 
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""
-        function_name = function_name or self.terminate_function_name
-        configuration = self.aws.lambda_.get_function_configuration(FunctionName=function_name)
-        group = configuration.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{function_name}")
-        pages = self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=group)
-        try:
-            events = [event for page in pages for event in page["events"]]
-        except self.aws.logs.exceptions.ResourceNotFoundException:
-            return []  # a group that the template does not make appears with the first line
-        events.sort(key=lambda event: event["timestamp"])
+        output = "SweepLogGroupName" if function_name == self.sweep_function_name else "TerminateLogGroupName"
+        pages = self.aws.logs.get_paginator("filter_log_events").paginate(logGroupName=self.outputs[output])
+        events = sorted((event for page in pages for event in page["events"]), key=lambda event: event["timestamp"])
         return [event["message"].rstrip("\n") for event in events]
 
     def log_entries(self, function_name: str | None = None) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from infra.ops.switch import read_switch
 from redaction import Redactor, one_line
 
 # As the sweep, which refuses to compute ages beyond it.
-_MOST_SKEW_SECONDS = 300.0
+MOST_SKEW_SECONDS = 300.0
 _PROBE_SECONDS = 10.0
 _PROBE_BYTES = 64 * 1024
 _ADDRESSES = (
@@ -68,13 +68,13 @@ def check_api(stack: StackSnapshot) -> Iterator[Finding]:
 
 
 def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
-    """Whose key it is. What it may do is told by the listing."""
-    told: Any = parse_json(reply.body) if 200 <= reply.status < 300 else None
-    if not isinstance(told, dict):
+    """Whose key it is. The listing shows what it may do."""
+    owned_by: Any = parse_json(reply.body) if 200 <= reply.status < 300 else None
+    if not isinstance(owned_by, dict):
         return
-    names = [str(told[name]) for name in ("service_user_name", "user_name", "user_email") if told.get(name)]
-    owner = one_line(redact(" ".join([str(told.get("principal_type", "unknown")), *names])), 200)
-    theirs = told.get("org_id")
+    names = [str(owned_by[name]) for name in ("service_user_name", "user_name", "user_email") if owned_by.get(name)]
+    owner = one_line(redact(" ".join([str(owned_by.get("principal_type", "unknown")), *names])), 200)
+    theirs = owned_by.get("org_id")
     if theirs and _bare(str(theirs)) != _bare(org_id):
         yield Finding(
             "key's owner",
@@ -125,9 +125,9 @@ def _answer(reply: Reply, where: str, redact: Redactor, *, is_v3: bool) -> Findi
 def _retirement(reply: Reply) -> Iterator[Finding]:
     """RFC 8594 and RFC 9745."""
     if announced := {name: reply.headers[name] for name in ("Sunset", "Deprecation") if name in reply.headers}:
-        told = ", ".join(f"{name}: {one_line(value, 60)}" for name, value in announced.items())
+        headers = ", ".join(f"{name}: {one_line(value, 60)}" for name, value in announced.items())
         yield Finding(
-            "api version", Status.WARNING, f"the API announces its end: {told}", "go to version 3: README, Deploy it"
+            "api version", Status.WARNING, f"the API announces its end: {headers}", "go to version 3: README, Deploy it"
         )
     elif 200 <= reply.status < 300:
         yield Finding("api version", Status.OK, "the API does not announce its end")
@@ -136,7 +136,7 @@ def _retirement(reply: Reply) -> Iterator[Finding]:
 def _clock(reply: Reply, now: datetime) -> Iterator[Finding]:
     if (skew := skew_seconds(reply.headers.get("Date"), now)) is None:
         return
-    if skew > _MOST_SKEW_SECONDS:
+    if skew > MOST_SKEW_SECONDS:
         yield Finding(
             "clock",
             Status.FAILED,

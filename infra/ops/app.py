@@ -149,7 +149,7 @@ def _problems_reported() -> Iterator[None]:
 
 def _end(message: object, status: int) -> None:
     Output(as_json=False).warn(str(message))
-    # `from None` has no effect on what is shown, and what is behind it is nobody's business.
+    # `from None` has no effect on what is shown, and keeps the cause out of tracebacks.
     raise typer.Exit(status) from None
 
 

@@ -52,7 +52,7 @@ def confirm(context: CliContext, output: Output, question: str, *, yes: bool) ->
 
 
 def place_of(context: CliContext) -> str:
-    """Which stack it is, so that nobody takes it for another."""
+    """Account, Region and stack, so that the wrong one is noticed."""
     region, account = context.deployment.work_queue_arn.split(":")[3:5]
     return f"account {account}, {region}, stack {context.deployment.name}"
 
@@ -62,8 +62,8 @@ def stopped_since(context: CliContext) -> str | None:
     switch = read_switch(context.account.ssm, context.deployment.output("StopSwitchParameterName"))
     if switch.goes:
         return None
-    told = switch.as_dict()
-    return f"{told['reason'] or 'no reason given'}, since {told['since'] or 'an unknown time'}"
+    says = switch.as_dict()
+    return f"{says['reason'] or 'no reason given'}, since {says['since'] or 'an unknown time'}"
 
 
 def banner(context: CliContext, output: Output) -> bool:

@@ -24,7 +24,7 @@ from settings import SettingsError
 
 # AWS refuses signatures that are older.
 _SKEW_WORTH_A_WORD = 60.0
-# Error codes for what the stack had made and somebody deleted.
+# Error codes for what the stack made and somebody deleted later.
 _GONE = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "NoSuchEntity",
@@ -221,11 +221,11 @@ def _queues(stack: StackSnapshot) -> Iterator[Finding]:
     else:
         yield Finding("redrive policy", Status.OK, f"dead letters after {receives} receives")
     kept, waits = int(letters["MessageRetentionPeriod"]), int(work["MessageRetentionPeriod"])
-    told = f"dead letters are kept for {kept / 86_400:g} days, work for {waits / 86_400:g}"
+    periods = f"dead letters are kept for {kept / 86_400:g} days, work for {waits / 86_400:g}"
     if kept <= waits:
-        yield Finding("retention", Status.FAILED, f"{told}: what is moved late is lost at once", again)
+        yield Finding("retention", Status.FAILED, f"{periods}: what is moved late is lost at once", again)
     else:
-        yield Finding("retention", Status.OK, told)
+        yield Finding("retention", Status.OK, periods)
 
 
 def _switch(stack: StackSnapshot) -> Iterator[Finding]:
@@ -284,7 +284,7 @@ def _alarm_topic(stack: StackSnapshot) -> Iterator[Finding]:
         yield Finding(
             "alarm topic",
             Status.WARNING,
-            f"nobody is told of an alarm{waiting}",
+            f"no subscriber is notified of an alarm{waiting}",
             "confirm by the link in the e-mail, or subscribe to the output AlarmTopicArn",
         )
 

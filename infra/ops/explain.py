@@ -176,13 +176,13 @@ def _attempt(at: datetime, line: dict[str, Any], session_id: str) -> Iterator[Ev
         return
     kept = ("outcome", "http_status", "attempts", "receive_count", "session_status", "retry_in_seconds", "message_id")
     fields = {name: line[name] for name in kept if name in line} | {"request_id": line.get("function_request_id")}
-    told = [
+    parts = [
         f"HTTP {line['http_status']}" if "http_status" in line else "",
         f"session {line['session_status']}" if "session_status" in line else "",
         f"again in {line['retry_in_seconds']} s" if "retry_in_seconds" in line else "",
         str(line.get("detail", "")),
     ]
-    detail = "; ".join(filter(None, told))
+    detail = "; ".join(filter(None, parts))
     yield Event(
         at, f"attempt {line.get('attempts', 1)}: {line['outcome']}", str(line.get("source", "")), detail, fields
     )

@@ -33,7 +33,7 @@ PROGRESS_SECONDS = 5.0
 
 
 def is_interactive() -> bool:
-    """Whether somebody can be asked."""
+    """Whether there is a person to ask."""
     return sys.stdin.isatty()
 
 
@@ -157,12 +157,12 @@ class Output:
         yield advance
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Raises FoundError if the operator says no, UsageError if nobody can be asked."""
+        """Raises FoundError if the operator says no, UsageError if there is no person to ask."""
         if yes:
             return
         if not is_interactive():
-            raise UsageError(f"{question} There is nobody to ask here: say --yes. Nothing was done.")
-        if not typer.confirm(self._redact(question), err=True):
+            raise UsageError(f"{question} There is no terminal to ask in: give --yes. Nothing was done.")
+        if not typer.confirm(self.cell(question), err=True):
             raise FoundError("nothing was done")
 
 
@@ -173,11 +173,13 @@ def show(on: Console, title: str, columns: Sequence[str], rows: Sequence[Sequenc
 
     if title:
         on.print(title, style="bold", soft_wrap=True)
+    if not rows:
+        return
     widths = _widths(columns, rows, on.width)
     if widths is None:
         for row in rows:
-            told = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
-            on.print("\n  ".join(told), soft_wrap=True)
+            lines = [f"{name}: {cell}" if name else cell for name, cell in zip(columns, row, strict=True) if cell]
+            on.print("\n  ".join(lines), soft_wrap=True)
         return
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for name, width in zip(columns, widths, strict=True):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SWEEPS = 3
 _SAMPLE_SECONDS = 3.0
 _LOOK_BACK = timedelta(days=2)
-# The log is read from its end, in pieces that grow: CloudWatch tells the oldest of a piece first, so that a busy log
+# The log is read from its end, in pieces that grow: CloudWatch returns the oldest of a piece first, so that a busy log
 # read from its beginning would hardly come to its end. Few pieces, because each takes three calls, and CloudWatch
 # answers some five a second.
 _FIRST_PIECE = timedelta(minutes=15)
@@ -138,8 +138,8 @@ def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:
 
 
 def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:
-    """Those in ALARM that are the stack's: called after it, and watching what is its own. The name alone would take in
-    those of a stack that is called the same with something behind it."""
+    """Those in ALARM of this stack: named after it, with a dimension of its own. The name alone would match alarms of a
+    stack whose name begins alike."""
     mine = {value for name, value in deployment.outputs.items() if name.endswith("Name")}
     mine |= {url.rsplit("/", 1)[-1] for url in (deployment.work_queue_url, deployment.dead_letter_queue_url)}
     prefix, rule = f"{deployment.name}-", ""
@@ -149,7 +149,7 @@ def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:
         for alarm in page.get("MetricAlarms", []):
             watched = {one["Name"]: one["Value"] for one in _dimensions(alarm)}
             if "RuleName" in watched and not rule:
-                # Called by CloudFormation as it likes, and told by no output.
+                # CloudFormation chooses its name, and no output has it.
                 rule = resource_of(account.cloudformation, deployment.name, "TerminateFunctionTerminationRequested")
                 mine.add(rule)
             if alarm["AlarmName"].startswith(prefix) and any(watched.get(one) in mine for one in _OWNED):
@@ -158,7 +158,7 @@ def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:
 
 
 def _dimensions(alarm: MetricAlarmTypeDef) -> Iterator[DimensionTypeDef]:
-    """Of its metric, or of those that it calculates with."""
+    """Of its metric, or of those in its expression."""
     yield from alarm.get("Dimensions", [])
     for metric in alarm.get("Metrics", []):
         if "MetricStat" in metric:
@@ -167,11 +167,11 @@ def _dimensions(alarm: MetricAlarmTypeDef) -> Iterator[DimensionTypeDef]:
 
 @dataclass(slots=True)
 class _Sweep:
-    """What the log says of an invocation: when it was last heard of, and what the line says that says most."""
+    """An invocation in the log: the time of its last line, and the summary of the most informative one, by rank."""
 
     at: int
     rank: int
-    told: dict[str, Any]
+    summary: dict[str, Any]
 
 
 def _sweeps(account: Account, deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
@@ -184,7 +184,7 @@ def _sweeps(account: Account, deployment: Deployment, now: datetime) -> list[dic
         piece = _sweeps_between(account, deployment, start - _SWEEP_LASTS, end)
         found = {name: one for name, one in piece.items() if one.at >= _milliseconds(start)} | found
         end, length = start, _GROWS * length
-    return [one.told for one in sorted(found.values(), key=lambda one: one.at, reverse=True)[:_SWEEPS]]
+    return [one.summary for one in sorted(found.values(), key=lambda one: one.at, reverse=True)[:_SWEEPS]]
 
 
 def _sweeps_between(account: Account, deployment: Deployment, start: datetime, end: datetime) -> dict[str, _Sweep]:
@@ -200,12 +200,12 @@ def _sweeps_between(account: Account, deployment: Deployment, start: datetime, e
             for event in page["events"]:
                 if (line := _line(event["message"])) is None:
                     continue
-                request, rank, told = line
+                request, rank, summary = line
                 sweep = found.setdefault(request or event.get("eventId", event["message"]), _Sweep(0, -1, {}))
                 sweep.at = max(sweep.at, event["timestamp"])
                 if rank > sweep.rank:
-                    sweep.rank, sweep.told = rank, told
-    return {name: one for name, one in found.items() if one.told}
+                    sweep.rank, sweep.summary = rank, summary
+    return {name: one for name, one in found.items() if one.summary}
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -213,30 +213,30 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _line(message: str) -> tuple[str | None, int, dict[str, Any]] | None:
-    """The invocation that a line is about, how much it says compared with others of the same, and that."""
+    """The request id of a line, its rank among the lines of one invocation, and its summary."""
     try:
         line = json.loads(message)
     except (ValueError, RecursionError):
         return None
     if not isinstance(line, dict):
         return None
-    request, told = line.get("function_request_id"), {"at": line.get("timestamp")}
+    request, summary = line.get("function_request_id"), {"at": line.get("timestamp")}
     if isinstance(report := line.get("report"), dict):
         keys = ("mode", "listed", "chosen", "enqueued", "announced", "why")
-        return request, 3, told | {key: report[key] for key in keys if key in report}
+        return request, 3, summary | {key: report[key] for key in keys if key in report}
     if line.get("level") == "ERROR":
         # What the function says is meant for people, what Lambda's runtime repeats of it is not.
         return (
             request or line.get("requestId"),
             2 if request else 1,
-            told | {"mode": "failed", "why": line.get("message")},
+            summary | {"mode": "failed", "why": line.get("message")},
         )
     if line.get("type") == "platform.report" and isinstance(record := line.get("record"), dict):
         status = record.get("status")
         why = ": ".join(filter(None, (status, record.get("errorType"))))
         # Of itself a sweep that was killed says nothing.
-        told = {} if status == "success" else {"at": line.get("time"), "mode": "killed", "why": why}
-        return record.get("requestId"), 0, told
+        summary = {} if status == "success" else {"at": line.get("time"), "mode": "killed", "why": why}
+        return record.get("requestId"), 0, summary
     return None
 
 

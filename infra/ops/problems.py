@@ -33,7 +33,7 @@ _CRT = (
 
 
 class ProblemError(Exception):
-    """Told to the operator without a traceback; the command ends with `status`."""
+    """Reported without a traceback; the command ends with `status`."""
 
     status = WRONG
 
@@ -82,14 +82,14 @@ def said(error: BotoCoreError | ClientError) -> str:
 
 def _client_error(error: ClientError) -> str:
     code, message = code_of(error), one_line(str(error.response.get("Error", {}).get("Message", "")), 400)
-    told = f"{error.operation_name}: {code}: {message}"
+    failed = f"{error.operation_name}: {code}: {message}"
     if code in _EXPIRED:
-        return f"{told}; the credentials have expired: log in again (aws sso login)"
+        return f"{failed}; the credentials have expired: log in again (aws sso login)"
     if code in _UNKNOWN:
-        return f"{told}; AWS does not know these credentials: check --profile and the AWS_* variables"
+        return f"{failed}; AWS does not know these credentials: check --profile and the AWS_* variables"
     if code in _DENIED:
-        return f"{told}; these credentials may not do that: use another --profile, or have it permitted"
-    return told
+        return f"{failed}; these credentials may not do that: use another --profile, or have it permitted"
+    return failed
 
 
 def code_of(error: ClientError) -> str:

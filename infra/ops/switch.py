@@ -16,8 +16,6 @@ from redaction import one_line
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
-# How long a function may go on after the switch was thrown; see functions/stop_switch.py.
-CACHE_SECONDS = 15
 ABSENT = "there is no such parameter"
 _REASON_CHARACTERS = 300
 _VALUE_CHARACTERS = 1500  # SSM takes 4,096 bytes
@@ -39,7 +37,7 @@ class Switch:
 
     @property
     def reason(self) -> str | None:
-        """Why it was thrown, if whoever did it said so."""
+        """Why it was thrown, if a reason was given."""
         if self.value == ABSENT:
             return ABSENT
         _, colon, reason = _SINCE.sub("", self.value, count=1).partition(":")
@@ -91,8 +89,8 @@ def switch_before(ssm: SSMClient, name: str, written: Written) -> Switch | None:
 def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
     """Stop everything. The reason is kept in the value: whatever is not `go` stops."""
     # SSM would take {{…}} for a reference.
-    told = one_line((reason or "").replace("{", "(").replace("}", ")"), _REASON_CHARACTERS)
-    return _write(ssm, name, f"stop: {told}" if told else "stop")
+    shown = one_line((reason or "").replace("{", "(").replace("}", ")"), _REASON_CHARACTERS)
+    return _write(ssm, name, f"stop: {shown}" if shown else "stop")
 
 
 def keep_first(ssm: SSMClient, name: str, before: Switch, written: Written) -> Written:

@@ -35,7 +35,8 @@ def _aws(operation: str, request: dict[str, Any]) -> dict[str, Any]:
             return {"Successful": sent, "Failed": []}
         case "ChangeMessageVisibilityBatch":
             return {"Successful": [{"Id": entry["Id"]} for entry in request["Entries"]], "Failed": []}
-    return {}
+        case _:
+            return {}
 
 
 class Connection(asyncio.Protocol):
@@ -89,8 +90,10 @@ async def _serve(certificate: list[str]) -> None:
         context.load_cert_chain(*certificate)
     loop = asyncio.get_running_loop()
     # Clients under valgrind take seconds for a handshake.
-    limits = {"ssl_handshake_timeout": 300} if context else {}
-    server = await loop.create_server(Connection, "127.0.0.1", 0, ssl=context, backlog=512, **limits)
+    patience = 300.0 if context else None
+    server = await loop.create_server(
+        Connection, "127.0.0.1", 0, ssl=context, backlog=512, ssl_handshake_timeout=patience
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     # Ends with its parent: then its standard input ends.

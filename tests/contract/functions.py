@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 import runtime
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin
 from infra.local.fake_devin.sessions import ORG_ID
 from settings import Settings
@@ -133,7 +133,7 @@ def functions(api: FakeDevin, patch: pytest.MonkeyPatch, *, key: str = V1_KEY) -
             return config
 
         patch.setattr(runtime, "_config", impatient)
-        patch.setattr(handler, "limiter", RateLimiter())
+        patch.setattr(handler, "throttle", Throttle())
         patch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=made.slept.append))
         patch.setattr("queues.time", SimpleNamespace(sleep=made.slept.append))
         for stream_handler in (*handler.logger.handlers, *sweep_handler.logger.handlers):

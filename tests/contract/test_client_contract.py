@@ -25,7 +25,7 @@ from schemathesis.generation import GenerationMode
 from devin.api_key import ApiKeys
 from devin.client import Answer, DevinClient
 from devin.http import Transport
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from redaction import Redactor
@@ -58,7 +58,7 @@ few_examples = settings(
 def client(url: str, operation: str, *, archive: bool = False) -> DevinClient:
     keys = ApiKeys(lambda _: KEYS[operation[-2:]], lambda _: None)
     return DevinClient(
-        Transport(url), keys, RateLimiter(), Redactor(), org_id=ORG_ID, archive=archive, seconds_left=lambda: 5
+        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, archive=archive, seconds_left=lambda: 5
     )
 
 

@@ -34,7 +34,7 @@ from devin import http
 from devin.api_key import ApiKeys
 from devin.client import DevinClient
 from devin.http import Reply, Transport, TransportError
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
 from redaction import Redactor
 from terminate.messages import Action
@@ -758,8 +758,8 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
     """It may have died without a word."""
     api.script(Fault(kind="hang"), reused=True)
     call(transport, "GET")
-    later = time.monotonic() + 60
-    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=lambda: later))
+    later = time.time() + 60
+    monkeypatch.setattr("devin.http.time", SimpleNamespace(monotonic=time.monotonic, time=lambda: later))
 
     assert call(transport, seconds=PATIENT_SECONDS).status == 200
     assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]
@@ -767,10 +767,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    pool = transport._adapter()._pool.pool
-    assert pool is not None
-    (connection,) = [one for one in pool.queue if one is not None]
-    timeout = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    timeout = transport._adapter()._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000
 
     # As the kernel then says it.
@@ -805,7 +802,7 @@ def test_a_session_whose_end_was_not_heard_is_not_rejected_when_the_call_is_sent
     client = DevinClient(
         transport,
         ApiKeys(lambda _: V1_KEY, lambda _: None),
-        RateLimiter(),
+        Throttle(),
         Redactor(),
         org_id=None,
         archive=False,

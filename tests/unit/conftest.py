@@ -15,7 +15,7 @@ import responses
 from moto import mock_aws
 from moto.backends import get_backend
 
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
@@ -60,7 +60,7 @@ def aws(_moto: Aws) -> Aws:
 @pytest.fixture
 def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and the last one to start is asked first
     scripted = Api()
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+    with responses.RequestsMock(assert_all_requests_are_fired=False, target="devin.http._Adapter.send") as mock:
         for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)
         yield scripted
@@ -94,7 +94,7 @@ def world(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[World
         monkeypatch.setattr(stream_handler, "stream", _Stdout())
     monkeypatch.setattr("runtime.boto3", SimpleNamespace(client=_client))
     monkeypatch.setattr(sweep_handler, "datetime", SimpleNamespace(now=lambda _: made.now))
-    monkeypatch.setattr(handler, "limiter", RateLimiter())
+    monkeypatch.setattr(handler, "throttle", Throttle())
     made.aws.calls.clear()
     yield made
     runtime_for.cache_clear()

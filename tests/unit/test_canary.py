@@ -260,7 +260,7 @@ def test_a_secret_without_a_usable_key(traced: Trace, secret: str | bytes) -> No
 @pytest.mark.parametrize(
     "operation",
     ["sqs.SendMessage", "sqs.ChangeMessageVisibility", "events.PutEvents", "ssm.GetParameter",
-     "secretsmanager.GetSecretValue", "dynamodb.BatchGetItem", "dynamodb.PutItem"],
+     "secretsmanager.GetSecretValue", "dynamodb.BatchGetItem", "dynamodb.BatchWriteItem"],
 )  # fmt: skip
 def test_aws_that_fails_with_the_key_in_its_message(traced: Trace, operation: str) -> None:
     ids = _script(traced)

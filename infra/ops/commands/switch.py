@@ -11,7 +11,8 @@ from infra.ops.cli_context import AsJson, Yes, confirm, context_of
 from infra.ops.depth import depth_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
-from infra.ops.switch import ABSENT, CACHE_SECONDS, keep_first, name_for, read_switch, release, switch_before, throw
+from infra.ops.switch import ABSENT, keep_first, name_for, read_switch, release, switch_before, throw
+from stop_switch import SWITCH_CACHE_SECONDS
 
 
 def stop(
@@ -51,7 +52,9 @@ def stop(
         )
     if written.version == 1:
         output.warn("there was no such parameter, which stops everything too; it was created")
-    output.say(f"Within {CACHE_SECONDS} s neither function begins anything; what has begun ends within a minute.")
+    output.say(
+        f"Within {SWITCH_CACHE_SECONDS} s neither function starts anything; what has started ends within a minute."
+    )
     output.say("Messages stay in the work queue. Events and direct invocations go there too. Sweeps do nothing.")
     output.say(f"A deployment can write `go`: look at the switch after one. To carry on: {context.command} go")
 

@@ -23,6 +23,7 @@ def read(version: Version = V3, **fields: Any) -> Session:
     return session
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     ("fields", "name", "expected"),
     [

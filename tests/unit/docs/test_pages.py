@@ -150,3 +150,12 @@ def test_the_sample_policies_are_those_of_the_files() -> None:
     ]
     files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "tests" / "events").glob("sweep-*.json")]
     assert sorted(shown, key=str) == sorted(files, key=str)
+
+
+def test_every_dependency_has_its_reason() -> None:
+    names = {
+        name
+        for path in (ROOT / "infra" / "requirements").glob("*.in")
+        for name in re.findall(r"^[a-z][\w-]*", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {name for name in names if not re.search(rf"\b{name}\b", TEXTS["docs/decisions.md"])} == set()

@@ -18,9 +18,9 @@ from infra.environments import ROOT
 from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
 from infra.ops.drain import STALLED_SECONDS, Moment, watch
-from infra.ops.switch import CACHE_SECONDS, Written, throw
+from infra.ops.switch import Written, throw
 from retry import MAX_DELAY_SECONDS
-from stop_switch import SWITCH_CACHE_SECONDS, stop_switch
+from stop_switch import stop_switch
 from tests.unit.ops.world import STACK, Operator
 from tests.unit.world import SWITCH, client
 
@@ -77,6 +77,11 @@ def healthy(operator: Operator) -> Operator:
         (170, {"timestamp": "10:00", "function_request_id": "first", "report": report}),
     )
     return operator
+
+
+def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
+    healthy.status = "UPDATE_ROLLBACK_COMPLETE"
+    assert healthy.run("status").status == 1
 
 
 def test_all_is_well(healthy: Operator) -> None:
@@ -191,34 +196,26 @@ def test_alarms_are_this_stacks_and_no_others(healthy: Operator) -> None:
     assert [one["name"] for one in ran.data["alarms"]] == [one["AlarmName"] for one in mine]
 
 
-def test_a_stack_that_was_rolled_back_is_wrong(healthy: Operator) -> None:
-    healthy.status = "UPDATE_ROLLBACK_COMPLETE"
-    assert healthy.run("status").status == 1
-
-
-def test_what_may_not_be_read_hides_nothing_else_and_is_not_well(healthy: Operator) -> None:
-    healthy.world.aws.fail("logs.FilterLogEvents", "AccessDeniedException")
-    ran = healthy.run("status", "--json")
-    assert (ran.status, ran.data["sweeps"], list(ran.data["unread"])) == (1, None, ["sweeps"])
-    assert ran.data["stop_switch"]["go"] is True
-    assert "use another --profile" in ran.err
-    assert "not all could be read" in ran.err
-    assert "could not be read" in healthy.run("status").out
-
-
-def test_a_queue_whose_age_may_not_be_read_is_shown_all_the_same(healthy: Operator) -> None:
+@pytest.mark.parametrize(
+    ("operation", "unread", "still"),
+    [
+        ("logs.FilterLogEvents", "sweeps", "go"),
+        ("cloudwatch.GetMetricStatistics", "oldest_message", "1 waiting"),
+        ("sqs.ReceiveMessage", "reasons", "dead letters\t1"),
+    ],
+)
+def test_what_may_not_be_read_hides_nothing_else_and_is_not_well(
+    healthy: Operator, operation: str, unread: str, still: str
+) -> None:
     healthy.world.send("devin-1")
-    healthy.world.aws.fail("cloudwatch.GetMetricStatistics", "AccessDenied")
-    ran = healthy.run("status", "--json")
-    assert (ran.status, ran.data["work_queue"]["waiting"], list(ran.data["unread"])) == (1, 1, ["oldest_message"])
-
-
-def test_dead_letters_that_may_be_counted_and_not_looked_at_are_counted(healthy: Operator) -> None:
     healthy.dead_letter("devin-1")
-    healthy.world.aws.fail("sqs.ReceiveMessage", "AccessDenied")
-    ran = healthy.run("status", "--json")
-    assert (ran.status, ran.data["dead_letters"]["number"], list(ran.data["unread"])) == (1, 1, ["reasons"])
-    assert "1 dead letter" in ran.err
+    healthy.world.aws.fail(operation, "AccessDenied")
+    assert list(healthy.run("status", "--json").data["unread"]) == [unread]
+    ran = healthy.run("status")
+    assert ran.status == 1
+    assert still in ran.out
+    assert f"{unread} could not be read" in ran.err
+    assert "not all could be read" in ran.err
 
 
 def test_where_nothing_may_be_read_aws_refused(healthy: Operator) -> None:
@@ -267,8 +264,7 @@ def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(heal
     ran = healthy.run("stop", "--reason", "the API is\non fire: ask {{Ann}}", "--json")
     assert (ran.status, ran.data["before"]) == (0, "go")
     assert healthy.switch_says() == "stop: the API is on fire: ask ((Ann))"
-    provider: Any = type("Provider", (), {"get": lambda *_, **__: healthy.switch_says()})()
-    assert stop_switch(provider, SWITCH)() is not None
+    assert stop_switch(healthy.switch_says, SWITCH)() is not None
     status = healthy.run("status", "--json")
     assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
 
@@ -304,10 +300,6 @@ def test_the_hundredth_version_is_written_though_the_oldest_carries_a_label() ->
         assert throw(ssm, SWITCH, None) == Written("stop", 107)
 
 
-def test_what_stop_says_of_the_time_it_takes_is_what_the_functions_do() -> None:
-    assert CACHE_SECONDS == SWITCH_CACHE_SECONDS
-
-
 @pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])
 def test_no_reason_makes_stop_mean_go(operator: Operator, reason: tuple[str, ...]) -> None:
     assert operator.run("stop", *reason).status == 0
@@ -315,10 +307,11 @@ def test_no_reason_makes_stop_mean_go(operator: Operator, reason: tuple[str, ...
 
 
 def test_who_may_only_write_the_switch_can_stop(operator: Operator) -> None:
-    operator.world.aws.fail("ssm.GetParameter")
+    for operation in ("ssm.GetParameter", "sqs.GetQueueAttributes"):
+        operator.world.aws.fail(operation)
     ran = operator.run("stop", "--json")
     assert (ran.status, ran.data) == (0, {"switch": SWITCH, "before": None, "now": "stop"})
-    del operator.world.aws.faults["ssm.GetParameter"]
+    operator.world.aws.faults.clear()
     assert operator.switch_says() == "stop"
 
 
@@ -328,20 +321,17 @@ def test_stopping_writes_before_it_reads(operator: Operator) -> None:
     assert calls == ["ssm.PutParameter", "ssm.GetParameter"]
 
 
-def test_a_switch_that_was_deleted_is_made_anew(operator: Operator) -> None:
-    client("ssm").delete_parameter(Name=SWITCH)
-    ran = operator.run("stop", "--json")
-    assert (ran.status, ran.data["before"], operator.switch_says()) == (0, None, "stop")
-    assert "was no such parameter" in ran.err
-
-
-def test_a_switch_that_was_deleted_stops_until_go_makes_it_anew(healthy: Operator) -> None:
+def test_a_switch_that_was_deleted_stops_until_it_is_created_again(healthy: Operator) -> None:
     client("ssm").delete_parameter(Name=SWITCH)
     status = healthy.run("status", "--json")
     assert (status.status, status.data["stop_switch"]["go"]) == (1, False)
     ran = healthy.run("go", "--yes")
     assert (ran.status, healthy.switch_says()) == (0, "go")
     assert "no such parameter" in ran.out
+    client("ssm").delete_parameter(Name=SWITCH)
+    ran = healthy.run("stop", "--json")
+    assert (ran.status, ran.data["before"], healthy.switch_says()) == (0, None, "stop")
+    assert "was no such parameter" in ran.err
 
 
 STACKS_SWITCH = f"/devin-session-cleanup/{STACK}/stop-switch"
@@ -382,12 +372,6 @@ def test_go_says_how_much_waits_and_asks(operator: Operator, says: str, status: 
 def test_go_when_it_goes_already_writes_nothing(operator: Operator) -> None:
     assert operator.run("go").status == 0
     assert "ssm.PutParameter" not in operator.world.aws.names()
-
-
-def test_stopping_works_where_nothing_but_the_switch_may_be_touched(operator: Operator) -> None:
-    operator.world.aws.fail("sqs.GetQueueAttributes")
-    assert operator.run("stop").status == 0
-    assert client("ssm").get_parameter(Name=SWITCH)["Parameter"]["Value"] == "stop"
 
 
 def seen(
@@ -443,12 +427,9 @@ def test_what_is_hidden_or_delayed_is_not_drained() -> None:
     assert Depth(0, 1, 0).total == Depth(0, 0, 1).total == 1
 
 
-def test_dead_letters_of_before_do_not_count() -> None:
-    assert seen(0, 0, 0, letters=(4, 4, 4, 6))[-1].new_letters == 2
-
-
-def test_dead_letters_may_be_counted_from_earlier() -> None:
-    assert seen(0, 0, 0, letters=(6,), before=4)[-1].new_letters == 2
+@pytest.mark.parametrize(("letters", "before"), [((4, 4, 4, 6), None), ((6,), 4)])
+def test_dead_letters_of_before_do_not_count(letters: tuple[int, ...], before: int | None) -> None:
+    assert seen(0, 0, 0, letters=letters, before=before)[-1].new_letters == 2
 
 
 def test_a_watch_gives_up_in_time() -> None:

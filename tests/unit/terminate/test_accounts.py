@@ -8,6 +8,7 @@ import zlib
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,6 +176,7 @@ def pick(among: list[Any], *what: str) -> Any:
     return among[zlib.crc32(repr(what).encode("utf-8", "replace")) % len(among)] if among else None
 
 
+@pytest.mark.fault(19, 32)
 @given(
     st.lists(records, min_size=1, max_size=4),
     st.lists(replies, min_size=1, max_size=5),

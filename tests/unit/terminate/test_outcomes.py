@@ -12,7 +12,7 @@ import requests
 from devin.api_key import ApiKeys
 from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Reply
-from devin.limiter import RateLimiter
+from devin.throttle import Throttle
 from redaction import Redactor
 from terminate.messages import Action
 from terminate.outcomes import Outcome
@@ -206,7 +206,7 @@ def client(transport: Transport, seconds_left: float) -> DevinClient:
     return DevinClient(
         transport,  # type: ignore[arg-type]
         ApiKeys(lambda _: "apk_made-up", lambda _: None),
-        RateLimiter(),
+        Throttle(),
         Redactor(),
         org_id=None,
         archive=False,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from devin.throttle import Throttle
 from terminate import handler
-from tests.unit.devin.test_limiter import SlowLimiter
 from tests.unit.world import NOW, World, answer, session
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -118,6 +118,23 @@ def test_the_backoff_doubles_up_to_15_minutes(
     assert [one["DelaySeconds"] for one in world.requeued()] == ([expected] if receives >= 4 else [])
 
 
+# The pause after a 429 ----------------------------------------------------------------------------------------------
+
+
+def test_a_pause_lasts_as_long_as_was_asked_for_and_a_little_longer() -> None:
+    now = 100.0
+    throttle = Throttle(lambda: now, lambda _, high: high)
+    assert throttle.retry_in() == 0
+    throttle.pause(40)
+    assert throttle.retry_in() == 50
+    throttle.pause(None)
+    assert throttle.retry_in() == 50, "a shorter one does not end a longer one"
+    now += 50
+    assert throttle.retry_in() == 0
+    throttle.pause(None)
+    assert throttle.retry_in() == 1.25
+
+
 def test_a_later_invocation_does_not_call_before_the_pause_is_over(world: World, log: Log) -> None:
     world.api.on("DELETE", "devin-1", throttled("600"))
     world.send("devin-1")
@@ -132,31 +149,19 @@ def test_a_later_invocation_does_not_call_before_the_pause_is_over(world: World,
     assert all(590 < line["retry_in_seconds"] <= 750 for line in log())
 
 
-def test_after_the_pause_calls_go_on(world: World) -> None:
-    world.invoke({"session_ids": [f"devin-{number}" for number in range(50)]})
-    world.api.on("DELETE", "devin-x", throttled("0"))
-    assert world.invoke({"session_id": "devin-x"}) == {"retry": ["devin-x"]}
-    # Calls are spaced now, and the invocation waits.
-    assert world.invoke({"session_ids": ["devin-y", "devin-z"]}) == {"terminated": ["devin-y", "devin-z"]}
+def test_a_short_pause_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("devin.client.time.sleep", slept.append)
+    handler.throttle.pause(2)
+    assert world.invoke({"session_id": "devin-1"}) == {"terminated": ["devin-1"]}
+    assert 0 < slept[0] <= 2.5
 
 
-def test_a_call_that_waits_is_stopped_by_a_429(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler, "limiter", SlowLimiter())
-    monkeypatch.setenv("MAX_WORKERS", "3")
-    for number in (1, 2, 3):
-        world.api.on("DELETE", f"devin-{number}", answer(429))
-    world.send("devin-1", "devin-2", "devin-3")
-    # Would take five minutes if they were not stopped.
-    assert len(world.deliver()) == 3
-    assert len(world.api.calls) == 1
-
-
-def test_no_call_waits_between_the_read_of_a_session_and_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_waits_between_the_read_of_a_session_and_its_end(world: World) -> None:
     """It might wake up in between."""
-    monkeypatch.setattr(handler, "limiter", SlowLimiter())
     world.api.on("GET", "devin-1", session())
+    world.api.before = lambda: handler.throttle.pause(300)
     world.send('{"session_id": "devin-1", "unless_updated_since": "2026-11-29T00:00:00Z"}')
-    # Would take five minutes if it waited.
     assert world.deliver() == []
     assert world.api.deleted() == ["devin-1"]
 

@@ -1,4 +1,4 @@
-"""Which sessions a sweep would end: evaluated as they are listed, then by families, then held to the caps."""
+"""Which sessions a sweep would end: evaluated as they are listed, then by families, then checked against the caps."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import pytest_socket
 import responses
 from moto import mock_aws
 from moto.backends import get_backend
+from urllib3 import Retry
 
 from devin.throttle import Throttle
 from runtime import runtime_for
@@ -58,8 +59,10 @@ def aws(_moto: Aws) -> Aws:
 
 
 @pytest.fixture
-def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and the last one to start is asked first
+def api(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` first
     scripted = Api()
+    # `responses` asks for it, as requests' own adapter has it.
+    monkeypatch.setattr("devin.http._Adapter.max_retries", Retry(0, read=False), raising=False)
     with responses.RequestsMock(assert_all_requests_are_fired=False, target="devin.http._Adapter.send") as mock:
         for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)

@@ -16,18 +16,7 @@ from requests.structures import CaseInsensitiveDict
 from devin.http import Reply
 from sweep.policy import parse_policy
 from tests.unit.ops.world import Operator, report
-from tests.unit.world import (
-    API,
-    KEY,
-    ORG_ID,
-    SWITCH,
-    UNAUTHORIZED,
-    V3_KEY,
-    answer,
-    client,
-    page,
-    stale,
-)
+from tests.unit.world import API, KEY, ORG_ID, SWITCH, UNAUTHORIZED, V3_KEY, answer, client, page, stale
 
 ROLES = "arn:aws:iam::123456789012:role"
 KEY_ID = "11111111-2222-3333-4444-555555555555"
@@ -162,10 +151,7 @@ def test_a_healthy_stack_with_a_key_of_version_3(stack: Stack, api_v3: ApiV3) ->
     found = stack.findings()
     assert (found["failed"], found["warning"]) == (set(), set())
     assert "key's owner" in found["ok"]
-    assert api_v3.asked == [
-        ("GET", "/v3/self", None),
-        ("GET", f"/v3/organizations/{ORG_ID}/sessions", {"first": "1"}),
-    ]
+    assert api_v3.asked == [("GET", "/v3/self", None), ("GET", f"/v3/organizations/{ORG_ID}/sessions", {"first": "1"})]
     ran = stack.operator.run("doctor")
     assert rf"service_user Cleanup\u200b, organisation {ORG_ID}" in ran.out
     assert "from this machine (the functions call from AWS): 200" in ran.out

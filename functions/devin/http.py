@@ -139,7 +139,7 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
     request = requests.PreparedRequest()
     request.method = method
     request.url = f"{url}?{urlencode(params)}" if params else url
-    length = {"Content-Length": "0"} if method == "DELETE" else {}
+    length = {} if method == "GET" else {"Content-Length": "0"}
     request.headers = CaseInsensitiveDict({**_HEADERS, **length, "Authorization": f"Bearer {key}"})
     return request
 

@@ -113,6 +113,7 @@ def test_a_file_is_read_as_windows_writes_it_too(
         ("http://app.devin.ai/x", "http://app.devin.ai/x", "an address, but not https://"),
         ("devin-1\u200b", r"devin-1\u200b", r"invisible or control character \u200b"),
         ("devin\u00ad-1", r"devin\xad-1", r"invisible or control character \xad"),
+        ("devin\u20111", r"devin\u20111", r"a character that is not ASCII: \u2011"),
         ('["devin-1",', '["devin-1",', "JSON"),
         ("devin-1 devin-2", "devin-1 devin-2", "more than one word"),
         ("devin-1/../x", "devin-1/../x", "an id is devin-"),

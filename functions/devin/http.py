@@ -139,7 +139,7 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
     request = requests.PreparedRequest()
     request.method = method
     request.url = f"{url}?{urlencode(params)}" if params else url
-    length = {"Content-Length": "0"} if method == "DELETE" else {}
+    length = {} if method == "GET" else {"Content-Length": "0"}
     request.headers = CaseInsensitiveDict({**_HEADERS, **length, "Authorization": f"Bearer {key}"})
     return request
 
@@ -239,10 +239,15 @@ class _Adapter(BaseAdapter):
         except BaseException:
             raw.close()
             raise
+        return self.build_response(request, raw)
+
+    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """Without what requests' own adapter adds: cookies, an encoding."""
         response = requests.Response()
         response.status_code = raw.status
         response.headers = raw.headers
         response.raw = raw
+        response.request = request
         return response
 
     def close(self) -> None:

@@ -178,7 +178,7 @@ def _queues(stack: StackSnapshot) -> Iterator[Finding]:
 
 def _switch(stack: StackSnapshot) -> Iterator[Finding]:
     switch = read_switch(stack.account.ssm, stack.deployment.output("StopSwitchParameterName"))
-    yield verdict("stop switch", good=switch.goes, found=switch.value, remedy=f"{stack.command} go, if that is over")
+    yield verdict("stop switch", good=switch.goes, found=switch.value, remedy=f"{stack.command} go")
 
 
 def _letters(stack: StackSnapshot) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.output import visible
+from infra.ops.output import ascii_only, visible
 from infra.ops.problems import UsageError
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -105,6 +105,9 @@ def why_invalid(text: str) -> str:
         return "empty"
     if hidden := sorted({char for char in bare if visible(char) != char}):
         return f"invisible or control character {', '.join(map(visible, hidden))}"
+    if strange := sorted({char for char in bare if not char.isascii()}):
+        # A non-breaking hyphen looks like the one in devin-.
+        return f"a character that is not ASCII: {', '.join(map(ascii_only, strange))}"
     if _parsed(bare.lower()):
         return "upper case: write devin- in lower case"
     if _UUID.fullmatch(bare):

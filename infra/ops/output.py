@@ -48,6 +48,11 @@ def visible(text: str) -> str:
     )
 
 
+def ascii_only(text: str) -> str:
+    """The text with every character outside ASCII escaped, so that none looks like another."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def console(stream: TextIO) -> Console:
     """Only a terminal has colours and a width, whatever FORCE_COLOR says."""
     from rich.console import Console  # noqa: PLC0415

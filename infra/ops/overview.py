@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.account import Account
-from infra.ops.deployment import Deployment, resource_of
+from infra.ops.deployment import Deployment, mapping_of, resource_of
 from infra.ops.depth import depth_of
 from infra.ops.dlq import Peek, tally
-from infra.ops.mapping import mapping_of
 from infra.ops.output import count
 from infra.ops.problems import said
 from infra.ops.switch import read_switch

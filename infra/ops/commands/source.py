@@ -12,7 +12,7 @@ import typer
 
 from infra.ops import output as outputs
 from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output
+from infra.ops.output import Output, ascii_only
 from infra.ops.problems import UsageError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -39,7 +39,10 @@ def read_ids(
         output.say(note)
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
-        output.some([f"line {one.line}: {one.text[:80]} ({why_invalid(one.text)})" for one in ids.invalid], output.warn)
+        output.some(
+            [f"line {one.line}: {ascii_only(one.text[:80])} ({why_invalid(one.text)})" for one in ids.invalid],
+            output.warn,
+        )
         if not skip_invalid or not ids.ids:
             raise UsageError("nothing was done; correct them, or leave them out with --skip-invalid")
     return ids

@@ -143,7 +143,7 @@ def test_an_id_without_a_condition_is_ended_whatever_its_tags(world: World) -> N
 @pytest.mark.parametrize(
     "condition",
     [
-        (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+        pytest.param((datetime.now(UTC) + timedelta(days=1)).isoformat(), id="tomorrow"),
         "2999-01-01T00:00:00Z",
         "2023-12-31T23:59:59Z",
         "1970-01-01T00:00:00Z",
@@ -172,7 +172,7 @@ def test_an_impossible_condition_is_an_invalid_message(world: World, condition: 
 @pytest.mark.parametrize(
     "condition",
     [
-        (datetime.now(UTC) + timedelta(minutes=3)).isoformat(),
+        pytest.param((datetime.now(UTC) + timedelta(minutes=3)).isoformat(), id="in three minutes"),
         "2024-01-01T00:00:00Z",
         "2026-11-01 10:00",
         "2026-11-01T10:00:00.123456+02:00",

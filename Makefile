@@ -41,7 +41,7 @@ unit: ## the tests that need neither emulator nor build, but for the thorough on
 	@infra/setup dev
 	$(PYTHON) -m pytest --numprocesses auto -m "not thorough" tests/unit
 
-fuzz: ## the property tests with a hundred times as many examples: minutes
+fuzz: ## the property tests with forty times as many examples: minutes
 	@infra/setup dev
 	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest --numprocesses auto -m hypothesis
 

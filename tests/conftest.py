@@ -9,9 +9,9 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-# The gate tries the same examples every time; `make fuzz` tries new ones, and a hundred times as many.
+# The gate tries the same examples every time; `make fuzz` tries new ones, and forty times as many.
 settings.register_profile("gate", max_examples=50, derandomize=True, deadline=None, database=None)
-settings.register_profile("long", max_examples=5000, deadline=None, print_blob=True)
+settings.register_profile("long", max_examples=2000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 

@@ -174,7 +174,8 @@ def _captured(log: io.StringIO) -> Iterator[None]:
     streams = [one for one in handler.logger.handlers if isinstance(one, logging.StreamHandler)]
     before = [one.setStream(log) for one in streams]
     try:
-        with redirect_stdout(log):
+        # pytest would keep every record, with the frames of its traceback.
+        with redirect_stdout(log), mock.patch.object(logging.getLogger("terminate"), "propagate", False):
             yield
     finally:
         for one, stream in zip(streams, before, strict=True):

@@ -88,7 +88,7 @@ class Disturbances:
         draw = random.Random(kill.seed)  # noqa: S311 - not a secret
         # Those that have begun to work. One that dies sooner makes the emulator end all others, again and again.
         working = [process for process in sorted(self._world._workers()) if _threads(process) > 1]
-        doomed = [process for process in working if draw.random() < kill.share]
+        doomed = [process for process in working if draw.random() < kill.share] or working[:1]
         for process in doomed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

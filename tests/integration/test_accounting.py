@@ -20,7 +20,7 @@ SEED = 20261102
 
 @pytest.mark.fault(17, 32)
 def test_every_id_ends_in_one_place(quiet: World) -> None:
-    plan = make_plan(SEED, ids=IDS, seconds=10, kill_every=5)
+    plan = make_plan(SEED, ids=IDS, seconds=10, kill_every=2)
     assert set(plan.subjects.values()) == set(KINDS), "the seed makes no session of some kind"
 
     result = ChaosRun(quiet, plan).run(visibility_seconds=25)

@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from infra.local.fake_devin import FakeDevin, Fault
-from infra.local.fake_devin.faults import address_not_allowed, too_many_requests
+from infra.local.fake_devin.faults import json_fault, too_many_requests
 from infra.local.fake_devin.sessions import ORG_ID
 from tests.contract.caller import V1_KEY, V3_KEY
 
@@ -112,12 +112,7 @@ def _problem(status: int) -> Fault:
 
 # Documented, and never the fake's own idea: it knows no key with fewer rights, no limit of calls, no cause of a 409.
 SCRIPTED: list[tuple[str, int, Fault]] = [
-    ("terminate_session_v1", 401, address_not_allowed()),
-    (
-        "terminate_session_v1",
-        403,
-        Fault(status=403, headers={"Content-Type": "application/json"}, body='{"detail":""}'),
-    ),
+    ("terminate_session_v1", 403, json_fault(403, {"detail": ""})),
     ("terminate_session_v1", 429, too_many_requests("3")),
     ("terminate_session_v3", 401, _problem(401)),
     ("terminate_session_v3", 409, _problem(409)),

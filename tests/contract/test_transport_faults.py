@@ -828,7 +828,7 @@ def test_the_second_sending_is_the_last(api: FakeDevin, transport: Transport) ->
 def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
     api: FakeDevin, transport: Transport
 ) -> None:
-    api.set_keep_alive(responses=1)
+    api.responses_per_connection = 1
 
     assert [call(transport, "GET").status, call(transport).status] == [200, 200]
     assert [one.reused for one in api.calls()] == [False, False]

@@ -12,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
-
 from infra import artefact
 from infra.environments import ROOT, UV, run
 from infra.local import overlay
@@ -63,6 +61,8 @@ def _install(requirements: Path, target: Path) -> None:
 
 def _write_template(source: Path, directory: Path) -> None:
     """Write a template and those nested in it, with the paths of what is built."""
+    from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]  # noqa: PLC0415 - half a second
+
     template = yaml_parse(source.read_text())
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})

@@ -13,7 +13,7 @@ COMPILE := .tools/uv/bin/uv pip compile --quiet --no-config --universal --python
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up down runbook test unit fuzz chaos check lint fmt bench lock parameters audit faults clean
+.PHONY: help setup build demo up down runbook test unit fuzz chaos check lint fmt bench lock parameters picture audit faults clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +50,11 @@ chaos: ## thousands of ids while everything fails, then the books: minutes; IDS=
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(KILL_EVERY),--kill-every $(KILL_EVERY))
 
-check: lint test ## the gate: format, lint, types, template, pins, all tests
+check: ## the gate: format, lint, types, template, all tests, at the same time
+	@infra/setup
+	@$(MAKE) --no-print-directory --jobs=2 lint test
 
-lint: ## format, lint, types, template, pins
+lint: ## format, lint, types, template
 	@infra/setup
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m ruff check
@@ -75,6 +77,10 @@ build: ## what `sam deploy` uploads, in .aws-sam/build
 parameters: ## write docs/parameters.md from template.yaml
 	@infra/setup dev
 	$(PYTHON) -m infra.parameters
+
+picture: ## write docs/pictures/fleet.svg, an example of `devin-ops sweep --chart`
+	@infra/setup dev
+	@PYTHONPATH=functions $(PYTHON) -m infra.fleet_picture
 
 setup: ## install everything now instead of on first use
 	@infra/setup

@@ -1,4 +1,4 @@
-"""The event bus: what the functions tell whoever wants to know."""
+"""Publishes events to the default event bus."""
 
 from __future__ import annotations
 

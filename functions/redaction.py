@@ -1,4 +1,4 @@
-"""What others wrote, made fit to be repeated: without the key, on one line, cut."""
+"""Masks keys in text from outside, and cleans and cuts it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Redactor:
 
 def _spelled(key: str) -> str:
     """A pattern for the key, each of its characters as it is or escaped, by JSON and addresses also more than once:
-    whoever escapes spares which characters they like. Bounded, because a text may be all backslashes."""
+    escapers differ in which characters they escape. Bounded, because a text may be all backslashes."""
     return "".join(
         rf"(?:\\{{0,4}}{re.escape(char)}|%(?:25){{0,2}}{ord(char):02x}|\\{{1,4}}u{ord(char):04x})" for char in key
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-# SQS takes no DelaySeconds above 15 minutes; visibility timeouts are held to the same, so that both ways agree.
+# SQS takes no DelaySeconds above 15 minutes; visibility timeouts use the same maximum.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 MAX_DELAY_SECONDS = 900
 

@@ -40,7 +40,7 @@ KEY_CACHE_SECONDS = 300
 class Runtime:
     """The parts that outlive an invocation.
 
-    `fetch_secret(anew)` raises ApiKeyError, and caches unless `anew`. `reason_to_stop()` tells what the stop switch
+    `fetch_secret(fresh)` raises ApiKeyError, and caches unless `fresh`. `reason_to_stop()` tells what the stop switch
     says, None for go. `dynamodb()` makes a client when first asked, which few invocations do.
     """
 
@@ -118,9 +118,9 @@ def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]
 
     value = Cached(read, KEY_CACHE_SECONDS)
 
-    def fetch(anew: bool) -> str | bytes:
+    def fetch(fresh: bool) -> str | bytes:
         try:
-            return value.get(fresh=anew)
+            return value.get(fresh=fresh)
         except (ClientError, BotoCoreError) as error:
             raise ApiKeyError(
                 f"the secret cannot be read ({error}); check that API_KEY_SECRET_ARN names it, that it holds a value, "

@@ -69,7 +69,7 @@ def _required(environ: Mapping[str, str], name: str, what: str) -> str:
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:
-    # An unreadable DRY_RUN must not count as "no": whoever set it wanted something.
+    # An unreadable DRY_RUN must not count as "no".
     match environ.get(name, "").lower():
         case "" | "false" | "0":
             return False
@@ -92,7 +92,7 @@ def _org_id(environ: Mapping[str, str]) -> str | None:
     value = environ.get("DEVIN_ORG_ID", "")
     if not value:
         return None
-    # It becomes a path segment of every v3 call, so it is held to an allow-list like a session id.
+    # It becomes a path segment of every v3 call, so it is matched against an allow-list like a session id.
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
         raise SettingsError("DEVIN_ORG_ID should hold an organisation id such as org-abc123def456")
     return value

@@ -15,8 +15,7 @@ SWITCH_CACHE_SECONDS = 15
 def stop_switch(read: Callable[[], str], parameter: str) -> Callable[[], str | None]:
     """A question: why nothing may be done now, or None if all is well. `read` reads the parameter from SSM.
 
-    Only a parameter that says `go` means go. One that cannot be read means stop: a tool that kills things must not
-    lose its brake and carry on.
+    Only a parameter that says `go` means go. If it cannot be read, the answer is stop.
     """
     value = Cached(read, SWITCH_CACHE_SECONDS)
 

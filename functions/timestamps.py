@@ -10,7 +10,7 @@ _DATE_TIME = re.compile(
 )
 # Devin was announced in March 2024: an earlier condition is a mistake, a year read from milliseconds for instance.
 _EARLIEST_CONDITION = datetime(2024, 1, 1, tzinfo=UTC)
-# Clocks differ by seconds; whoever names a later time does not mean "unless it was updated since I looked".
+# Clocks differ by seconds. A later time cannot mean "unless it was updated since I looked".
 _CONDITION_SKEW = timedelta(minutes=5)
 
 

@@ -6,7 +6,8 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ class Function:
         self.sqs = sqs or MemorySqs()
         self.bus = MemoryBus()
         self.log = io.StringIO()
-        self.milliseconds = 300_000
+        self.milliseconds = 300_000.0
         self._runtime = Runtime(
             transport=transport,
             queues=Queues(cast(Any, self.sqs), work_queue_url="work", dead_letter_queue_url="dead"),
@@ -159,6 +160,10 @@ class Function:
         ):
             return handler.lambda_handler(event, cast(Any, context))
 
+    def written(self, queue: str) -> list[Write]:
+        """The messages that were sent to the queue `work` or `dead`."""
+        return [write for write in self.sqs.writes if write.queue == queue]
+
     def lines(self) -> list[dict[str, Any]]:
         """The log lines about ids."""
         return [line for line in map(json.loads, self.log.getvalue().splitlines()) if "outcome" in line]
@@ -175,6 +180,12 @@ def _captured(log: io.StringIO) -> Iterator[None]:
         for one, stream in zip(streams, before, strict=True):
             if stream is not None:
                 one.setStream(stream)
+
+
+def ids_of(writes: Iterable[Write]) -> Counter[str]:
+    """How often each id stands in the bodies of these messages."""
+    bodies = [json.loads(write.body) if write.body.startswith("{") else {"session_id": write.body} for write in writes]
+    return Counter(one for body in bodies for one in body.get("session_ids") or [body["session_id"]])
 
 
 def batch(*records: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def parse_api_key(secret: str | bytes) -> str:
     """The key in a secret: the bare key or a JSON object with it under `api_key`, `service_key` or `token`.
 
     Raises ApiKeyError. A newline at the end is refused, not trimmed: it would be a header injection if it got
-    through, and whoever stored it should know.
+    through, and the person who stored it should know.
     """
     if isinstance(secret, bytes):
         raise ApiKeyError(f"the secret is binary; {_ADVICE}")
@@ -49,11 +49,11 @@ def _field(secret: str) -> str:
 
 
 class ApiKeys:
-    """The key as one invocation sees it: read when first needed, read anew once when the API refuses it.
+    """The key as one invocation sees it: read when first needed, read again once when the API refuses it.
 
-    `fetch(anew)` returns the secret, past any cache if `anew`, and raises ApiKeyError. Safe to share between threads:
+    `fetch(fresh)` returns the secret, past any cache if `fresh`, and raises ApiKeyError. Safe to share between threads:
     however many calls are refused at once, the secret is read once. `unreadable` is why it could not be read after a
-    refusal: the key that was refused may have been replaced, and nobody here can know.
+    refusal: the key that was refused may have been replaced.
     """
 
     def __init__(self, fetch: Callable[[bool], str | bytes], remember: Callable[[str], None]) -> None:
@@ -63,7 +63,7 @@ class ApiKeys:
         self._key: str | None = None
         self._error: ApiKeyError | None = None
         self.unreadable: ApiKeyError | None = None
-        self._read_anew = False
+        self._read_again = False
 
     def current(self) -> str:
         """The key to call with; raises ApiKeyError, the same one for the rest of the invocation."""
@@ -80,7 +80,7 @@ class ApiKeys:
         The old key stays in use where only one session was refused.
         """
         with self._lock:
-            if self._key == refused and not self._read_anew:
+            if self._key == refused and not self._read_again:
                 try:
                     self._key = self._read_past_the_cache()
                 except ApiKeyError as error:
@@ -101,7 +101,7 @@ class ApiKeys:
             raise
 
     def _read_past_the_cache(self) -> str:
-        self._read_anew = True
+        self._read_again = True
         return self._key_in(self._fetch(True))
 
     def _key_in(self, secret: str | bytes) -> str:

@@ -50,6 +50,6 @@ def _ask(host: str, port: int, lookup: Future[Addresses]) -> None:
 
 
 def _forget(host: str, port: int) -> None:
-    """Whoever asks from now on asks anew."""
+    """The next call starts a new lookup."""
     with _lock:
         del _under_way[host, port]

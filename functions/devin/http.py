@@ -134,12 +134,12 @@ class Transport:
 
 
 def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str) -> requests.PreparedRequest:
-    """What `prepare` would make of it. That takes longer than all else requests does here, because it looks for what
-    cannot be: address, id and key were matched against allow-lists, and there is no body."""
+    """What `prepare` would make of it. That takes longer than all else requests does here, because it checks for
+    what cannot occur here: address, id and key were matched against allow-lists, and there is no body."""
     request = requests.PreparedRequest()
     request.method = method
     request.url = f"{url}?{urlencode(params)}" if params else url
-    length = {"Content-Length": "0"} if method == "DELETE" else {}
+    length = {} if method == "GET" else {"Content-Length": "0"}
     request.headers = CaseInsensitiveDict({**_HEADERS, **length, "Authorization": f"Bearer {key}"})
     return request
 
@@ -177,7 +177,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_stale(error: BaseException) -> bool:
-    """Closed, reset or dead before a byte of the response: what a call sees over a connection that is no more."""
+    """Closed, reset or dead before a byte of the response: what a call sees over a connection that is stale."""
     return any(
         isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError))
         or (isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT)
@@ -239,10 +239,15 @@ class _Adapter(BaseAdapter):
         except BaseException:
             raw.close()
             raise
+        return self.build_response(request, raw)
+
+    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """Without what requests' own adapter adds: cookies, an encoding."""
         response = requests.Response()
         response.status_code = raw.status
         response.headers = raw.headers
         response.raw = raw
+        response.request = request
         return response
 
     def close(self) -> None:
@@ -250,7 +255,7 @@ class _Adapter(BaseAdapter):
 
 
 class _WholeResponseInTime(io.RawIOBase):
-    """A socket's stream in which all reads together, not each of them, are held to the socket's timeout."""
+    """A socket's stream in which all reads together, not each of them, are bound by the socket's timeout."""
 
     def __init__(self, stream: io.RawIOBase, sock: socket.socket) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ initialise(os.environ)
 
 
 class Metric(StrEnum):
-    """What is counted here; dashboard and alarms are held to it."""
+    """What is counted here; dashboard and alarms use these names."""
 
     LISTED = "sweep_listed"
     CHOSEN = "sweep_chosen"

@@ -169,14 +169,14 @@ def _at_least(since: datetime | None, least: timedelta, now: datetime) -> Check:
 
 
 def _any_of(wanted: Iterable[str], found: Iterable[str | None]) -> Check:
-    """Chooses, so it is narrow: but for case, texts have to be the same."""
+    """For criteria that select: an exact match but for case."""
     known = {text.casefold() for text in found if text is not None}
     shared = {text.casefold() for text in wanted} & known
     return (bool(shared) if known else None), ", ".join(sorted(shared))
 
 
 def _none_of(unwanted: Iterable[str], found: Iterable[str]) -> Check:
-    """Keeps, so it is wide: texts are compared as people see them."""
+    """For criteria that protect: a lenient match, as people see the texts."""
     return not all_as_seen(unwanted) & all_as_seen(found), "none of them"
 
 

@@ -1,4 +1,4 @@
-"""Which sessions a sweep would end: evaluated as they are listed, then by families, then held to the caps."""
+"""Which sessions a sweep would end: evaluated as they are listed, then by families, then checked against the caps."""
 
 from __future__ import annotations
 
@@ -82,6 +82,20 @@ class Selection:
         for session_id, reason in reasons.items():
             self.matched.pop(session_id, None)
             self._kept[session_id] = reason
+
+    def reason(self, session_id: str) -> str | None:
+        """Why the session is kept, None if it matches or is not listed."""
+        return self._kept.get(session_id)
+
+    def keep_rejected(self, rejected: Mapping[str, datetime | None]) -> None:
+        """Keep what the API refused to end, and was not updated since the time in `rejected`, None if that is unknown:
+        it would be a dead letter at every sweep."""
+        self.keep({
+            session_id: "rejected before"
+            for session_id, updated_at in rejected.items()
+            if session_id in self.matched
+            and (updated_at is None or self.matched[session_id].updated_at <= updated_at)
+        })  # fmt: skip
 
     def keep_families(self) -> None:
         """Keep what matched if a relative keeps it: one that is in use or protected, or one that is not listed, of

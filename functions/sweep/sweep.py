@@ -75,7 +75,8 @@ class Sweep:
             # What was not seen might protect what was: another occurrence of a session, a relative, the whole's size.
             raise SweepError(f"listing sessions: {listing.end} after {listing.pages} pages; nothing was enqueued")
         selection.keep_families()
-        self._keep_rejected(selection)
+        if self.rejections is not None:
+            selection.keep_rejected(self.rejections.of(selection.matched))
         check_caps(selection, policy)
         planned = self._plan(policy, selection, now)
         if policy.dry_run:
@@ -102,17 +103,6 @@ class Sweep:
             )
         _check_clock(answer.date, datetime.now(UTC))
         return answer.page
-
-    def _keep_rejected(self, selection: Selection) -> None:
-        """Keep what the API refused to end, and was not updated since: it would be a dead letter at every sweep."""
-        if self.rejections is None:
-            return
-        rejected = self.rejections.of(selection.matched)
-        selection.keep({
-            session_id: "rejected before"
-            for session_id, updated_at in rejected.items()
-            if updated_at is None or selection.matched[session_id].updated_at <= updated_at
-        })  # fmt: skip
 
     def _plan(self, policy: Policy, selection: Selection, now: datetime) -> Plan:
         candidates = sorted(selection.matched.values(), key=lambda candidate: candidate.session_id)

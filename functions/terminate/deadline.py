@@ -1,4 +1,4 @@
-"""How long this invocation has before it must have put its affairs in order."""
+"""The time budget of an invocation: what to reserve for queues and logs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Deadline:
         return self._left() > self._afterwards()
 
     def allows_an_event(self) -> bool:
-        """Whether there is time for what nobody's session depends on."""
+        """Whether there is time for what no session depends on."""
         return self._left() > _LAST_SECONDS
 
     def _left(self) -> float:

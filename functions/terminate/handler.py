@@ -47,7 +47,10 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
     if is_batch(event):
-        return _batch(event, context)
+        messages, failed = _parse_batch(event)
+        settled_messages = _settle(messages, context, unexpected=len(failed))
+        failed += [one.message.message_id for one in settled_messages if one.redeliver]
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
     (settled,) = _settle([parse_event(event)], context)
     if settled.redeliver:
         raise RedeliveryError("not every id could be settled or sent to the work queue; see this request's log lines")
@@ -60,7 +63,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     return answer
 
 
-def _batch(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict[str, str]]]:
+def _parse_batch(event: dict[str, Any]) -> tuple[list[Message], list[str | None]]:
+    """The messages of a batch, and the ids of the records that could not be parsed."""
     messages, failed = [], []
     for record in event["Records"]:
         try:
@@ -68,9 +72,7 @@ def _batch(event: dict[str, Any], context: LambdaContext) -> dict[str, list[dict
         except Exception:
             logger.exception("unexpected error while parsing a record", extra={"message_id": record.get("messageId")})
             failed.append(record.get("messageId"))
-    settled = _settle(messages, context, unexpected=len(failed))
-    failed += [one.message.message_id for one in settled if one.redeliver]
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+    return messages, failed
 
 
 def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0) -> list[MessageResult]:

@@ -19,9 +19,9 @@ API_LATENCY = "api_latency"
 STOPPED = "stopped"
 # Ids that could not be tried, for another reason than the stop switch or a refused key: no key, a 429, no time.
 NOT_CALLED = "not_called"
-# Exceptions that nobody expected: each kept an id or a message for another try.
+# Unexpected exceptions: each kept an id or a message for another try.
 UNEXPECTED = "unexpected_errors"
-# Dashboard and alarms are held to these names.
+# Dashboard and alarms use these names.
 METRICS = frozenset({*Outcome, API_LATENCY, STOPPED, NOT_CALLED, UNEXPECTED})
 # Ids without a call that share a log line, so that one message of 80,000 ids is logged in time.
 _IDS_PER_LINE = 500

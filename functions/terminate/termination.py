@@ -1,4 +1,4 @@
-"""One session's end: read it if there is a condition, call, and look again if the answer leaves a doubt."""
+"""Ends one session: read it if there is a condition, call, and check with a GET if the answer is ambiguous."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _spared(
     if seen.updated_at is None:
         return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say when the session was updated"))
     updated_at = seen.updated_at
-    # The end of a session is an update, too: it may be the very one that an earlier attempt brought about.
+    # Ending a session updates it, so the update may be our own.
     if not seen.exited:
         if seen.tags is None:
             return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say which tags the session has"))

@@ -68,7 +68,7 @@ class Aws:
         )
         self._config = Config(
             proxies={},  # loopback
-            connect_timeout=5,
+            connect_timeout=30,  # a handshake on a busy machine
             read_timeout=75,  # terminate may run for a minute; a sweep of the fake's few sessions takes seconds
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=32,

@@ -74,6 +74,8 @@ def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emu
             "MINISTACK_SSL_KEY": str(certificate.key),
             "MINISTACK_REGION": REGION,
             "GATEWAY_PORT": str(port),
+            # Lambda repeats an asynchronous invocation after a minute, and after two.
+            "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.2",
             # In the addresses of queues. By its number, because a host may look for `localhost` under ::1 first.
             "MINISTACK_HOST": "127.0.0.1",
             # Listeners on ports of their own, and containers: nothing here needs them.

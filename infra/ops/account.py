@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import boto3
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -59,6 +60,7 @@ class Account:
 
     cloudformation: cached_property[CloudFormationClient] = _client("cloudformation")
     cloudwatch: cached_property[CloudWatchClient] = _client("cloudwatch")
+    dynamodb: cached_property[DynamoDBClient] = _client("dynamodb")
     iam: cached_property[IAMClient] = _client("iam")
     invoker: cached_property[LambdaClient] = _client("lambda", read_timeout=_INVOKE_SECONDS, attempts=1)
     kms: cached_property[Any] = _client("kms")  # no stubs are installed for kms and tagging, which take few calls

@@ -11,7 +11,7 @@ from typing import Any
 from devin.error_detail import error_detail, parse_json
 from devin.http import Reply, Transport, TransportError
 from devin.version import V3, version_of
-from infra.ops.findings import Finding, Status
+from infra.ops.findings import Finding, failed, ok, warning
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import StackSnapshot
 from infra.ops.sweeps import sweep
@@ -19,7 +19,7 @@ from infra.ops.switch import read_switch
 from redaction import Redactor, one_line
 
 # As the sweep, which refuses to compute ages beyond it.
-_MOST_SKEW_SECONDS = 300.0
+MOST_SKEW_SECONDS = 300.0
 _PROBE_SECONDS = 10.0
 _PROBE_BYTES = 64 * 1024
 _ADDRESSES = (
@@ -36,15 +36,14 @@ def check_api(stack: StackSnapshot) -> Iterator[Finding]:
     settings, key = stack.settings, stack.key
     address, version = settings.devin_api_url, version_of(key)
     if found := re.search(r"/v[0-9]+$", address):
-        yield Finding(
+        yield failed(
             "api",
-            Status.FAILED,
             f"DevinApiUrl {address} ends in {found[0]}, which the functions add themselves",
             f"deploy DevinApiUrl={address.removesuffix(found[0])}",
         )
         return
     if version is V3 and settings.devin_org_id is None:
-        yield Finding("api", Status.WARNING, "not called: there is no organisation to ask for", "deploy DevinOrgId")
+        yield warning("api", "not called: there is no organisation to ask for", "deploy DevinOrgId")
         return
     transport, redact = Transport(address), Redactor()
     redact.remember(key)
@@ -60,7 +59,7 @@ def check_api(stack: StackSnapshot) -> Iterator[Finding]:
             yield from _owner(get("/v3/self", None), settings.devin_org_id or "", redact)
         reply = get(path, one)
     except TransportError as error:
-        yield Finding("api", Status.FAILED, f"{where}: {error}", f"check the network and DevinApiUrl: {_ADDRESSES}")
+        yield failed("api", f"{where}: {error}", f"check the network and DevinApiUrl: {_ADDRESSES}")
         return
     yield _answer(reply, where, redact, is_v3=version is V3)
     yield from _retirement(reply)
@@ -76,14 +75,13 @@ def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
     owner = one_line(redact(" ".join([str(owned_by.get("principal_type", "unknown")), *names])), 200)
     theirs = owned_by.get("org_id")
     if theirs and _bare(str(theirs)) != _bare(org_id):
-        yield Finding(
+        yield failed(
             "key's owner",
-            Status.FAILED,
             f"{owner} of organisation {one_line(redact(str(theirs)), 100)}; DevinOrgId is {org_id}",
             "store a key of this organisation, or deploy its DevinOrgId",
         )
     else:
-        yield Finding("key's owner", Status.OK, f"{owner}, {f'organisation {org_id}' if theirs else 'enterprise'}")
+        yield ok("key's owner", f"{owner}, {f'organisation {org_id}' if theirs else 'enterprise'}")
 
 
 def _bare(org_id: str) -> str:
@@ -97,54 +95,49 @@ def _answer(reply: Reply, where: str, redact: Redactor, *, is_v3: bool) -> Findi
     match reply.status:
         case status if 200 <= status < 300:
             more = "; ManageOrgSessions cannot be checked without ending a session" if is_v3 else ""
-            return Finding("api", Status.OK, f"{found}; the key is valid and may list{more}")
+            return ok("api", f"{found}; the key is valid and may list{more}")
         case 401 if is_v3:
-            return Finding(
+            return failed(
                 "api",
-                Status.FAILED,
                 f"{found}: {detail}: the key is wrong, or this address is not on the enterprise's IP access list",
                 f"{rotate}; or have this address, and those that AWS calls from, added to the list",
             )
         case 401:
-            return Finding("api", Status.FAILED, f"{found}: {detail}", "store a valid key: README, Rotate the key")
+            return failed("api", f"{found}: {detail}", "store a valid key: README, Rotate the key")
         case 403:
-            return Finding("api", Status.FAILED, f"{found}: {detail}: the key is wrong or lacks a permission", rotate)
+            return failed("api", f"{found}: {detail}: the key is wrong or lacks a permission", rotate)
         case 404 | 410:
-            return Finding(
+            return failed(
                 "api",
-                Status.FAILED,
                 f"{found}: this version of the API is switched off, or the address or organisation is wrong: {detail}",
                 f"check DevinOrgId and DevinApiUrl ({_ADDRESSES}); go to version 3 with a cog_ key",
             )
         case 429:
-            return Finding("api", Status.WARNING, f"{found}: the API is being asked too often", "try again in a minute")
+            return warning("api", f"{found}: the API is being asked too often", "try again in a minute")
         case _:
-            return Finding("api", Status.FAILED, f"{found}: {detail}", "check the API's status page")
+            return failed("api", f"{found}: {detail}", "check the API's status page")
 
 
 def _retirement(reply: Reply) -> Iterator[Finding]:
     """RFC 8594 and RFC 9745."""
     if announced := {name: reply.headers[name] for name in ("Sunset", "Deprecation") if name in reply.headers}:
         headers = ", ".join(f"{name}: {one_line(value, 60)}" for name, value in announced.items())
-        yield Finding(
-            "api version", Status.WARNING, f"the API announces its end: {headers}", "go to version 3: README, Deploy it"
-        )
+        yield warning("api version", f"the API announces its end: {headers}", "go to version 3: README, Deploy it")
     elif 200 <= reply.status < 300:
-        yield Finding("api version", Status.OK, "the API does not announce its end")
+        yield ok("api version", "the API does not announce its end")
 
 
 def _clock(reply: Reply, now: datetime) -> Iterator[Finding]:
     if (skew := skew_seconds(reply.headers.get("Date"), now)) is None:
         return
-    if skew > _MOST_SKEW_SECONDS:
-        yield Finding(
+    if skew > MOST_SKEW_SECONDS:
+        yield failed(
             "clock",
-            Status.FAILED,
             f"the API's clock and this machine's differ by {skew:.0f} s",
             "set this machine's clock; if it is right, sweeps refuse to compute ages until the API's is",
         )
     else:
-        yield Finding("clock", Status.OK, f"the API's clock is within {skew:.0f} s of this machine's")
+        yield ok("clock", f"the API's clock is within {skew:.0f} s of this machine's")
 
 
 def skew_seconds(date: str | None, now: datetime) -> float | None:
@@ -159,18 +152,15 @@ def skew_seconds(date: str | None, now: datetime) -> float | None:
 def check_from_aws(stack: StackSnapshot) -> Iterator[Finding]:
     """Ask the sweep function to list from where it runs, with a policy that chooses nothing and is dry."""
     if not read_switch(stack.account.ssm, stack.deployment.output("StopSwitchParameterName")).goes:
-        yield Finding("api from AWS", Status.WARNING, "not asked: the stop switch is on", f"{stack.command} go, then")
+        yield warning("api from AWS", "not asked: the stop switch is on", f"{stack.command} go, then")
         return
     try:
         report = sweep(stack.account.invoker, stack.deployment.output("SweepFunctionName"), _NOTHING)
     except FoundError as error:
-        yield Finding(
+        yield failed(
             "api from AWS",
-            Status.FAILED,
             str(error),
             f"a 401 or 403: {_PERMISSIONS}, and AWS's addresses on the enterprise's IP access list; else its log",
         )
         return
-    yield Finding(
-        "api from AWS", Status.OK, f"the sweep function listed {report['listed']} sessions ({report['listing']})"
-    )
+    yield ok("api from AWS", f"the sweep function listed {report['listed']} sessions ({report['listing']})")

@@ -20,7 +20,7 @@ from typer.main import get_command
 
 from infra.ops.cli_context import CliContext
 from infra.ops.output import Output
-from infra.ops.problems import AWS, CLOSED_PIPE, INTERRUPTED, WRONG, ProblemError, aws_problem
+from infra.ops.problems import AWS, CLOSED_PIPE, INTERRUPTED, WRONG, ProblemError, said
 
 STACK_NAME = "devin-session-cleanup"
 _EVERYWHERE = ("--stack-name", "--profile", "--region")
@@ -136,7 +136,7 @@ def _problems_reported() -> Iterator[None]:
     except ProblemError as problem:
         _end(problem, problem.status)
     except (ClientError, BotoCoreError) as error:
-        _end(aws_problem(error), AWS)
+        _end(said(error), AWS)
     except (KeyboardInterrupt, typer.Abort):
         _end("interrupted", INTERRUPTED)
     except BrokenPipeError:

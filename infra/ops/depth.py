@@ -21,21 +21,11 @@ class Depth:
     def total(self) -> int:
         return self.waiting + self.in_flight + self.delayed
 
-    def as_dict(self) -> dict[str, int]:
-        return {"waiting": self.waiting, "in_flight": self.in_flight, "delayed": self.delayed}
-
 
 def depth_of(sqs: SQSClient, queue_url: str) -> Depth:
-    attributes = sqs.get_queue_attributes(
+    total = "ApproximateNumberOfMessages"
+    attributes: dict[str, str] = sqs.get_queue_attributes(  # type: ignore[assignment]
         QueueUrl=queue_url,
-        AttributeNames=[
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ],
+        AttributeNames=[total, f"{total}NotVisible", f"{total}Delayed"],  # type: ignore[list-item]
     )["Attributes"]
-    return Depth(
-        int(attributes["ApproximateNumberOfMessages"]),
-        int(attributes["ApproximateNumberOfMessagesNotVisible"]),
-        int(attributes["ApproximateNumberOfMessagesDelayed"]),
-    )
+    return Depth(int(attributes[total]), int(attributes[f"{total}NotVisible"]), int(attributes[f"{total}Delayed"]))

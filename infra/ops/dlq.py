@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
-from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import batched
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,18 +22,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.depth import depth_of
 from infra.ops.output import count
-from infra.ops.problems import AwsError, FoundError, ProblemError, UsageError, aws_problem
+from infra.ops.problems import AwsError, FoundError, UsageError
 from infra.ops.sending import BATCH, ids_in, uninterrupted
 from infra.ops.time_args import iso
 from queues import Outgoing
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import (
-        ChangeMessageVisibilityBatchRequestEntryTypeDef,
-        MessageAttributeValueTypeDef,
-        MessageTypeDef,
-    )
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 UNUSABLE = "invalid_message"
 # The function writes the reason of its own dead letters. These are for what AWS puts there.
@@ -52,32 +50,26 @@ PAUSES = (1.0, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it was received. `attributes` are the texts among its attributes, `raw` all of them as SQS gave
-    them. `moved_by_sqs`: the redrive policy put it into this queue."""
+    """A message as it was received, with the texts among its attributes. `moved_by_sqs`: the redrive policy put it into
+    this queue."""
 
     message_id: str
     receipt_handle: str
     body: str
     attributes: Mapping[str, str]
-    raw: dict[str, MessageAttributeValueTypeDef]
     sent_at: datetime | None
     receive_count: int
     moved_by_sqs: bool
 
     @classmethod
     def of(cls, message: MessageTypeDef) -> Message:
-        raw: dict[str, MessageAttributeValueTypeDef] = {}
-        for name, value in message.get("MessageAttributes", {}).items():
-            kind = "BinaryValue" if value["DataType"].startswith("Binary") else "StringValue"
-            raw[name] = {"DataType": value["DataType"], kind: value[kind]}  # type: ignore[misc]
-        system = message.get("Attributes", {})
+        attributes, system = message.get("MessageAttributes", {}), message.get("Attributes", {})
         sent = system.get("SentTimestamp")
         return cls(
             message_id=message["MessageId"],
             receipt_handle=message["ReceiptHandle"],
             body=message["Body"],
-            attributes={name: value.get("StringValue", "") for name, value in raw.items()},
-            raw=raw,
+            attributes={name: one["StringValue"] for name, one in attributes.items() if "StringValue" in one},
             sent_at=datetime.fromtimestamp(int(sent) / 1000, UTC) if sent else None,
             receive_count=int(system.get("ApproximateReceiveCount", 1)),
             moved_by_sqs="DeadLetterQueueSourceArn" in system,
@@ -85,8 +77,7 @@ class Message:
 
     @property
     def written_by_function(self) -> bool:
-        """Whether its attributes can be believed: SQS moves a message with those of its producer, or of an earlier dead
-        letter."""
+        """Whether its attributes are the function's: SQS moves a message with its producer's or an earlier letter's."""
         return not self.moved_by_sqs and "reason" in self.attributes
 
     @cached_property
@@ -106,7 +97,7 @@ class Message:
 
     @cached_property
     def session_ids(self) -> tuple[str, ...]:
-        """The sessions that it is about, as the function reads it."""
+        """The sessions that it asks to terminate, as the function reads it."""
         if self.written_by_function and (session_id := self.attributes.get("session_id")):
             return (session_id,)
         return ids_in(self.body)
@@ -118,9 +109,11 @@ class Message:
         return self.attributes.get(name, "")
 
     def sent_again(self, body: str, *, with_tries: bool) -> Outgoing:
-        """A message in its place, with the texts among its attributes. With its tries, because SQS counts from one
-        again: the function does not read a session whose first try is rejected, and one of the earlier tries may have
-        terminated it."""
+        """A message in its place, with its attributes.
+
+        With its tries, because SQS counts from one again: the function reads a session after a rejection only if there
+        was an earlier try, which may have terminated it.
+        """
         attributes: dict[str, str | int] = {name: text for name, text in self.attributes.items() if text}
         if with_tries and len(attributes.keys() | {"attempts"}) <= _MOST_ATTRIBUTES:
             earlier = self.attributes.get("attempts", "")
@@ -133,18 +126,12 @@ class Message:
         return judged | self.as_copy()
 
     def as_copy(self) -> dict[str, Any]:
-        """All there is of it, as JSON; what is no text in base64."""
-        binary = {
-            name: b64encode(content).decode()
-            for name, value in self.raw.items()
-            if isinstance(content := value.get("BinaryValue"), bytes)
-        }
         return {
             "message_id": self.message_id,
             "sent_at": self.sent_at and iso(self.sent_at),
-            "attributes": {name: value["StringValue"] for name, value in self.raw.items() if "StringValue" in value},
+            "attributes": self.attributes,
             "body": self.body,
-        } | ({"binary_attributes": binary} if binary else {})
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +172,7 @@ def starting_with(prefix: str, found: Sequence[Message]) -> list[Message]:
 
 
 class Peek:
-    """A look at the messages of a queue. While it lasts, what it has seen is hidden from others; in the end all that
-    was not deleted is visible again at once."""
+    """A look at the messages of a queue: hidden from others while it lasts, then visible again unless deleted."""
 
     def __init__(self, sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> None:
         self._sqs = sqs
@@ -198,6 +184,7 @@ class Peek:
         # Before the look: SQS goes on counting for a while what has been hidden.
         self._total = depth_of(sqs, queue_url).total
         self.complete = False
+        self.deleted = 0
 
     def __enter__(self) -> Self:
         return self
@@ -211,12 +198,14 @@ class Peek:
     def _release(self) -> None:
         left = len(self._held)
         for some in batched(self._held.values(), BATCH, strict=False):
-            entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
-                {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                for number, handle in enumerate(some)
-            ]
             try:
-                answer = self._sqs.change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)
+                answer = self._sqs.change_message_visibility_batch(
+                    QueueUrl=self._queue_url,
+                    Entries=[
+                        {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                        for number, handle in enumerate(some)
+                    ],
+                )
             except (ClientError, BotoCoreError):
                 break
             left -= len(some) - len(answer.get("Failed", []))
@@ -259,68 +248,80 @@ class Peek:
         if time.monotonic() - self._began > HIDDEN_SECONDS - _MARGIN_SECONDS:
             raise FoundError("this took so long that the messages are no longer held; run it again for the rest")
 
-    def delete(self, messages: Sequence[Message]) -> tuple[int, ProblemError | None]:
-        """Delete these; returns how many were deleted, and why the others were not."""
-        deleted = 0
+    def delete(self, messages: Sequence[Message]) -> None:
+        """Delete these; `deleted` counts them. Raises as `check`, and AwsError or as botocore if SQS fails."""
         for some in batched(messages, BATCH, strict=False):
-            try:
-                self.check()
-            except FoundError as late:
-                return deleted, late
+            self.check()
             with uninterrupted():
-                try:
-                    answer = self._sqs.delete_message_batch(
-                        QueueUrl=self._queue_url,
-                        Entries=[
-                            {"Id": str(number), "ReceiptHandle": self._held[message.message_id]}
-                            for number, message in enumerate(some)
-                        ],
-                    )
-                except (ClientError, BotoCoreError) as error:
-                    return deleted, aws_problem(error)
-                failed = {int(one["Id"]): one["Code"] for one in answer.get("Failed", [])}
+                answer = self._sqs.delete_message_batch(
+                    QueueUrl=self._queue_url,
+                    Entries=[
+                        {"Id": str(number), "ReceiptHandle": self._held[message.message_id]}
+                        for number, message in enumerate(some)
+                    ],
+                )
+                failed = {one["Id"]: one["Code"] for one in answer.get("Failed", [])}
                 for number, message in enumerate(some):
-                    if number not in failed:
+                    if str(number) not in failed:
                         del self._held[message.message_id]
-                deleted += len(some) - len(failed)
+                self.deleted += len(some) - len(failed)
             if failed:
-                return deleted, AwsError(f"SQS did not delete all: {next(iter(failed.values()))}")
-        return deleted, None
+                raise AwsError(f"SQS did not delete all: {next(iter(failed.values()))}")
+
+    def delete_copied(self, messages: Sequence[Message], copy: Path) -> None:
+        """Delete messages that were saved, and warn if not all were. Raises as `delete`."""
+        try:
+            self.delete(messages)
+        finally:
+            if self.deleted < len(messages):
+                self._warn(
+                    f"{self.deleted} of {len(messages)} were deleted; the others are still there. A copy of all is in "
+                    f"{copy}"
+                )
 
 
 @contextmanager
-def peek(
-    sqs: SQSClient,
-    queue_url: str,
-    warn: Callable[[str], object],
-    *,
-    most: int | None = None,
-    enough: Callable[[Sequence[Message]], bool] = lambda _: False,
-) -> Iterator[tuple[Peek, list[Message]]]:
-    """The messages of a queue, held until the block ends. If somebody else holds some, and those seen are not `enough`,
-    it looks again a few times; what could not be seen then is said."""
+def peek(sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> Iterator[tuple[Peek, list[Message]]]:
+    """All messages of a queue, held until the block ends. If somebody else holds some, it looks again a few times, and
+    warns if some still cannot be seen."""
     for pause in (*PAUSES, None):
         with Peek(sqs, queue_url, warn) as look:
-            found = list(look.messages(most))
-            seen = not look.unseen or enough(found)
-            if seen or pause is None:
-                if not seen:
-                    warn(
-                        f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
-                        f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
-                    )
+            found = list(look.messages())
+            if look.unseen and pause is None:
+                warn(
+                    f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
+                    f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
+                )
+            if pause is None or not look.unseen:
                 yield look, found
                 return
         # Two that wait for each other's messages must not look again at the same time.
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
 
 
+def save(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A line of JSON for each. Every line is on the disk in the end, or there is no file. Raises UsageError."""
+    refusal = f"{path} cannot be written ({{}}), so nothing was deleted; see --to"
+    try:
+        # Never over another file. For its owner alone: bodies are whatever somebody sent.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(refusal.format(error.strerror)) from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(refusal.format(error.strerror)) from None
+        raise
+
+
 def tally(messages: Sequence[Message]) -> dict[str, int]:
     """How many there are for each reason, the most frequent first."""
-    counts: dict[str, int] = {}
-    for message in messages:
-        counts[message.reason] = counts.get(message.reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    return dict(Counter(sorted(message.reason for message in messages)).most_common())
 
 
 def known_of(reason: str) -> str:

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """From what is best to what is worst."""
+    """From best to worst."""
 
     OK = "ok"
     WARNING = "warning"
-    # It could not be looked at.
+    # It could not be checked.
     UNKNOWN = "unknown"
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found; `remedy` says what to do unless all is well."""
+    """`remedy` says what to do unless the status is ok."""
 
     check: str
     status: Status
     found: str
     remedy: str = ""
 
-    def as_dict(self) -> dict[str, str]:
-        return {"check": self.check, "status": self.status.value, "found": self.found, "remedy": self.remedy}
+
+def ok(check: str, found: str) -> Finding:
+    return Finding(check, Status.OK, found)
 
 
-def worst(findings: Iterable[Finding]) -> Status:
-    statuses = {finding.status for finding in findings}
-    return next((status for status in reversed(Status) if status in statuses), Status.OK)
+def warning(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, Status.WARNING, found, remedy)
 
 
-def is_blind(findings: Iterable[Finding]) -> bool:
-    """Whether nothing could be looked at, but for what CloudFormation says of the stack."""
-    return all(finding.status is Status.UNKNOWN for finding in findings if finding.check != "stack")
+def verdict(check: str, *, good: bool, found: str, remedy: str) -> Finding:
+    return ok(check, found) if good else failed(check, found, remedy)
+
+
+def unknown(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, Status.UNKNOWN, found, remedy)
+
+
+def failed(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, Status.FAILED, found, remedy)

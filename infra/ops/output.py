@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # Of one cell in a terminal. Pipes get all there is.
 _CELL = 300
 _GAP = 2
+_SOME = 20
 # What people copy: ids, names, times. Prose, addresses and ARNs may be folded.
 _WHOLE_WORD = re.compile(r"(?!arn:)[\w.:+-]{1,140},?", re.ASCII)
 COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
@@ -45,6 +46,11 @@ def visible(text: str) -> str:
         char if char == " " or (char.isprintable() and as_seen(char)) else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def ascii_only(text: str) -> str:
+    """The text with every character outside ASCII escaped, so that none looks like another."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def console(stream: TextIO) -> Console:
@@ -100,6 +106,14 @@ class Output:
         """A line for people; on the standard error with --json."""
         self._line(self._people, text, style)
 
+    def some(self, texts: Sequence[str], say: Callable[[str], None] | None = None) -> None:
+        """The first twenty, and how many more there are."""
+        say = say or self.say
+        for text in texts[:_SOME]:
+            say(f"  {text}")
+        if len(texts) > _SOME:
+            say(f"  … and {len(texts) - _SOME} more")
+
     def warn(self, text: str) -> None:
         """A line on the standard error, whatever the format."""
         self._line(self._err, text, "yellow")
@@ -128,16 +142,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A function to call with how many more are done. On the standard error: a bar in a terminal, elsewhere a line
-        every few seconds."""
-        if self._err.isatty():
-            from rich import progress as bars  # noqa: PLC0415
-
-            columns = (bars.TextColumn(doing), bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
-            with bars.Progress(*columns, console=self.errors) as bar:
-                task = bar.add_task(doing, total=total)
-                yield lambda number: bar.advance(task, number)
-            return
+        """A function to call with how many more are done: a line on the standard error every few seconds."""
         began = last = time.monotonic()
         done = 0
 

@@ -1,12 +1,11 @@
-"""What `status` shows: each part is asked for on its own, so that one that cannot be read does not hide the others."""
+"""What `status` shows. Each part is read by itself, so that one that cannot be read does not hide the others."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.account import Account
-from infra.ops.deployment import Deployment, resource_of
+from infra.ops.deployment import Deployment, mapping_of, resource_of
 from infra.ops.depth import depth_of
-from infra.ops.dlq import Message, Peek, tally
-from infra.ops.mapping import mapping_of
+from infra.ops.dlq import Peek, tally
 from infra.ops.output import count
 from infra.ops.problems import said
 from infra.ops.switch import read_switch
@@ -26,15 +24,12 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import DimensionTypeDef, MetricAlarmTypeDef
 
 _SWEEPS = 3
-_SAMPLE_SECONDS = 3.0
-_LOOK_BACK = timedelta(days=2)
-# The log is read from its end, in pieces that grow: CloudWatch returns the oldest of a piece first, so that a busy log
-# read from its beginning would hardly come to its end. Few pieces, because each takes three calls, and CloudWatch
-# answers some five a second.
-_FIRST_PIECE = timedelta(minutes=15)
+# Dead letters that are read for their reasons: with more, `status` would be slow when there are many.
+_SAMPLE = 50
+# CloudWatch returns the oldest lines first. So the last minutes are read first, and more only if they hold too little.
+_LOOK_BACK = [timedelta(minutes=15), timedelta(hours=2), timedelta(days=2)]
 # Lines of one sweep lie no farther apart: it has 300 s.
 _SWEEP_LASTS = timedelta(minutes=6)
-_GROWS = 4
 _LOG_PAGES = 100
 # Dimensions whose values belong to one stack alone.
 _OWNED = ("QueueName", "FunctionName", "function_name", "RuleName")
@@ -53,15 +48,12 @@ class Overview:
         return {**self.parts, "unread": self.unread, "wrong": list(self.wrong)}
 
 
-def overview(
-    account: Account, deployment: Deployment, now: datetime, *, sample: int, warn: Callable[[str], object]
-) -> Overview:
-    """Ask for everything, side by side; `sample` is how many dead letters are looked at for their reasons, for a few
-    seconds at most, so that this takes no longer with long queues."""
+def overview(account: Account, deployment: Deployment, now: datetime, warn: Callable[[str], object]) -> Overview:
+    """Read all parts at the same time."""
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
-        "work_queue": lambda: depth_of(account.sqs, deployment.work_queue_url).as_dict(),
-        "dead_letters": lambda: _dead_letters(account, deployment, sample, warn),
+        "work_queue": lambda: asdict(depth_of(account.sqs, deployment.work_queue_url)),
+        "dead_letters": lambda: _dead_letters(account, deployment, warn),
         "event_source_mapping": lambda: _mapping(account, deployment),
         "alarms": lambda: _alarms(account, deployment),
         "sweeps": lambda: _sweeps(account, deployment, now),
@@ -113,18 +105,14 @@ def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | 
     return points[-1]["Maximum"] if points else None
 
 
-def _dead_letters(account: Account, deployment: Deployment, most: int, warn: Callable[[str], object]) -> dict[str, Any]:
+def _dead_letters(account: Account, deployment: Deployment, warn: Callable[[str], object]) -> dict[str, Any]:
     """How many there are, and the reasons of some."""
     found: dict[str, Any] = {"number": depth_of(account.sqs, deployment.dead_letter_queue_url).total}
-    letters: list[Message] = []
-    enough = time.monotonic() + _SAMPLE_SECONDS
-    if found["number"] and most:
+    letters = []
+    if found["number"]:
         try:
             with Peek(account.sqs, deployment.dead_letter_queue_url, warn) as look:
-                for letter in look.messages(most):
-                    letters.append(letter)
-                    if time.monotonic() > enough:
-                        break
+                letters = list(look.messages(_SAMPLE))
         except (ClientError, BotoCoreError) as error:
             found["unread"] = said(error)
     return found | {"reasons": tally(letters), "sample": len(letters)}
@@ -138,8 +126,8 @@ def _mapping(account: Account, deployment: Deployment) -> dict[str, Any]:
 
 
 def _alarms(account: Account, deployment: Deployment) -> list[dict[str, Any]]:
-    """Those in ALARM of this stack: named after it, with a dimension of its own. The name alone would match alarms of a
-    stack whose name begins alike."""
+    """Those in ALARM of this stack: named after it, with a dimension of its own, because the name of another stack may
+    begin with this one's."""
     mine = {value for name, value in deployment.outputs.items() if name.endswith("Name")}
     mine |= {url.rsplit("/", 1)[-1] for url in (deployment.work_queue_url, deployment.dead_letter_queue_url)}
     prefix, rule = f"{deployment.name}-", ""
@@ -167,7 +155,7 @@ def _dimensions(alarm: MetricAlarmTypeDef) -> Iterator[DimensionTypeDef]:
 
 @dataclass(slots=True)
 class _Sweep:
-    """An invocation in the log: the time of its last line, and the summary of the most informative one, by rank."""
+    """An invocation in the log: the time of its last line, and the summary of the line with the highest rank."""
 
     at: int
     rank: int
@@ -176,18 +164,18 @@ class _Sweep:
 
 def _sweeps(account: Account, deployment: Deployment, now: datetime) -> list[dict[str, Any]]:
     """The last few, the newest first: reports, and why there is none."""
-    found: dict[str, _Sweep] = {}
-    end, length = now, _FIRST_PIECE
-    while end > now - _LOOK_BACK and len(found) < _SWEEPS:
-        start = max(end - length, now - _LOOK_BACK)
-        # Some lines of those that ended within this piece lie before it. Those that ended before it come with the next.
-        piece = _sweeps_between(account, deployment, start - _SWEEP_LASTS, end)
-        found = {name: one for name, one in piece.items() if one.at >= _milliseconds(start)} | found
-        end, length = start, _GROWS * length
-    return [one.summary for one in sorted(found.values(), key=lambda one: one.at, reverse=True)[:_SWEEPS]]
+    found: list[_Sweep] = []
+    for length in _LOOK_BACK:
+        start = now - length
+        # Of a sweep that ended before the start, lines may be missing.
+        sweeps = _sweeps_between(account, deployment, start - _SWEEP_LASTS, now)
+        found = sorted((one for one in sweeps if one.at >= _milliseconds(start)), key=lambda one: -one.at)[:_SWEEPS]
+        if len(found) == _SWEEPS:
+            break
+    return [one.summary for one in found]
 
 
-def _sweeps_between(account: Account, deployment: Deployment, start: datetime, end: datetime) -> dict[str, _Sweep]:
+def _sweeps_between(account: Account, deployment: Deployment, start: datetime, end: datetime) -> list[_Sweep]:
     found: dict[str, _Sweep] = {}
     for pattern in ('"sweep completed"', '"ERROR"', '"platform.report"'):
         pages = account.logs.get_paginator("filter_log_events").paginate(
@@ -205,7 +193,7 @@ def _sweeps_between(account: Account, deployment: Deployment, start: datetime, e
                 sweep.at = max(sweep.at, event["timestamp"])
                 if rank > sweep.rank:
                     sweep.rank, sweep.summary = rank, summary
-    return {name: one for name, one in found.items() if one.summary}
+    return [one for one in found.values() if one.summary]
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -225,16 +213,13 @@ def _line(message: str) -> tuple[str | None, int, dict[str, Any]] | None:
         keys = ("mode", "listed", "chosen", "enqueued", "announced", "why")
         return request, 3, summary | {key: report[key] for key in keys if key in report}
     if line.get("level") == "ERROR":
-        # What the function says is meant for people, what Lambda's runtime repeats of it is not.
-        return (
-            request or line.get("requestId"),
-            2 if request else 1,
-            summary | {"mode": "failed", "why": line.get("message")},
-        )
+        # The function's own line is meant for people, that of Lambda's runtime is not.
+        summary |= {"mode": "failed", "why": line.get("message")}
+        return request or line.get("requestId"), 2 if request else 1, summary
     if line.get("type") == "platform.report" and isinstance(record := line.get("record"), dict):
         status = record.get("status")
         why = ": ".join(filter(None, (status, record.get("errorType"))))
-        # Of itself a sweep that was killed says nothing.
+        # A sweep that was killed writes no line of its own.
         summary = {} if status == "success" else {"at": line.get("time"), "mode": "killed", "why": why}
         return record.get("requestId"), 0, summary
     return None

@@ -1,9 +1,8 @@
-"""What the stack's roles have to be allowed, as the code and the schedules need it, and what they are."""
+"""What the stack's roles have to be allowed, as the code and the schedules need it, and what IAM denies them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from infra.ops.snapshot import StackSnapshot
@@ -11,99 +10,44 @@ from infra.ops.snapshot import StackSnapshot
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
+# Actions by resource. Use of the stack's KMS key is granted by the key's policy, which a simulation does not read.
+type Needs = Mapping[str, Sequence[str]]
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Actions on a resource. Use of the stack's KMS key is in the key's policy, which no simulation takes in."""
-
-    arn: str
-    actions: tuple[str, ...]
+_SEND = ("sqs:SendMessage",)
+_RECEIVE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A role of the stack, whose it is, and what it needs."""
+def roles_of(stack: StackSnapshot) -> Iterator[tuple[str, str, Needs]]:
+    """Whose role it is, its ARN, and what it needs; raises what botocore raises, and as `output` does."""
+    deployment = stack.deployment
+    work, letters = deployment.work_queue_arn, deployment.dead_letter_queue_arn
+    _, partition, _, region, account, _ = work.split(":", 5)
 
-    whose: str
-    arn: str
-    needs: tuple[Need, ...]
+    def arn(service: str, resource: str) -> str:
+        return f"arn:{partition}:{service}:{region}:{account}:{resource}"
 
-
-def roles_of(stack: StackSnapshot) -> Iterator[Role]:
-    """Every role that something of the stack acts with; raises what botocore raises, and as `output` does."""
-    deployment, of = stack.deployment, _Resources(stack)
-    yield Role(
-        "terminate",
-        stack.terminate["Role"],
-        (
-            Need(
-                of.work,
-                (
-                    "sqs:ReceiveMessage",
-                    "sqs:DeleteMessage",
-                    "sqs:GetQueueAttributes",
-                    "sqs:ChangeMessageVisibility",
-                    "sqs:SendMessage",
-                ),
-            ),
-            Need(of.letters, ("sqs:SendMessage",)),
-            Need(of.secret, ("secretsmanager:GetSecretValue",)),
-            Need(of.switch, ("ssm:GetParameter",)),
-            Need(of.table, ("dynamodb:BatchWriteItem",)),
-            *([Need(of.bus, ("events:PutEvents",))] if stack.settings.publish_outcomes else []),
-        ),
-    )
-    yield Role(
-        "sweep",
-        stack.sweep["Role"],
-        (
-            Need(of.work, ("sqs:SendMessage",)),
-            Need(of.secret, ("secretsmanager:GetSecretValue",)),
-            Need(of.switch, ("ssm:GetParameter",)),
-            Need(of.table, ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem")),
-            Need(of.bus, ("events:PutEvents",)),
-        ),
-    )
-    yield Role(
-        "one-time schedules",
-        deployment.output("OneTimeScheduleRoleArn"),
-        (Need(of.work, ("sqs:SendMessage",)), Need(of.letters, ("sqs:SendMessage",))),
-    )
-    yield Role(
-        "the sweep's schedule",
-        deployment.output("SweepScheduleRoleArn"),
-        (Need(deployment.output("SweepFunctionArn"), ("lambda:InvokeFunction",)),),
-    )
+    table = arn("dynamodb", f"table/{deployment.output('AnnouncementsTableName')}")
+    publish = {arn("events", "event-bus/default"): ["events:PutEvents"]}
+    both = {
+        deployment.output("ApiKeySecretArn"): ["secretsmanager:GetSecretValue"],
+        arn("ssm", f"parameter{deployment.output('StopSwitchParameterName')}"): ["ssm:GetParameter"],
+    }
+    terminate = {work: [*_RECEIVE, *_SEND], letters: _SEND, table: ["dynamodb:BatchWriteItem"]}
+    if stack.settings.publish_outcomes:
+        terminate |= publish
+    yield "terminate", stack.terminate["Role"], both | terminate
+    sweep = {work: _SEND, table: ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"]}
+    yield "sweep", stack.sweep["Role"], both | sweep | publish
+    yield "one-time schedules", deployment.output("OneTimeScheduleRoleArn"), {work: _SEND, letters: _SEND}
+    invoke = {deployment.output("SweepFunctionArn"): ["lambda:InvokeFunction"]}
+    yield "the sweep's schedule", deployment.output("SweepScheduleRoleArn"), invoke
 
 
-class _Resources:
-    """What the roles act on."""
-
-    def __init__(self, stack: StackSnapshot) -> None:
-        deployment = stack.deployment
-        self.work, self.letters = deployment.work_queue_arn, deployment.dead_letter_queue_arn
-        _, self._partition, _, self._region, self._account, _ = self.work.split(":", 5)
-        self.secret = deployment.output("ApiKeySecretArn")
-        self.switch = self.arn("ssm", f"parameter{deployment.output('StopSwitchParameterName')}")
-        self.table = self.arn("dynamodb", f"table/{deployment.output('AnnouncementsTableName')}")
-        self.bus = self.arn("events", "event-bus/default")
-
-    def arn(self, service: str, resource: str) -> str:
-        return f"arn:{self._partition}:{service}:{self._region}:{self._account}:{resource}"
-
-
-def denied(iam: IAMClient, role: str, needs: Iterable[Need]) -> list[str]:
+def denied(iam: IAMClient, role: str, needs: Needs) -> list[str]:
     """What IAM says the role may not do of this."""
     found = []
-    for need in needs:
-        answer = iam.simulate_principal_policy(
-            PolicySourceArn=role,
-            ActionNames=list(need.actions),
-            ResourceArns=[need.arn],
-        )
-        found += [
-            f"{result['EvalActionName']} on {need.arn}"
-            for result in answer["EvaluationResults"]
-            if result["EvalDecision"] != "allowed"
-        ]
+    for arn, actions in needs.items():
+        answer = iam.simulate_principal_policy(PolicySourceArn=role, ActionNames=actions, ResourceArns=[arn])
+        results = answer["EvaluationResults"]
+        found += [f"{one['EvalActionName']} on {arn}" for one in results if one["EvalDecision"] != "allowed"]
     return found

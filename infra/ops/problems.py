@@ -54,11 +54,6 @@ class AwsError(ProblemError):
     status = AWS
 
 
-def aws_problem(error: BotoCoreError | ClientError) -> AwsError:
-    """The error in words that say what to do."""
-    return AwsError(said(error))
-
-
 def said(error: BotoCoreError | ClientError) -> str:
     """One line about the error, with what to do about the usual ones."""
     match error:

@@ -6,10 +6,11 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import batched, groupby
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,8 @@ class Sending:
 
 def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -> str:
     """A message that asks to terminate these sessions."""
-    body: dict[str, object] = (
-        {"session_id": session_ids[0]} if len(session_ids) == 1 else {"session_ids": list(session_ids)}
-    )
+    single = len(session_ids) == 1
+    body: dict[str, object] = {"session_id": session_ids[0]} if single else {"session_ids": list(session_ids)}
     if unless_updated_since is not None:
         body["unless_updated_since"] = unless_updated_since.isoformat()
     return json.dumps(body)
@@ -85,44 +85,28 @@ def uninterrupted() -> Iterator[None]:
 def send_all(
     sqs: SQSClient, queue_url: str, messages: Iterable[Named], on_batch: Callable[[Sending], object] = lambda _: None
 ) -> Sending:
-    """Send the messages to this queue.
-
-    `on_batch` gets what became of each batch, also when an exception (of `messages`, or Ctrl-C) ends the sending: calls
-    under way are waited for. After the error of a whole call nothing more is sent.
-    """
+    """Send the messages to this queue. `on_batch` gets the result of every batch that was sent, also if Ctrl-C ends the
+    sending. After the error of a whole call nothing more is sent."""
     queues = Queues(sqs, work_queue_url=queue_url, dead_letter_queue_url="")
     outcome = Sending()
-    running: set[Future[Sending]] = set()
-
-    def collect(done: set[Future[Sending]]) -> None:
-        with uninterrupted():
-            running.difference_update(done)
-            for one in done:
-                batch = one.result()
-                outcome.sent += batch.sent
-                outcome.refused |= batch.refused
-                outcome.error = outcome.error or batch.error
-                on_batch(batch)
-
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as executor:
-        try:
-            for batch in batched(messages, BATCH, strict=False):
-                if len(running) == _AT_ONCE:
-                    collect(wait(running, return_when=FIRST_COMPLETED).done)
-                if outcome.error is not None:
-                    break
-                with uninterrupted():
-                    running.add(executor.submit(_send_batch, queues, batch))
-        finally:
-            collect(wait(running).done)
+        for batches in batched(batched(messages, BATCH, strict=False), _AT_ONCE, strict=False):
+            with uninterrupted():
+                for batch in list(executor.map(partial(_send_batch, queues), batches)):
+                    outcome.sent += batch.sent
+                    outcome.refused |= batch.refused
+                    outcome.error = outcome.error or batch.error
+                    on_batch(batch)
+            if outcome.error is not None:
+                break
     return outcome
 
 
 def _send_batch(queues: Queues, batch: Sequence[Named]) -> Sending:
-    errors = queues.enqueue([message for _, message in batch])
-    names = [name for name, _ in batch]
-    sent = [name for name, error in zip(names, errors, strict=True) if error is None]
-    failed = {name: error for name, error in zip(names, errors, strict=True) if error is not None}
+    # One name may stand for several messages: the parts of one that is withdrawn.
+    results = list(zip([name for name, _ in batch], queues.enqueue([one for _, one in batch]), strict=True))
+    sent = [name for name, error in results if error is None]
+    failed = {name: error for name, error in results if error is not None}
     if broken := [error for error in failed.values() if error.whole_request]:
         return Sending(sent, error=AwsError(str(broken[0])))
     return Sending(sent, {name: str(error) for name, error in failed.items()})

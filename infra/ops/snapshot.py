@@ -1,4 +1,4 @@
-"""What several checks of `doctor` ask of a stack, asked once."""
+"""The stack as `doctor` sees it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from devin.api_key import parse_api_key
 from infra.ops.account import Account
-from infra.ops.deployment import Deployment
-from infra.ops.mapping import EventSource, mapping_of
+from infra.ops.deployment import Deployment, EventSource, mapping_of
 from settings import Settings
 
 if TYPE_CHECKING:

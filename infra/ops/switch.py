@@ -1,8 +1,9 @@
-"""The stop switch: what it says, and how to turn it."""
+"""The stop switch: reading and writing it."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 ABSENT = "there is no such parameter"
 _REASON_CHARACTERS = 300
 _VALUE_CHARACTERS = 1500  # SSM takes 4,096 bytes
-# Put behind the first reason when it is joined by a second: SSM keeps only the time of the last change.
+# Written behind the first reason when a second is added: SSM keeps only the time of the last change.
 _SINCE = re.compile(r" \((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\)")
 
 
@@ -78,16 +79,15 @@ def read_switch(ssm: SSMClient, name: str) -> Switch:
 
 
 def switch_before(ssm: SSMClient, name: str, written: Written) -> Switch | None:
-    """What the switch said before this was written; None if that cannot be read."""
-    try:
-        parameter = ssm.get_parameter(Name=f"{name}:{written.version - 1}")["Parameter"]
-    except (ClientError, BotoCoreError):
-        return None
-    return Switch(parameter["Value"], parameter.get("LastModifiedDate"))
+    """What the switch said before this was written; None if there was none or it cannot be read."""
+    with suppress(ClientError, BotoCoreError):
+        before = read_switch(ssm, f"{name}:{written.version - 1}")
+        return before if before.value != ABSENT else None
+    return None
 
 
 def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
-    """Stop everything. The reason is kept in the value: whatever is not `go` stops."""
+    """Stop everything. The reason is part of the value: all but `go` stops."""
     # SSM would take {{…}} for a reference.
     shown = one_line((reason or "").replace("{", "(").replace("}", ")"), _REASON_CHARACTERS)
     return _write(ssm, name, f"stop: {shown}" if shown else "stop")

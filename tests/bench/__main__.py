@@ -59,8 +59,8 @@ def fresh(bench: Bench, subject: Subject, peers: dict[str, Subject]) -> tuple[li
         Table(
             "A fresh environment",
             f"Millions of instructions over TLS, and milliseconds of CPU (median of {REPEATS}). The peer is "
-            "Powertools' `parameters` and `BatchProcessor` with a `requests.Session` and a `send_message` for each 422, on an "
-            f"untouched install of the same requirements. {CLIENTS}: {init[CLIENTS] / 1e6:,.0f}.",
+            "Powertools' `parameters` and `BatchProcessor` with a `requests.Session` and a `send_message` per 422, "
+            f"on an untouched install of the same requirements. {CLIENTS}: {init[CLIENTS] / 1e6:,.0f}.",
             ["", "ours: init + invocation", "the peer", "invocation, ours / peer", "total", "ours, ms", "peer, ms"],
             rows,
         )

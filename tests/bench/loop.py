@@ -74,7 +74,7 @@ def main() -> None:
     log = sys.stdout = Log()
     events = [batch(*map(int, argument.split(":"))) for argument in sys.argv[2:]]
     took = [_timed(lambda: importlib.import_module(sys.argv[1]), log)]
-    handler = getattr(sys.modules[sys.argv[1]], "lambda_handler", None)
+    handler: Any = getattr(sys.modules[sys.argv[1]], "lambda_handler", None)
     took += [_timed(lambda event=event: handler(json.loads(event), Context()), log) for event in events]
     output.write(json.dumps(took))
     output.flush()

@@ -1,4 +1,4 @@
-"""The client asks for nothing that the contract file does not list, and understands all the answers that it lists."""
+"""The client makes only requests that the contract file lists, and reads all the answers that it lists."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from openapi_core.testing import MockRequest
 from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeys
-from devin.client import Answer, DevinClient, NotCalled
+from devin.client import Answer, DevinClient
 from devin.http import Transport
 from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault
@@ -50,14 +51,14 @@ CALLS: dict[str, Callable[[DevinClient, str], Answer]] = {
 }
 MADE = [name for name in OPERATIONS if name.split("_")[0] in CALLS and "_session" in name]
 few_examples = settings(
-    max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
-def client(url: str, operation: str, *, org_id: str | None = ORG_ID, archive: bool = False) -> DevinClient:
+def client(url: str, operation: str, *, archive: bool = False) -> DevinClient:
     keys = ApiKeys(lambda _: KEYS[operation[-2:]], lambda _: None)
     return DevinClient(
-        Transport(url), keys, Throttle(), Redactor(), org_id=org_id, archive=archive, seconds_left=lambda: 5
+        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, archive=archive, seconds_left=lambda: 5
     )
 
 
@@ -110,9 +111,13 @@ def puppet() -> Iterator[FakeDevin]:
         yield fake
 
 
+@cache
+def contract_at(url: str) -> OpenAPI:
+    return OpenAPI.from_dict({**CONTRACT, "servers": [{"url": url}]})
+
+
 def assert_in_the_contract(recorder: Recorder, operation: str, path: str, expected: dict[str, str]) -> None:
     """The last request is this operation, on this path, with this query, and with the headers that all of them have."""
-    contract = OpenAPI.from_dict({**CONTRACT, "servers": [{"url": recorder.url}]})
     method, _, description = OPERATIONS[operation]
     sent_method, target, headers = recorder.requests[-1]
     sent = urlsplit(target)
@@ -121,7 +126,9 @@ def assert_in_the_contract(recorder: Recorder, operation: str, path: str, expect
     # openapi-core does not look at parameters that the contract does not know.
     assert query.keys() <= {known["name"] for known in description["parameters"] if known["in"] == "query"}
     assert query == {name: [value] for name, value in expected.items()}
-    contract.validate_request(MockRequest(recorder.url, method, sent.path, args=expected, headers=headers))
+    contract_at(recorder.url).validate_request(
+        MockRequest(recorder.url, method, sent.path, args=expected, headers=headers)
+    )
     headers.pop("Content-Length", None)
     assert headers == {
         "Host": urlsplit(recorder.url).netloc,
@@ -133,10 +140,12 @@ def assert_in_the_contract(recorder: Recorder, operation: str, path: str, expect
     }
 
 
-@pytest.mark.parametrize("archive", [False, True])
-@pytest.mark.parametrize("operation", [name for name in MADE if not name.startswith("list_")])
+@pytest.mark.parametrize(
+    ("operation", "archive"),
+    [*((name, False) for name in MADE if not name.startswith("list_")), ("terminate_session_v3", True)],
+)
 def test_every_request_on_a_session_is_one_of_the_contract(recorder: Recorder, operation: str, archive: bool) -> None:
-    query = {"archive": "true"} if archive and operation == "terminate_session_v3" else {}
+    query = {"archive": "true"} if archive else {}
 
     @few_examples
     @given(session_id=st.from_regex(r"devin-[A-Za-z0-9_-]{1,122}", fullmatch=True))
@@ -156,7 +165,7 @@ CURSORS: dict[str, st.SearchStrategy[str]] = {
 
 
 @pytest.mark.parametrize("operation", CURSORS)
-def test_every_page_is_asked_for_as_the_contract_has_it(recorder: Recorder, operation: str) -> None:
+def test_every_request_for_a_page_is_one_of_the_contract(recorder: Recorder, operation: str) -> None:
     caller = client(recorder.url, operation)
 
     @few_examples
@@ -172,12 +181,13 @@ def test_every_page_is_asked_for_as_the_contract_has_it(recorder: Recorder, oper
     send()
 
 
-def bodies(schema: dict[str, Any], mode: GenerationMode) -> st.SearchStrategy[bytes]:
-    """Bodies of answers from their schema, right or wrong ones.
+@cache
+def bodies(schema: str, mode: GenerationMode) -> st.SearchStrategy[bytes]:
+    """Bodies of answers from their schema (as JSON), valid or invalid ones.
 
     Schemathesis makes requests alone: so it is shown an API that asks for what this one answers.
     """
-    content = {"application/json": {"schema": schema}}
+    content = {"application/json": {"schema": json.loads(schema)}}
     turned = {name: CONTRACT[name] for name in ("openapi", "info", "components")} | {
         "paths": {
             "/": {
@@ -202,7 +212,7 @@ class Documented:
     operation: str
     status: int
     content_type: str
-    schema: dict[str, Any]
+    schema: str
     mode: GenerationMode
 
     @property
@@ -216,14 +226,15 @@ class Documented:
 def documented(*kinds: str) -> list[Any]:
     return [
         pytest.param(
-            Documented(name, int(status), content_type, media["schema"], mode),
+            Documented(name, int(status), content_type, json.dumps(media["schema"]), mode),
             id=f"{name}-{status}-{content_type}-{mode.value}",
         )
         for name in MADE
         for status, answer in OPERATIONS[name][2]["responses"].items()
         for content_type, media in answer.get("content", {}).items()
         for mode in GenerationMode
-        if name.startswith(kinds)
+        # What a refusal holds is read in one place, whatever was asked for.
+        if name.startswith(kinds) and (status == "200" or name.startswith("terminate_"))
     ]
 
 
@@ -267,12 +278,12 @@ def test_every_answer_to_a_terminate_call_leads_to_the_outcome_of_the_table(
 
 
 @pytest.mark.parametrize("answer", documented("get_"))
-def test_every_session_of_the_contract_is_understood(puppet: FakeDevin, answer: Documented) -> None:
+def test_every_session_of_the_contract_is_read(puppet: FakeDevin, answer: Documented) -> None:
     @few_examples
     @given(body=bodies(answer.schema, answer.mode))
     def read(body: bytes) -> None:
         puppet.clear_faults()
-        fields = json.loads(body) if answer.mode is GenerationMode.POSITIVE and answer.status == 200 else None
+        fields = json.loads(body) if answer.mode is GenerationMode.POSITIVE else None
         if fields is not None:
             fields["session_id"] = "devin-a"
             body = json.dumps(fields).encode()
@@ -281,8 +292,6 @@ def test_every_session_of_the_contract_is_understood(puppet: FakeDevin, answer: 
         if fields is not None:
             assert session is not None
             assert (session.exited, session.updated_at) == meaning(fields)
-        elif answer.status != 200:
-            assert session is None
 
     read()
 
@@ -301,16 +310,14 @@ def meaning(fields: dict[str, Any]) -> tuple[bool, datetime | None]:
 
 
 @pytest.mark.parametrize("answer", documented("list_"))
-def test_every_page_of_the_contract_is_a_page_and_nothing_else_is(puppet: FakeDevin, answer: Documented) -> None:
+def test_every_page_of_the_contract_is_read(puppet: FakeDevin, answer: Documented) -> None:
     @few_examples
     @given(body=bodies(answer.schema, answer.mode))
     def read(body: bytes) -> None:
         puppet.clear_faults()
         puppet.script(answer.fault(body))
         page = perform(puppet.url, answer.operation).page
-        if answer.status != 200:
-            assert page is None
-        elif answer.mode is GenerationMode.POSITIVE:
+        if answer.mode is GenerationMode.POSITIVE:
             fields = json.loads(body)
             listed = fields["sessions" if answer.version == "v1" else "items"]
             more = answer.version == "v3" and fields.get("has_next_page")
@@ -326,40 +333,25 @@ def test_every_page_of_the_contract_is_a_page_and_nothing_else_is(puppet: FakeDe
     read()
 
 
-# Against the fake that keeps sessions' state ----------------------------------------------------------------------
+# Against the fake, which keeps sessions ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", KEYS)
-def test_a_terminated_session_is_over(api: FakeDevin, version: str) -> None:
-    api.add_sessions("devin-a", "devin-b")
-    assert perform(api.url, f"terminate_session_{version}").confirmed
-    shown = [perform(api.url, f"get_session_{version}", one).session for one in ("devin-a", "devin-b")]
-    assert [one is not None and one.exited for one in shown] == [True, False]
-
-
-@pytest.mark.parametrize("version", KEYS)
-def test_a_session_is_read_with_its_time_in_utc(api: FakeDevin, version: str) -> None:
+def test_a_terminated_session_has_exited(api: FakeDevin, version: str) -> None:
     moment = datetime(2026, 11, 2, 12, tzinfo=timezone(timedelta(hours=2)))
-    api.add_sessions("devin-a", created_at=moment, updated_at=moment, bare_id=True)
-    session = perform(api.url, f"get_session_{version}").session
-    assert session is not None
-    assert session.updated_at == moment
-    assert session.updated_at.tzinfo is UTC
-
-
-@pytest.mark.parametrize(("version", "archived"), [("v1", False), ("v3", True)])
-def test_only_v3_archives_what_it_ends(api: FakeDevin, version: str, archived: bool) -> None:
     api.add_sessions("devin-a")
-    perform(api.url, f"terminate_session_{version}", archive=True)
-    assert api.session("devin-a").exited
-    assert api.session("devin-a").is_archived == archived
+    api.add_sessions("devin-b", created_at=moment, updated_at=moment, bare_id=True)
+    assert perform(api.url, f"terminate_session_{version}").confirmed
+    ended, other = (perform(api.url, f"get_session_{version}", one).session for one in ("devin-a", "devin-b"))
+    assert ended is not None
+    assert other is not None
+    assert (ended.exited, other.exited, other.updated_at) == (True, False, moment)
 
 
-def test_an_archived_session_lives_on(api: FakeDevin) -> None:
+def test_an_archived_session_has_not_exited(api: FakeDevin) -> None:
     api.add_sessions("devin-a")
     assert perform(api.url, "archive_session_v3").confirmed
-    assert api.session("devin-a").is_archived
-    assert not api.session("devin-a").exited
+    assert (api.session("devin-a").is_archived, api.session("devin-a").exited) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -377,11 +369,3 @@ def test_a_refusal_says_why(api: FakeDevin, version: str, session_id: str, statu
     api.add_sessions("devin-foreign", org_id="org-other")
     answer = perform(api.url, f"terminate_session_{version}", session_id)
     assert (answer.status, answer.detail) == (status, detail)
-
-
-def test_a_v3_key_without_an_organisation_calls_nothing(api: FakeDevin) -> None:
-    for operation in ("terminate_session_v3", "get_session_v3"):
-        answer = perform(api.url, operation, org_id=None)
-        assert answer.not_called is NotCalled.NO_KEY
-        assert "DEVIN_ORG_ID" in (answer.detail or "")
-    assert api.calls() == []

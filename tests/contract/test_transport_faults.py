@@ -1,4 +1,4 @@
-"""Whatever goes wrong between here and the API: a call ends in bounded time and memory, with a whole reply or with a
+"""Failures between the function and the API: a call ends in bounded time and memory, with a whole reply or with a
 TransportError, and the key goes nowhere else."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def failure(transport: Transport, *, seconds: float = 5) -> str:
 
 
 class RawServer(socketserver.ThreadingTCPServer):
-    """Answers requests with whatever bytes it is told, one answer after the other, the last one again and again.
+    """Gives these answers, one after the other, the last one again and again.
 
     An answer is bytes, or pieces that may never end. `keep_alive`: whether another request may follow on a connection.
     """
@@ -138,7 +138,7 @@ class _RawHandler(socketserver.StreamRequestHandler):
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority that nobody trusts: its own certificate, and those it has signed."""
+    """A certificate authority that is not trusted by default: its own certificate, and those it has signed."""
 
     bundle: Path
     good: Path
@@ -163,8 +163,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def trusting(url: str, authority: Authority) -> Transport:
-    """A transport to which this authority is one of those it came with."""
+    """A transport that trusts this authority alone."""
     transport = Transport(url)
+    # Its own context is shared by all transports of this process.
     transport._tls = ssl.create_default_context(cafile=authority.bundle)
     return transport
 
@@ -183,7 +184,7 @@ def transport(api: FakeDevin) -> Transport:
 
 @pytest.fixture
 def unanswered() -> Iterator[str]:
-    """Host and port to which a connection never comes about: as many as may wait there are waiting already."""
+    """Host and port that accept no connection: as many as may wait there are waiting already."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -205,21 +206,8 @@ def test_a_refused_connection() -> None:
         assert failure(Transport(f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}")) == "connection refused"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Longer than DNS allows: the resolver says so without asking anyone, with a network or without.
-        ".".join(["a" * 60] * 5) + ".invalid",
-        "a" * 64 + ".invalid",
-        "a..invalid",
-    ],
-)
-def test_a_name_that_does_not_exist(name: str) -> None:
-    assert failure(Transport(f"https://{name}")) == "host name not found"
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_connection_that_does_not_come_about(unanswered: str, scheme: str) -> None:
+def test_a_connection_that_is_not_made_in_time(unanswered: str, scheme: str) -> None:
     assert failure(Transport(f"{scheme}://{unanswered}"), seconds=SHORT_SECONDS) == "no connection in time"
 
 
@@ -236,29 +224,19 @@ def resolved_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, str]) ->
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
 
-def test_many_addresses_that_do_not_answer_take_no_longer_than_one(
-    unanswered: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.fault(5)
+def test_addresses_that_do_not_answer_share_the_time_and_the_last_one_may_work(
+    api: FakeDevin, unanswered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    netloc = urlsplit(api.url).netloc
+    # The second one is of a protocol that this machine does not speak, as IPv6 where it is switched off.
+    resolved_to(monkeypatch, (socket.AF_INET, unanswered), (socket.AF_UNSPEC, netloc), (socket.AF_INET, netloc))
+    assert call(Transport("http://three.invalid"), seconds=PATIENT_SECONDS).status == 200
     resolved_to(monkeypatch, *[(socket.AF_INET, unanswered)] * 60)
     assert failure(Transport("http://many.invalid"), seconds=SHORT_SECONDS) == "no connection in time"
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next(
-    api: FakeDevin, unanswered: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resolved_to(monkeypatch, (socket.AF_INET, unanswered), (socket.AF_INET, urlsplit(api.url).netloc))
-    assert call(Transport("http://two.invalid"), seconds=PATIENT_SECONDS).status == 200
-
-
-def test_an_address_that_this_machine_has_no_protocol_for_is_passed_over(
-    api: FakeDevin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As IPv6 is where it is switched off.
-    netloc = urlsplit(api.url).netloc
-    resolved_to(monkeypatch, (socket.AF_UNSPEC, netloc), (socket.AF_INET, netloc))
-    assert call(Transport("http://two.invalid")).status == 200
-
-
+@pytest.mark.fault(5)
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -268,7 +246,7 @@ def test_an_address_that_this_machine_has_no_protocol_for_is_passed_over(
         (UnicodeError("label too long"), "host name not found"),
     ],
 )
-def test_a_name_server_that_fails_is_told_from_a_name_that_does_not_exist(
+def test_a_name_server_that_fails_is_another_failure_than_an_unknown_name(
     monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=error))
@@ -308,27 +286,18 @@ def named(api: FakeDevin, name: str) -> Transport:
     return Transport(api.url.replace("127.0.0.1", name))
 
 
-def test_a_name_server_that_keeps_silent_is_given_up(api: FakeDevin, resolver: SilentResolver) -> None:
-    assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS) == "the name server gives no answer"
-    assert api.calls() == []
-    assert resolver.asked == ["quiet.invalid"]
-
-
-def test_however_many_wait_for_a_silent_name_server_a_name_is_looked_up_once(
+def test_a_silent_name_server_is_asked_once_for_all_that_wait_and_delays_no_other_name(
     api: FakeDevin, resolver: SilentResolver
 ) -> None:
     transport = named(api, "quiet.invalid")
     with ThreadPoolExecutor(8) as executor:
-        said = list(executor.map(lambda _: failure(transport, seconds=SHORT_SECONDS), range(24)))
+        said = list(executor.map(lambda _: failure(transport, seconds=SHORT_SECONDS), range(16)))
     assert set(said) == {"the name server gives no answer"}
     assert resolver.asked == ["quiet.invalid"]
     assert len(resolver.under_way()) == 1
-
-
-def test_a_silent_name_server_keeps_no_other_name_waiting(api: FakeDevin, resolver: SilentResolver) -> None:
-    assert failure(named(api, "quiet.invalid"), seconds=SHORT_SECONDS)
-    assert len(resolver.under_way()) == 1
-    assert call(named(api, "other.invalid")).status == 200
+    other = named(api, "other.invalid")
+    assert [call(other, "GET").status for _ in range(3)] == [200] * 3
+    assert resolver.asked == ["quiet.invalid", "other.invalid"]
 
 
 def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin, resolver: SilentResolver) -> None:
@@ -344,36 +313,20 @@ def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin,
     assert len(resolver.asked) == asked + 1
 
 
-def test_a_kept_connection_needs_no_name_server(api: FakeDevin, resolver: SilentResolver) -> None:
-    transport = named(api, "other.invalid")
-    assert [call(transport, "GET").status for _ in range(3)] == [200] * 3
-    assert resolver.asked == ["other.invalid"]
-
-
 # TLS
 
 
-@pytest.mark.parametrize("certificate", ["good", "expired", "elsewhere"])
-def test_a_certificate_of_an_unknown_authority_gets_no_request(authority: Authority, certificate: str) -> None:
-    with FakeDevin(certificate=getattr(authority, certificate)) as api:
-        assert failure(Transport(api.url)) == "TLS failure"
-    assert api.calls() == []
-
-
-@pytest.mark.parametrize("certificate", ["expired", "elsewhere"])
-def test_a_wrong_certificate_of_a_known_authority_gets_no_request(authority: Authority, certificate: str) -> None:
-    with FakeDevin(certificate=getattr(authority, certificate)) as api:
-        assert failure(trusting(api.url, authority)) == "TLS failure"
-    assert api.calls() == []
-
-
-@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_the_environment_cannot_make_an_authority_known(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.fault(5)
+@pytest.mark.parametrize(("certificate", "trusted"), [("good", False), ("expired", True), ("elsewhere", True)])
+def test_a_certificate_that_cannot_be_verified_gets_no_request(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, certificate: str, trusted: bool
 ) -> None:
-    monkeypatch.setenv(name, str(authority.bundle))
-    with FakeDevin(certificate=authority.good) as api:
-        assert failure(Transport(api.url)) == "TLS failure"
+    # The environment cannot add an authority.
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(authority.bundle))
+    with FakeDevin(certificate=getattr(authority, certificate)) as api:
+        transport = trusting(api.url, authority) if trusted else Transport(api.url)
+        assert failure(transport) == "TLS failure"
     assert api.calls() == []
 
 
@@ -388,25 +341,8 @@ def test_a_known_authority_is_trusted_and_the_connection_kept(
     assert [one.reused for one in api.calls()] == [False, True]
 
 
-def test_faults_under_tls(authority: Authority) -> None:
-    with FakeDevin(certificate=authority.good) as api:
-        transport = trusting(api.url, authority)
-        for fault, said in [
-            (Fault(kind="drip", part="head", interval=0.1), "in time"),
-            (Fault(kind="hang"), "in time"),
-            (Fault(kind="reset", part="body"), "closed by the API"),
-            (Fault(kind="endless"), "does not end"),
-        ]:
-            api.clear_faults()
-            api.script(fault)
-            assert failure(transport, seconds=SHORT_SECONDS if said == "in time" else 5).endswith(said)
-
-
-def test_a_server_that_speaks_no_tls(api: FakeDevin) -> None:
+def test_a_server_without_tls(api: FakeDevin) -> None:
     assert failure(Transport(api.url.replace("http:", "https:"))) == "TLS failure"
-
-
-def test_a_server_that_keeps_silent_to_a_tls_greeting() -> None:
     with RawServer(b"") as server:
         assert failure(Transport(f"https://{server.netloc}"), seconds=SHORT_SECONDS).endswith("in time")
 
@@ -462,6 +398,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
 # Answers without end
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -472,7 +409,7 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
         Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="chunked"),
     ],
 )
-def test_an_answer_that_dawdles_is_given_up(api: FakeDevin, transport: Transport, fault: Fault) -> None:
+def test_an_answer_that_is_too_slow_is_given_up(api: FakeDevin, transport: Transport, fault: Fault) -> None:
     api.script(fault)
 
     assert failure(transport, seconds=SHORT_SECONDS).endswith("in time")
@@ -499,7 +436,7 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
         pytest.param(then_for_ever(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"x")), id="gzip"),
     ],
 )
-def test_an_answer_without_end_is_given_up_in_bounded_memory(answer: Callable[[], Iterable[bytes]]) -> None:
+def test_an_endless_answer_is_given_up_in_bounded_memory(answer: Callable[[], Iterable[bytes]]) -> None:
     with RawServer(answer) as server:
         tracemalloc.start()
         try:
@@ -514,7 +451,7 @@ def test_an_answer_without_end_is_given_up_in_bounded_memory(answer: Callable[[]
 
 
 def late(*pieces: bytes) -> Callable[[], Iterable[bytes]]:
-    """The pieces with a moment between them, so that nobody reads two at once by chance."""
+    """The pieces with a moment between them, so that no two are read at once by chance."""
 
     def answer() -> Iterator[bytes]:
         for number, piece in enumerate(pieces):
@@ -558,27 +495,6 @@ def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
     assert [one.reused for one in api.calls()] == [False, framing != "close"]
 
 
-def test_a_body_that_announces_more_than_is_worth_reading_is_a_whole_answer_all_the_same(
-    api: FakeDevin, transport: Transport
-) -> None:
-    api.script(Fault(kind="endless", framing="length", status=200), times=1)
-
-    reply = call(transport)
-
-    assert (reply.status, reply.body) == (200, b"")
-    assert call(transport).status == 200
-
-
-@pytest.mark.parametrize("status", [200, 204, 304, 500])
-def test_an_answer_without_body(api: FakeDevin, transport: Transport, status: int) -> None:
-    api.script(Fault(status=status))
-
-    for _ in range(2):
-        reply = call(transport)
-        assert (reply.status, reply.body) == (status, b"")
-    assert [one.reused for one in api.calls()] == [False, True]
-
-
 @pytest.mark.parametrize(
     ("headers", "body"),
     [
@@ -592,7 +508,7 @@ def test_an_answer_without_body(api: FakeDevin, transport: Transport, status: in
         ({"Content-Length": "-1"}, b"{}"),
     ],
 )
-def test_a_body_is_taken_as_it_comes_whatever_is_said_about_it(
+def test_headers_that_make_no_sense_do_not_change_the_body(
     api: FakeDevin, transport: Transport, headers: dict[str, str], body: bytes
 ) -> None:
     api.script(Fault(status=200, headers=headers, body=body, framing="close"))
@@ -638,10 +554,12 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Tr
 # A hostile API
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int) -> None:
+@pytest.mark.fault(2, 31)
+@pytest.mark.parametrize("location", [PATH, "http://[::1", "http://a:b/", "\x00", "\xff", "x" * 60_000])
+@pytest.mark.parametrize("status", [301, 307])
+def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int, location: str) -> None:
     with FakeDevin() as elsewhere:
-        api.script(faults.redirect(elsewhere.url + PATH, status))
+        api.script(faults.redirect(elsewhere.url + PATH if location == PATH else location, status))
 
         assert call(transport).status == status
 
@@ -650,21 +568,9 @@ def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: i
 
 
 @pytest.mark.parametrize(
-    "location", ["", "/", "//", "?", "http://", "http://[::1", "http://a:b/", "\x00", "\xff", "%", "x" * 60_000]
-)
-def test_an_odd_location_is_not_even_looked_at(api: FakeDevin, transport: Transport, location: str) -> None:
-    api.script(faults.redirect(location))
-
-    assert call(transport).status == 302
-    assert len(api.calls()) == 1
-
-
-@pytest.mark.parametrize(
     "cookie",
     [
-        "session=1",
         "session=1; Domain=127.0.0.1; Path=/",
-        "session=1; expires=01 Jan 99999 00:00:00 GMT",
         "session=1; expires=01 Jan " + "9" * 5000 + " 00:00:00 GMT",
     ],
 )
@@ -692,10 +598,8 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     assert [one.key for one in api.calls()] == [fingerprint(V1_KEY)]
 
 
-@pytest.mark.parametrize("status", [413, 429, 503])
-def test_retry_after_is_handed_on_and_neither_slept_on_nor_obeyed(
-    api: FakeDevin, transport: Transport, status: int
-) -> None:
+@pytest.mark.parametrize("status", [413, 503])
+def test_retry_after_is_returned_and_not_waited_for(api: FakeDevin, transport: Transport, status: int) -> None:
     api.script(Fault(status=status, headers={"Retry-After": "3600"}))
 
     reply = call(transport)
@@ -735,8 +639,6 @@ def test_an_api_that_repeats_the_key_does_not_get_it_into_the_failure(answer: by
 _FRAGMENTS = [
     b"HTTP/1.1 200 OK\r\n",
     b"HTTP/1.0 500\r\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n",
-    b"HTTP/",
     b"Content-Length:",
     b"Transfer-Encoding: chunked\r\n",
     b"Content-Encoding: gzip\r\n",
@@ -760,10 +662,10 @@ _FRAGMENTS = [
 ]
 
 
-def test_whatever_bytes_are_answered_nothing_but_a_transport_error_is_raised() -> None:
+def test_any_bytes_are_an_answer_or_a_transport_error() -> None:
     with RawServer(b"") as server:
 
-        @settings(max_examples=250, derandomize=True, deadline=None, database=None)
+        @settings(max_examples=100, derandomize=True, deadline=None, database=None)
         @example(beginning=CHUNKED, fragments=[b"-5\r\n"])
         @given(
             beginning=st.sampled_from([b"", OK, CHUNKED, OK + b"\r\n"]),
@@ -778,7 +680,7 @@ def test_whatever_bytes_are_answered_nothing_but_a_transport_error_is_raised() -
             assert 100 <= reply.status <= 999
 
         answer()
-        assert len(server.heads) >= 250
+        assert len(server.heads) >= 100
 
 
 # Kept-alive connections
@@ -825,15 +727,6 @@ def test_the_second_sending_is_the_last(api: FakeDevin, transport: Transport) ->
     assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", True), ("DELETE", False)]
 
 
-def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_failure(
-    api: FakeDevin, transport: Transport
-) -> None:
-    api.responses_per_connection = 1
-
-    assert [call(transport, "GET").status, call(transport).status] == [200, 200]
-    assert [one.reused for one in api.calls()] == [False, False]
-
-
 def test_a_connection_that_was_idle_for_long_is_not_used_again(
     api: FakeDevin, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -876,23 +769,8 @@ def test_a_call_that_a_kept_alive_connection_did_deliver_is_not_repeated(
     assert [one.method for one in api.calls()] == ["GET", "DELETE"]
 
 
-@pytest.mark.parametrize(
-    "last", [Fault(status=200, headers={"Connection": "close"}), Fault(status=200, body="{}", framing="close")]
-)
-def test_a_reset_of_the_connection_that_follows_a_closed_one_is_no_staleness(
-    api: FakeDevin, transport: Transport, last: Fault
-) -> None:
-    api.script(last, method="GET")
-    api.script(Fault(kind="reset"), method="DELETE")
-
-    call(transport, "GET")
-
-    assert failure(transport) == "connection closed by the API"
-    assert [(one.method, one.reused) for one in api.calls()] == [("GET", False), ("DELETE", False)]
-
-
 @pytest.mark.parametrize("kind", ["reset", "close"])
-def test_a_session_whose_end_went_unheard_is_not_rejected_when_the_call_is_sent_again(
+def test_a_session_whose_end_was_not_heard_is_not_rejected_when_the_call_is_sent_again(
     api: FakeDevin, transport: Transport, kind: str
 ) -> None:
     api.add_sessions("devin-b")

@@ -39,12 +39,11 @@ def test_a_function_that_is_killed_at_any_point_loses_nothing(quiet: World, aws:
     quiet.kill_workers()
 
     with quiet.stack.work_queue_held(), ThreadPoolExecutor(6) as executor, ExitStack() as points:
-        handles: list[str] = []
+        records: list[dict[str, Any]] = []
 
         def deliver(body: object) -> None:
-            record = quiet.received(json.dumps(body))
-            handles.append(record["receiptHandle"])
-            executor.submit(quiet.invoke_regardless, {"Records": [record]})
+            records.append(quiet.received(json.dumps(body)))
+            executor.submit(quiet.invoke_regardless, {"Records": records[-1:]})
 
         def reach(body: object, target: str, *about: str, passes_on: bool) -> None:
             held = points.enter_context(aws.holding(target, *about, passes_on=passes_on, times=1))
@@ -62,10 +61,8 @@ def test_a_function_that_is_killed_at_any_point_loses_nothing(quiet: World, aws:
         assert all(map(quiet.exited, done))
         assert quiet.calls(uncalled) == []
         assert quiet.kill_workers() >= 6
-        for handle in handles:
-            quiet.stack.aws.sqs.change_message_visibility(
-                QueueUrl=quiet.stack.work_queue_url, ReceiptHandle=handle, VisibilityTimeout=0
-            )
+        for record in records:
+            quiet.make_visible(record)
 
     ending = [*done, ended, begun, uncalled, requeued]
     wait_for(lambda: all(map(quiet.exited, ending)), "the end of every session that may end")

@@ -7,6 +7,8 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
+
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import echoing, hostile_detail, html_error
 from tests.integration.bus import hearing
@@ -64,6 +66,7 @@ def test_metrics_count_outcomes_in_the_embedded_format(world: World) -> None:
     assert len(metrics["api_latency"]) == 4 + 1  # type: ignore[arg-type]
 
 
+@pytest.mark.fault(31)
 def test_no_key_is_in_any_log_or_dead_letter(quiet: World) -> None:
     """Nor in any event or item, of all that the tests of this stack did; they stored and rotated several keys."""
     ids = [quiet.session(f"echo-{status}", echoing(status)) for status in (403, 422, 500)]

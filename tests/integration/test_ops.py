@@ -117,7 +117,7 @@ def test_all_dead_letters_go_back_where_there_is_no_move_task(quiet: World, oper
 def test_a_schedule_is_made_listed_and_called_off(quiet: World, operator: Operator) -> None:
     session_id = quiet.session("ops-later")
     (made,) = operator.json("schedule", "at", "+2h", session_id, "--yes")
-    assert operator.json("schedule", "at", "+2h", session_id, "--yes") == [made], "asked for again"
+    assert operator.json("schedule", "at", made["when"], session_id, "--yes") == [made], "asked for again"
     assert made in operator.json("schedule", "list")
     operator.json("schedule", "cancel", made["name"])
     assert made not in operator.json("schedule", "list")

@@ -11,7 +11,6 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,11 +33,13 @@ PATIENCE_SECONDS = 300.0
 
 def wait_for[T](probe: Callable[[], T], what: str, *, told: Callable[[], object] | None = None) -> T:
     """The first truthy thing that `probe` returns; `told` adds to the message if there is none."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end, pause = time.monotonic() + PATIENCE_SECONDS, 0.05
     while not (found := probe()):
         if time.monotonic() > end:
             raise AssertionError(f"waited in vain: {what}" + (f"; instead: {told()}" if told else ""))
-        time.sleep(0.1)
+        time.sleep(pause)
+        # Each question costs the emulator time that its functions need.
+        pause = min(pause * 1.3, 0.5)
     return found
 
 
@@ -136,6 +137,12 @@ class World:
             "messageAttributes": {},
         }
 
+    def make_visible(self, record: Mapping[str, Any]) -> None:
+        """End the visibility timeout of a message that the test has received."""
+        self.stack.aws.sqs.change_message_visibility(
+            QueueUrl=self.stack.work_queue_url, ReceiptHandle=record["receiptHandle"], VisibilityTimeout=0
+        )
+
     def sweep(self, policy: object) -> Any:
         """Invoke the sweep and return its report, or Lambda's error."""
         answer = self.stack.aws.lambda_.invoke(
@@ -183,7 +190,7 @@ class World:
 
     def wait_for_attempt(self, session_id: str) -> list[str]:
         """The outcomes of an id, once it has one."""
-        self._wait_for_log(lambda: bool(self.outcomes(session_id)), f"an attempt at {session_id}")
+        wait_for(lambda: bool(self.outcomes(session_id)), f"an attempt at {session_id}")
         return self.outcomes(session_id)
 
     def story(self, session_id: str, end: str) -> list[str]:
@@ -194,35 +201,13 @@ class World:
             found[:] = self.outcomes(session_id)
             return found[-1:] == [end]
 
-        self._wait_for_log(ended, f"{session_id} {end}", told=lambda: self.lines(session_id))
+        wait_for(ended, f"{session_id} {end}", told=lambda: self.lines(session_id))
         return found
 
     def wait_for_lines(self, name: str, value: str) -> list[dict[str, Any]]:
         """The log lines with this value in this field, once there is one."""
-        self._wait_for_log(lambda: bool(self._lines(name, value)), f"a line with {name} {value}")
+        wait_for(lambda: bool(self._lines(name, value)), f"a line with {name} {value}")
         return self._lines(name, value)
-
-    def _wait_for_log(self, probe: Callable[[], bool], what: str, told: Callable[[], object] | None = None) -> None:
-        fetched = time.monotonic()
-
-        def there() -> bool:
-            nonlocal fetched
-            if probe():
-                return True
-            # Not while a batch is under way, if that can be waited for: its worker is not free to tell what it has
-            # logged, and another would be started instead.
-            if time.monotonic() > fetched + (9 if self._received() else 3):
-                self._fetch_late_lines()
-                fetched = time.monotonic()
-            return False
-
-        wait_for(there, what, told=told)
-
-    def _fetch_late_lines(self) -> None:
-        """The emulator takes what is logged within 50 ms of an answer, and later lines with the next invocation."""
-        workers = max(len(self._workers()), 1)
-        with ThreadPoolExecutor(workers) as executor:
-            list(executor.map(self.invoke, [{"Records": []}] * workers))
 
     # Where it ends.
 
@@ -267,10 +252,6 @@ class World:
     def queued(self) -> int:
         """Messages in the work queue, in whatever state."""
         return self.stack.count(self.stack.work_queue_url)
-
-    def _received(self) -> int:
-        """Messages that are received and not settled yet."""
-        return self.stack.count(self.stack.work_queue_url, "MessagesNotVisible")
 
     def wait_until_drained(self) -> None:
         wait_for(lambda: self.queued() == 0, "an empty work queue", told=self.queued)

@@ -139,7 +139,7 @@ class _Client:
 
 @dataclass
 class _Queues:
-    """Stands in for Queues: every method fails for the entries that it is told to fail for."""
+    """Stands in for Queues: every method fails for the entries that `writes` names."""
 
     writes: Iterator[tuple[bool, ...]]
 

@@ -20,6 +20,7 @@ from settings import Settings
 from stop_switch import stop_switch
 from table import Table
 from terminate.plan import REQUEUE_AT_RECEIVE_COUNT
+from tests.integration.test_permissions import GRANTS
 from tests.template.rendered import PSEUDO_PARAMETERS, REGION, TEMPLATE, Json, Stack, render, source, statements
 
 ACCOUNT = PSEUDO_PARAMETERS["AWS::AccountId"]
@@ -110,6 +111,7 @@ def test_queue_feeds_the_function() -> None:
     assert "ReservedConcurrentExecutions" not in _properties(render(), "TerminateFunction")
 
 
+@pytest.mark.fault(22)
 def test_queues(stack: Stack) -> None:
     queues = stack.of_type("AWS::SQS::Queue")
     work, dead = queues.pop("WorkQueue"), queues.pop("DeadLetterQueue")
@@ -197,21 +199,16 @@ def test_queue_policies(stack: Stack) -> None:
     ]
 
 
-@pytest.mark.fault(43)
-def test_producers_are_admitted_to_the_work_queue_and_to_its_key() -> None:
+def test_producers_are_admitted_to_the_work_queue() -> None:
     arns = ["arn:aws:sns:eu-west-1:210987654321:stale", "arn:aws:iam::210987654321:role/rule"]
     assert len(_policy_of(render(), "WorkQueue")) == 1, "nobody is admitted by default"
-    stack = render(ProducerArns=", ".join(arns), UseCustomerManagedKey="true")
+    stack = render(ProducerArns=", ".join(arns))
     services = {"Service": ["sns.amazonaws.com", "events.amazonaws.com"]}
     send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "WorkQueue.Arn"}
     assert _policy_of(stack, "WorkQueue")[1:] == [
         {**send, "Principal": services, "Condition": {"ArnEquals": {"aws:SourceArn": arns}}},
         {**send, "Principal": {"AWS": "*"}, "Condition": {"ArnEquals": {"aws:PrincipalArn": arns}}},
     ]
-    key = {one["Sid"]: one for one in _properties(stack, "Key")["KeyPolicy"]["Statement"]}
-    assert key["ProducerServices"]["Principal"] == services
-    assert key["ProducerServices"]["Condition"] == {"ArnEquals": {"aws:SourceArn": arns}}
-    assert key["ProducerRoles"]["Condition"]["ArnEquals"] == {"aws:PrincipalArn": arns}
 
 
 def test_rule_invokes_the_function_and_keeps_what_it_cannot_deliver(stack: Stack) -> None:
@@ -241,6 +238,7 @@ def test_requests_from_the_bus_can_be_switched_off_and_nothing_else_with_them() 
     assert {name for name in on.resources if on.resources[name] != off.resources[name]} == {rule}
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize(
     ("function", "retries", "destination"),
     [
@@ -368,32 +366,79 @@ def test_switching_the_key_off_keeps_what_was_encrypted_readable() -> None:
     stack = render(UseCustomerManagedKey="true")
     assert "Key" not in render().resources
     assert stack.resources["Key"]["DeletionPolicy"] == stack.resources["Key"]["UpdateReplacePolicy"] == "Retain"
-    key = _properties(stack, "Key")
-    assert key["EnableKeyRotation"] is True
-    admitted = {one["Sid"]: one for one in key["KeyPolicy"]["Statement"]}["Roles"]["Condition"]
-    tag = "devin-session-cleanup"
-    assert admitted["StringEquals"] == {
-        "aws:PrincipalAccount": ACCOUNT,
-        f"aws:PrincipalTag/{tag}": "cleanup",
-        "kms:ViaService": [f"{service}.{REGION}.amazonaws.com" for service in ("sqs", "secretsmanager", "dynamodb")],
-    }
+    assert _properties(stack, "Key")["EnableKeyRotation"] is True
     tagged = {name for name, one in stack.of_type("AWS::IAM::Role").items() if "Tags" in one}
     assert tagged == {"TerminateRole", "SweepRole", "OneTimeScheduleRole"}
     for name in tagged:
-        assert _properties(render(), name)["Tags"] == [{"Key": tag, "Value": "cleanup"}], "without the option as well"
+        assert _properties(render(), name)["Tags"] == [{"Key": "devin-session-cleanup", "Value": "cleanup"}], (
+            "without the option as well"
+        )
 
 
-def test_the_key_admits_the_log_groups_of_the_stack() -> None:
-    stack = render(UseCustomerManagedKey="true")
-    ((admitted,),) = [
-        one["Condition"]["ArnLike"].values()
-        for one in _properties(stack, "Key")["KeyPolicy"]["Statement"]
-        if one["Sid"] == "Logs"
-    ]
+@pytest.mark.fault(43)
+def test_the_key_is_for_what_the_stack_encrypts_and_for_nobody_else() -> None:
+    """Who sends to an encrypted queue needs both actions, who reads from one or reads a secret the second.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-key-management.html
+    """
+    stack = render(**SETTINGS["everything"])
+    anybody, send = {"AWS": "*"}, {"kms:GenerateDataKey", "kms:Decrypt"}
+    sqs = f"sqs.{REGION}.amazonaws.com"
+    producers = [one.strip() for one in SETTINGS["everything"]["ProducerArns"].split(",")]
+    rules, alarms = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/*", f"arn:*:cloudwatch:*:{ACCOUNT}:alarm:cleanup-*"
+    groups = f"arn:*:logs:*:{ACCOUNT}:log-group:/aws/lambda/cleanup-*"
+    of_account = {"aws:SourceAccount": ACCOUNT}
+    roles = {
+        "aws:PrincipalAccount": ACCOUNT,
+        "aws:PrincipalTag/devin-session-cleanup": "cleanup",
+        "kms:ViaService": [sqs, f"secretsmanager.{REGION}.amazonaws.com", f"dynamodb.{REGION}.amazonaws.com"],
+    }
+    document = _properties(stack, "Key")["KeyPolicy"]
+    admitted = {one["Sid"]: (one["Principal"], set(actions)) for one, actions, _ in statements(document)}
+    assert admitted == {
+        "Account": ({"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, {"kms:*"}),
+        "Roles": (anybody, send),
+        "UndeliveredEvents": ({"Service": "events.amazonaws.com"}, send),
+        "ProducerServices": ({"Service": ["sns.amazonaws.com", "events.amazonaws.com"]}, send),
+        "ProducerRoles": (anybody, send),
+        "Alarms": ({"Service": "cloudwatch.amazonaws.com"}, send),
+        # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/encrypt-log-data-kms.html
+        "Logs": (
+            {"Service": f"logs.{REGION}.amazonaws.com"},
+            {"kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"},
+        ),
+    }
+    assert {one["Sid"]: one.get("Condition") for one in document["Statement"]} == {
+        "Account": None,
+        "Roles": {"StringEquals": roles},
+        "UndeliveredEvents": {"StringEquals": of_account, "ArnLike": {"aws:SourceArn": rules}},
+        "ProducerServices": {"ArnEquals": {"aws:SourceArn": producers}},
+        "ProducerRoles": {"ArnEquals": {"aws:PrincipalArn": producers}, "StringEquals": {"kms:ViaService": sqs}},
+        "Alarms": {"StringEquals": of_account, "ArnLike": {"aws:SourceArn": alarms}},
+        "Logs": {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
+    }
     for logs in stack.of_type("AWS::Logs::LogGroup").values():
-        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{logs['LogGroupName']}"
-        assert fnmatchcase(arn, admitted)
+        assert fnmatchcase(f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{logs['LogGroupName']}", groups)
         assert logs["RetentionInDays"] == 90
+
+
+def test_every_statement_that_admits_others_has_a_condition(stack: Stack) -> None:
+    kinds = ("AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key")
+    for one in [policy for kind in kinds for policy in stack.of_type(kind).values()]:
+        for statement in (one.get("PolicyDocument") or one["KeyPolicy"])["Statement"]:
+            assert not {"NotAction", "NotResource", "NotPrincipal"} & statement.keys()
+            assert "Condition" in statement or statement["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}
+
+
+def test_every_permission_of_the_default_stack_is_tried_with_the_emulator() -> None:
+    held = {
+        (name, statement["Sid"], action)
+        for name, role in render().of_type("AWS::IAM::Role").items()
+        for policy in role["Policies"]
+        for statement, actions, _ in statements(policy["PolicyDocument"])
+        for action in actions
+    }
+    assert held == {grant[:3] for grant in GRANTS}
 
 
 def test_alarms_have_a_topic_only_if_somebody_is_subscribed() -> None:
@@ -406,7 +451,7 @@ def test_alarms_have_a_topic_only_if_somebody_is_subscribed() -> None:
     assert not theirs.of_type("AWS::SNS::Topic"), "an existing topic has its own subscriptions"
     assert theirs.outputs["AlarmTopicArn"]["Value"] == existing
 
-    ours = render(AlarmEmail="on-call@example.com", UseCustomerManagedKey="true")
+    ours = render(AlarmEmail="on-call@example.com")
     assert ours.outputs["AlarmTopicArn"]["Value"] == "AlarmTopic"
     assert ours.only("AWS::SNS::Subscription") == {
         "TopicArn": "AlarmTopic",
@@ -415,13 +460,11 @@ def test_alarms_have_a_topic_only_if_somebody_is_subscribed() -> None:
     }
     deny, allow = ours.only("AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-    (key,) = [one for one in _properties(ours, "Key")["KeyPolicy"]["Statement"] if one["Sid"] == "Alarms"]
-    for statement in (allow, key):
-        assert statement["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
-        assert statement["Condition"] == {
-            "StringEquals": {"aws:SourceAccount": ACCOUNT},
-            "ArnLike": {"aws:SourceArn": f"arn:*:cloudwatch:*:{ACCOUNT}:alarm:cleanup-*"},
-        }
+    assert allow["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allow["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+        "ArnLike": {"aws:SourceArn": f"arn:*:cloudwatch:*:{ACCOUNT}:alarm:cleanup-*"},
+    }
 
 
 def test_no_secret_is_in_the_template() -> None:

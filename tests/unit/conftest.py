@@ -14,6 +14,7 @@ import pytest_socket
 import responses
 from moto import mock_aws
 from moto.backends import get_backend
+from urllib3 import Retry
 
 from devin.throttle import Throttle
 from runtime import runtime_for
@@ -32,7 +33,7 @@ def _no_sockets() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[Aws]:
-    # Once for all tests: starting it anew throws away the service models that boto3 has read, a tenth of a second each.
+    # Once for all tests: a second start would drop the service models that boto3 has read, a tenth of a second each.
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
@@ -58,8 +59,10 @@ def aws(_moto: Aws) -> Aws:
 
 
 @pytest.fixture
-def api(aws: Aws) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` too, and whoever starts last is asked first
+def api(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:  # noqa: ARG001 - moto uses `responses` first
     scripted = Api()
+    # `responses` asks for it, as requests' own adapter has it.
+    monkeypatch.setattr("devin.http._Adapter.max_retries", Retry(0, read=False), raising=False)
     with responses.RequestsMock(assert_all_requests_are_fired=False, target="devin.http._Adapter.send") as mock:
         for method in (responses.DELETE, responses.GET, responses.POST):
             mock.add_callback(method, SESSIONS, scripted.respond)
@@ -112,7 +115,7 @@ def v3(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture
 def switch(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The world with a stop switch, which says go and is looked at anew every time."""
+    """The world with a stop switch, which says go and is read every time."""
     monkeypatch.setenv("STOP_SWITCH_PARAMETER", SWITCH)
     monkeypatch.setattr("stop_switch.SWITCH_CACHE_SECONDS", 0)
     world.switch("go")
@@ -127,7 +130,7 @@ def table(world: World) -> World:
 
 @pytest.fixture
 def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
-    """Somebody with the operator's command, and a stack that says go. Looks at queues do not wait."""
+    """The operator's command and its stack. Looks at queues do not wait."""
     monkeypatch.setattr("infra.ops.account.open_session", lambda *_: boto3.DEFAULT_SESSION)
     monkeypatch.setattr("infra.ops.dlq.WAIT_SECONDS", 0)
     monkeypatch.setattr("infra.ops.dlq.PAUSES", (0, 0))
@@ -138,7 +141,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
 
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody sits at the terminal and can be asked."""
+    """A person at the terminal can be asked."""
     monkeypatch.setattr("infra.ops.output.is_interactive", lambda: True)
 
 

@@ -118,6 +118,7 @@ def test_an_id_is_found_in_its_place(found: Books, place: str) -> None:
     assert report.places[[*found.kinds][-1]] == place
 
 
+@pytest.mark.fault(32)
 @pytest.mark.parametrize(
     ("found", "says"),
     [

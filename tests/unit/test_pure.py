@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -66,7 +65,7 @@ def test_a_bare_id_gets_its_prefix(bare: str) -> None:
 
 @pytest.mark.fault(30)
 @given(hostile)
-def test_nothing_but_plain_ids_gets_through(text: str) -> None:
+def test_only_plain_ids_are_read(text: str) -> None:
     try:
         session_id = parse_session_id(text)
     except InvalidSessionIdError:
@@ -75,27 +74,20 @@ def test_nothing_but_plain_ids_gets_through(text: str) -> None:
     assert session_id.removeprefix("devin-") in text.lower() or session_id in text
 
 
-def test_an_id_may_have_128_characters() -> None:
+def test_an_id_has_128_characters_at_most() -> None:
     assert parse_session_id("devin-" + "a" * 122)
     with pytest.raises(InvalidSessionIdError):
         parse_session_id("devin-" + "a" * 123)
 
 
-@given(st.one_of(hostile, json_values.map(json.dumps)))
-def test_no_body_crashes_the_reader_or_is_dropped(text: str) -> None:
-    parsed = parse_body(text)
-    assert parsed.items
-    for item in parsed.items:
+@given(st.one_of(hostile, json_values))
+def test_no_body_and_no_event_breaks_the_parser_or_is_dropped(value: object) -> None:
+    items = parse_event(value).items
+    assert items
+    for item in items + parse_body(value if isinstance(value, str) else json.dumps(value)).items:
         assert isinstance(rebuild_body([item]), str)
         if isinstance(item, Request):
             assert ON_THE_WIRE.fullmatch(item.session_id)
-
-
-@given(json_values)
-def test_no_event_crashes_the_reader_or_is_dropped(value: object) -> None:
-    items = parse_event(value).items
-    assert items
-    assert all(ON_THE_WIRE.fullmatch(item.session_id) for item in items if isinstance(item, Request))
 
 
 def sns(inner: str) -> str:
@@ -141,7 +133,7 @@ def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
 
 
 @given(st.dictionaries(st.text(), st.integers(), min_size=1))
-def test_an_unknown_key_beside_an_id_spoils_the_message(extra: dict[str, int]) -> None:
+def test_an_unknown_key_beside_an_id_makes_the_message_invalid(extra: dict[str, int]) -> None:
     payload = {**extra, "session_id": "devin-1"}
     if payload.keys() - {"session_id", "session_ids", "unless_updated_since", "detail", "requestPayload", "Message"}:
         (item,) = parse_body(json.dumps(payload)).items
@@ -156,22 +148,10 @@ def test_any_retry_after_is_bounded(value: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", None),
-        ("٣", None),
-        ("0", 0),
-        (" 17 ", 17),
-        ("99999999999999999999999", 900),
-        (format_datetime(NOW + timedelta(seconds=30), usegmt=True), 30),
-        (format_datetime(NOW - timedelta(days=30), usegmt=True), 0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 900),
-        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
-    ],
-)
+    [(None, None), ("", None), ("-5", None), ("1.5", None), ("٣", None), ("0", 0), (" 17 ", 17), ("9" * 23, 900),
+     ("Tue, 24 Nov 2026 10:00:30 GMT", 30), ("Sun, 25 Oct 2026 10:00:00 GMT", 0),
+     ("Fri, 31 Dec 9999 23:59:59 GMT", 900), ("Fri, 31 Dec 99999 23:59:59 GMT", None)],
+)  # fmt: skip
 def test_retry_after_is_read_in_both_forms(value: str | None, seconds: float | None) -> None:
     assert parse_retry_after(value, NOW) == seconds
 
@@ -198,7 +178,7 @@ def test_only_a_confirmed_answer_ends_a_session_and_only_a_3xx_or_4xx_is_final()
     assert classify(Answer(200, confirmed=True))[0] is Outcome.TERMINATED
 
 
-def test_every_outcome_is_decided_upon() -> None:
+def test_each_outcome_has_a_disposition() -> None:
     assert {outcome: disposition(outcome).name for outcome in Outcome} == {
         Outcome.TERMINATED: "DONE",
         Outcome.ARCHIVED: "DONE",
@@ -242,20 +222,24 @@ def test_a_safe_api_url_is_taken(url: str) -> None:
         ("MAX_WORKERS", "many"),
         ("RETRY_BASE_SECONDS", "-1"),
         ("DEVIN_ORG_ID", "org/../x"),
-        ("DEVIN_API_URL", "http://api.devin.ai"),
-        ("DEVIN_API_URL", "http://127.0.0.1.evil.example"),
-        ("DEVIN_API_URL", "http://localhost@evil.example"),
-        ("DEVIN_API_URL", "https://user:secret@api.devin.ai"),
-        ("DEVIN_API_URL", "https://api.devin.ai?x=1"),
-        ("DEVIN_API_URL", "https://api.devin.ai#x"),
-        ("DEVIN_API_URL", "https://api.devin.ai?"),
-        ("DEVIN_API_URL", "https://api.devin.ai#"),
-        ("DEVIN_API_URL", "https://\\"),
-        ("DEVIN_API_URL", "http://evil.example[::1]"),
-        ("DEVIN_API_URL", "https://"),
-        ("DEVIN_API_URL", "https://api.devin.ai:port"),
-        ("DEVIN_API_URL", "ftp://api.devin.ai"),
-        ("DEVIN_API_URL", "https://api.devin.ai\r\nx"),
+        *(
+            ("DEVIN_API_URL", url)
+            for url in (
+                "http://api.devin.ai",
+                "http://127.0.0.1.evil.example",
+                "http://localhost@evil.example",
+                "https://user:secret@api.devin.ai",
+                "https://api.devin.ai?x=1",
+                "https://api.devin.ai#x",
+                "https://\\",
+                "http://evil.example[::1]",
+                "https://api.devin.ai:port",
+                "ftp://api.devin.ai",
+                "https://api.devin.ai\r\nx",
+                "https://api.devin.ai/v1",
+                "https://api.devin.ai/v3/",
+            )
+        ),
     ],
 )
 def test_an_unusable_setting_is_named(name: str, value: str) -> None:
@@ -271,7 +255,7 @@ def test_a_key_is_found_in_each_form_of_the_secret(secret: str) -> None:
 
 
 @given(st.text(min_size=4))
-def test_a_key_is_one_line_of_printable_ascii_or_refused_without_being_repeated(secret: str) -> None:
+def test_a_key_is_printable_ascii_or_refused_without_being_repeated(secret: str) -> None:
     try:
         key = parse_api_key(secret)
     except ApiKeyError as error:
@@ -280,8 +264,9 @@ def test_a_key_is_one_line_of_printable_ascii_or_refused_without_being_repeated(
         assert re.fullmatch(r"[!-~]+", key)
 
 
+@pytest.mark.fault(31)
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=6), st.text(), st.text())
-def test_a_known_key_never_comes_through(key: str, before: str, after: str) -> None:
+def test_a_known_key_is_masked(key: str, before: str, after: str) -> None:
     redact = Redactor()
     redact.remember(key)
     assert key.lower() not in redact(before + key + after).replace("[redacted]", "\x00").lower()
@@ -298,22 +283,20 @@ def test_a_known_key_never_comes_through(key: str, before: str, after: str) -> N
         ("apk_user_ab", "APK_USER_AB"),
     ],
 )
-def test_a_known_key_is_masked_however_much_of_it_is_escaped(key: str, shown: str) -> None:
+def test_a_known_key_is_masked_if_it_is_escaped(key: str, shown: str) -> None:
     redact = Redactor()
     redact.remember(key)
     assert shown not in redact(f"before {shown} after")
 
 
 @pytest.mark.parametrize("text", ["apk_user_abc123", "cog_abc.def", "Bearer abc.def-ghi=", "bearer  abc"])
-def test_what_looks_like_a_key_is_masked_unseen(text: str) -> None:
+def test_what_looks_like_a_key_is_masked(text: str) -> None:
     assert Redactor()(f"x {text} y") == "x [redacted] y"
 
 
 @pytest.mark.parametrize("before", ["\n", "\t", "\r", "\b", "\f", "\x00", "é", '"', "\\"])
 @pytest.mark.parametrize("escaped", [json.dumps, quote, repr])
-def test_what_looks_like_a_key_is_masked_whatever_was_escaped_before_it(
-    before: str, escaped: Callable[[str], str]
-) -> None:
+def test_what_looks_like_a_key_is_masked_behind_an_escape(before: str, escaped: Callable[[str], str]) -> None:
     """Of a log line in JSON, the letter before the key may be that of a line break."""
     assert "abc123" not in Redactor()(escaped(f"{before}apk_user_abc123"))
 
@@ -339,10 +322,11 @@ def test_one_line_is_one_short_line(text: str, limit: int) -> None:
         (b"\xff\xfe", "\ufffd\ufffd"),
     ],
 )
-def test_an_error_speaks_in_any_shape(body: bytes, detail: str | None) -> None:
+def test_the_explanation_of_an_error_is_found(body: bytes, detail: str | None) -> None:
     assert error_detail(body) == detail
 
 
+@pytest.mark.fault(28)
 def test_instants_are_utc() -> None:
     assert parse_timestamp("2026-11-02T12:00:00+02:00") == datetime(2026, 11, 2, 10, tzinfo=UTC)
     assert parse_timestamp("2026-11-02T12:00:00") == datetime(2026, 11, 2, 12, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""A world around the functions: AWS in memory, an API that says what a test wants, no sockets."""
+"""The functions with moto for AWS and an API that a test scripts, without sockets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
-import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from requests import PreparedRequest
 
-from queues import Queues
 from sweep import handler as sweep_handler
 from terminate import handler
 
@@ -93,7 +91,7 @@ def stale(session_id: str = "devin-1", *, idle: timedelta = 5 * DAYS, **fields: 
     updated_at = NOW - idle
     return {
         "session_id": session_id,
-        "status": "Waiting for somebody",
+        "status": "Waiting for a reply",
         "status_enum": "blocked",
         "created_at": (updated_at - DAYS).isoformat(),
         "updated_at": updated_at.isoformat(),
@@ -137,7 +135,7 @@ def page_v3(*sessions: object, following: str | None = None, **fields: Any) -> A
 
 @dataclass
 class Api:
-    """The Devin API as a test scripts it: answers by method and id, the last one repeated; 200 unless told.
+    """The Devin API as a test scripts it: answers by method and id, the last one repeated; else 200.
 
     Reading and listing go by `sessions`, what the API lists by id, unless they are scripted; `LIST` with the id `""`
     scripts pages. `calls` have a listing's query in place of an id.
@@ -298,9 +296,12 @@ class World:
             found += batch
         return found
 
-    def batch(self) -> dict[str, Any]:
-        """All visible messages of the work queue, received and made into Lambda's event."""
-        return {"Records": [as_record(message) for message in self.receive(self.work_queue)]}
+    def batch(self, *, receives: int | None = None) -> dict[str, Any]:
+        """All visible messages of the work queue, received (so many times, if given) and made into Lambda's event."""
+        records = [as_record(message) for message in self.receive(self.work_queue)]
+        for record in records if receives is not None else ():
+            record["attributes"]["ApproximateReceiveCount"] = str(receives)
+        return {"Records": records}
 
     def deliver(self) -> list[str]:
         """Invoke the function with what is visible and, as Lambda does, delete what it does not report. Returns the
@@ -323,6 +324,29 @@ class World:
         """Bodies of the messages in the work queue by session id; they are received, so only once."""
         bodies = [json.loads(message["Body"]) for message in self.receive(self.work_queue)]
         return sorted(bodies, key=lambda body: str(body["session_id"]))
+
+    def redrive(self) -> None:
+        """Send all dead letters to the work queue as they are."""
+        for message in self.receive(self.dead_letter_queue):
+            attributes: Any = {
+                name: {"DataType": value["DataType"], "StringValue": value["StringValue"]}
+                for name, value in message["MessageAttributes"].items()
+            }
+            self.sqs.send_message(QueueUrl=self.work_queue, MessageBody=message["Body"], MessageAttributes=attributes)
+
+    def requeued(self) -> list[dict[str, Any]]:
+        """The entries that the function was to write to the work queue so far."""
+        return [
+            entry
+            for name, given in self.aws.calls
+            if name == "sqs.SendMessageBatch" and given["QueueUrl"] == self.work_queue
+            for entry in given["Entries"]
+        ]
+
+    def hidden(self) -> list[int]:
+        """The visibility timeouts that the function set so far."""
+        calls = [given for name, given in self.aws.calls if name == "sqs.ChangeMessageVisibility"]
+        return [given["VisibilityTimeout"] for given in calls]
 
     def switch(self, value: str) -> None:
         """Set the stop switch."""
@@ -390,15 +414,3 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
-
-
-def visibility_timeouts(patch: pytest.MonkeyPatch) -> list[int]:
-    """The visibility timeouts that are set from now on; nothing is hidden by them."""
-    seconds: list[int] = []
-
-    def change(_: Queues, timeouts: Sequence[tuple[str, int]]) -> list[None]:
-        seconds.extend(timeout for _, timeout in timeouts)
-        return [None] * len(timeouts)
-
-    patch.setattr(Queues, "change_visibility", change)
-    return seconds

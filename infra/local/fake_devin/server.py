@@ -73,8 +73,6 @@ class FakeDevin(AbruptServer):
         self._script = Script()
         self._calls: list[Call] = []
         self._latency = (0.0, 0.0)
-        # After so many, a connection is closed without notice.
-        self.responses_per_connection: int | None = None
         self.set_keys(keys)
         tls = None
         if certificate is not None:
@@ -196,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: FakeDevin
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    served = 0
+    served = False
 
     def setup(self) -> None:
         if isinstance(self.request, ssl.SSLSocket):
@@ -209,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline:
             return
-        reused, self.served = self.served > 0, self.served + 1
+        reused, self.served = self.served, True
         line = self.raw_requestline.decode("latin-1").rstrip("\r\n")
         if not self.parse_request():
             fake.arrived("", line, reused=reused, status=400)
@@ -228,8 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             wire.send(self.connection, fake.control(self.command, target.removeprefix(_CONTROL), body))
         else:
             keep = fake.serve(self, target, reused=reused) and keep
-        most = fake.responses_per_connection
-        self.close_connection = not keep or (most is not None and self.served >= most)
+        self.close_connection = not keep
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the record of calls says more, and holds no key."""

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
-from infra.ops.deletion import delete_all, save
-from infra.ops.dlq import RECEIVED_TOO_OFTEN, UNUSABLE, Filter, Message, Peek, known_of, peek, starting_with, tally
+from infra.ops.dlq import (
+    RECEIVED_TOO_OFTEN,
+    UNUSABLE,
+    Filter,
+    Message,
+    Peek,
+    known_of,
+    peek,
+    save,
+    starting_with,
+    tally,
+)
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, ProblemError, UsageError
 from infra.ops.sending import Named, Sending, send_all
 from infra.ops.time_args import iso
 
-# Before a question; `list` shows all.
-_SHOWN = 20
+_SHOWN = 20  # before a question; `list` shows all
 
 application = typer.Typer(no_args_is_help=True, help="List dead letters, send them back, or discard them.")
 
@@ -34,7 +44,6 @@ Messages = Annotated[
     list[str] | None,
     typer.Option("--message", metavar="ID", help="Only this message, by its id or how that begins. May be repeated."),
 ]
-Most = Annotated[int, typer.Option("--most", metavar="N", min=1, max=100_000, help="Look at no more than this.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
 To = Annotated[
     Path | None, typer.Option("--to", metavar="FILE", help="Where to keep a copy; a new file in this directory.")
@@ -54,27 +63,16 @@ def _filter(reasons: list[str] | None, sessions: list[str] | None, messages: lis
     return Filter(tuple(reasons or ()), parsed, tuple(messages or ()))
 
 
-def _peek(
-    output: Output,
-    context: CliContext,
-    most: int | None = None,
-    enough: Callable[[Sequence[Message]], bool] = lambda _: False,
-) -> AbstractContextManager[tuple[Peek, list[Message]]]:
-    return peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn, most=most, enough=enough)
+def _peek(output: Output, context: CliContext) -> AbstractContextManager[tuple[Peek, list[Message]]]:
+    return peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn)
 
 
 @application.command("list")
-def show_all(
-    ctx: typer.Context,
-    reason: Reasons = None,
-    session: Sessions = None,
-    most: Most = 1000,
-    as_json: AsJson = False,
-) -> None:
+def show_all(ctx: typer.Context, reason: Reasons = None, session: Sessions = None, as_json: AsJson = False) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     wanted = _filter(reason, session, None)
-    with _peek(output, context, most) as (look, found):
+    with _peek(output, context) as (look, found):
         selected = wanted.select(found)
     output.data([message.as_dict() for message in selected])
     if not as_json:
@@ -82,7 +80,7 @@ def show_all(
         for one in tally(selected):
             output.say(f"{one}: {known_of(one)}")
     if not look.complete:
-        output.warn(f"there may be more (--most is {most})")
+        output.warn("there are more than could be looked at in one go")
 
 
 def _table(output: Output, found: Sequence[Message], most: int | None = None) -> None:
@@ -108,7 +106,6 @@ def _table(output: Output, found: Sequence[Message], most: int | None = None) ->
 def show(
     ctx: typer.Context,
     subject: Annotated[str, typer.Argument(metavar="ID", help="A session, or a message (or how its id begins).")],
-    most: Most = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
@@ -119,11 +116,8 @@ def show(
     with suppress(InvalidSessionIdError):
         session = parse_session_id(subject)
 
-    def about(found: Sequence[Message]) -> list[Message]:
-        return [one for one in found if session in one.session_ids] or starting_with(subject, found)
-
-    with _peek(output, context, most, lambda found: bool(about(found))) as (_, found):
-        selected = about(found)
+    with _peek(output, context) as (_, found):
+        selected = [one for one in found if session in one.session_ids] or starting_with(subject, found)
     output.data([message.as_dict() for message in selected])
     for message in selected if not as_json else ():
         fields = [
@@ -206,10 +200,10 @@ def _refuse_nothing(wanted: Filter, chosen: Sequence[Message]) -> None:
 
 
 def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence[Message]) -> int:
-    """Send all of them, and delete what SQS took. Whatever ends it, says what is where."""
+    """Send all of them, and delete what SQS took. However it ends, says what is where."""
     by_id = {one.message_id: one for one in chosen}
-    sent = deleted = 0
-    problem: ProblemError | None = None
+    sent = 0
+    problem: Exception | None = None
 
     def messages() -> Iterator[Named]:
         for one in chosen:
@@ -217,20 +211,21 @@ def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence
             yield one.message_id, one.sent_again(one.body, with_tries=one.reason == RECEIVED_TOO_OFTEN)
 
     def delete(batch: Sending) -> None:
-        nonlocal sent, deleted, problem
+        nonlocal sent, problem
         sent += len(batch.sent)
-        gone, why = look.delete([by_id[name] for name in batch.sent])
-        deleted += gone
-        problem = problem or why
+        try:
+            look.delete([by_id[name] for name in batch.sent])
+        except (ProblemError, ClientError, BotoCoreError) as error:
+            problem = problem or error
 
     try:
         sending = send_all(context.account.sqs, context.deployment.work_queue_url, messages(), delete)
     finally:
         if sent < len(chosen):
             output.warn(f"{sent} of {len(chosen)} were sent back; the others are still dead letters")
-        if deleted < sent:
+        if look.deleted < sent:
             output.warn(
-                f"{sent - deleted} of {sent} that were sent back are dead letters too, because they could not be "
+                f"{sent - look.deleted} of {sent} that were sent back are dead letters too, because they could not be "
                 "deleted: discard them, or send them back once more, which terminates nothing else"
             )
     if error := sending.error or problem:
@@ -270,6 +265,6 @@ def discard(
             return
         look.check()
         save([one.as_dict() for one in chosen], path)
-        delete_all(look, chosen, path, output.warn)
+        look.delete_copied(chosen, path)
     output.data(summary | {"discarded": len(chosen), "file": str(path)})
     output.say(f"{len(chosen)} discarded; a copy of each is in {path}", "bold")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from infra.ops.cli_context import AsJson, context_of, utc_now
 from infra.ops.doctor import examine
-from infra.ops.findings import Status, is_blind, worst
+from infra.ops.findings import Status
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
 from infra.ops.snapshot import StackSnapshot
@@ -22,9 +24,7 @@ def doctor(
     ] = True,
     ask_function: Annotated[
         bool,
-        typer.Option(
-            "--ask-function", help="Also have the sweep function list sessions from AWS, dry; up to 5 minutes."
-        ),
+        typer.Option("--ask-function", help="Let the sweep function list sessions from AWS too, dry; up to 5 minutes."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,14 +40,16 @@ def doctor(
         )
     stack = StackSnapshot(context.account, context.deployment, utc_now, context.command)
     findings = list(examine(stack, call_api=api, ask_function=ask_function))
-    output.data({"status": worst(findings).value, "findings": [finding.as_dict() for finding in findings]})
-    rows = [(one.status.value, one.check, one.found, one.remedy) for one in findings]
+    statuses = Counter(one.status for one in findings)
+    worst = max(statuses, key=list(Status).index)
+    output.data({"status": worst, "findings": [asdict(one) for one in findings]})
+    rows = [(one.status, one.check, one.found, one.remedy) for one in findings]
     output.table(f"Stack {context.deployment.name}", ("", "check", "found", "what to do"), rows)
-    if is_blind(findings):
+    # CloudFormation's status of the stack is known in any case.
+    if {one.status for one in findings if one.check != "stack"} == {Status.UNKNOWN}:
         raise AwsError("nothing could be checked: use another --profile, or have it permitted")
-    failed, unknown = (sum(1 for one in findings if one.status is status) for status in (Status.FAILED, Status.UNKNOWN))
-    if unknown:
-        # No failure: few may look at everything, and a deployment must not look into the secret.
+    if unknown := statuses[Status.UNKNOWN]:
+        # No failure: few people may read everything, and a deployment must not read the secret.
         output.warn(f"{count(unknown, 'check')} could not be made")
-    if failed:
+    if failed := statuses[Status.FAILED]:
         raise FoundError(f"{count(failed, 'check')} failed")

@@ -8,14 +8,14 @@ import typer
 
 from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
-from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError
 from infra.ops.sending import Named, Sending, body_of, send_all
 from infra.ops.time_args import parse_condition
 from queues import Outgoing
 
-_SHOWN = 20
+_ASK_ABOVE = 20
 
 
 def enqueue(
@@ -23,11 +23,9 @@ def enqueue(
     session_ids: SessionIds = None,
     file: File = None,
     csv_column: Column = None,
-    delimiter: Delimiter = None,
     unless_updated_since: UnlessUpdatedSince = None,
     skip_invalid: SkipInvalid = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
-    ask_above: Annotated[int, typer.Option("--ask-above", metavar="N", min=0, help="Ask before more than this.")] = 20,
     watch: Watch = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -39,23 +37,19 @@ def enqueue(
     """
     output, context = Output(as_json=as_json), context_of(ctx)
     condition = parse_condition(unless_updated_since, utc_now())
-    given = read_ids(session_ids or [], file, csv_column, delimiter)
-    refuse_invalid(given, output, skip=skip_invalid)
+    given = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     ids = given.ids
     summary = {"ids": len(ids), "repeats": given.repeats, "invalid": [one.line for one in given.invalid]}
     if given.repeats:
         output.say(f"{given.repeats} were given more than once")
     if dry_run:
         output.data(summary | {"sent": 0, "would_send": ids})
-        for one in ids[:_SHOWN]:
-            output.say(f"  {one}")
-        if len(ids) > _SHOWN:
-            output.say(f"  … and {len(ids) - _SHOWN} more")
+        output.some(ids)
         output.say(f"{len(ids)} would be sent; nothing was", "bold")
         return
     queue_url = context.deployment.work_queue_url
     banner(context, output)
-    if len(ids) > ask_above:
+    if len(ids) > _ASK_ABOVE:
         confirm(context, output, f"Terminate {count(len(ids), 'session')}?", yes=yes)
     dead_letters_before = letters_now(context) if watch else 0
     sending = _send(output, context, queue_url, [(one, Outgoing(body_of([one], condition))) for one in ids])
@@ -66,8 +60,7 @@ def enqueue(
     summary |= {"sent": sent, "refused": sending.refused}
     output.data(summary | ({"watch": last.as_dict()} if last else {}))
     if sending.refused:
-        for name, code in list(sending.refused.items())[:_SHOWN]:
-            output.warn(f"  {name}: {code}")
+        output.some([f"{name}: {code}" for name, code in sending.refused.items()], output.warn)
         raise FoundError(f"SQS refused {len(sending.refused)} of {len(ids)}")
     if last is not None:
         judge(output, last, sent, command=context.command)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops import explain as explanations
 from infra.ops.cli_context import AsJson, banner, context_of, utc_now
+from infra.ops.explain import Explainer
 from infra.ops.output import Output
 from infra.ops.problems import FoundError, UsageError
 from infra.ops.time_args import iso
@@ -39,9 +39,7 @@ def explain(
     now = utc_now()
     start = now - _length(since)
     banner(context, output)
-    found = explanations.explain(
-        context.account, context.deployment, session_id, since=start, now=now, warn=output.warn
-    )
+    found = Explainer(context.account, context.deployment, session_id, start, now, output.warn).explain()
     output.data(found.as_dict())
     rows = [(iso(one.at), one.what, one.source, one.detail) for one in found.events]
     output.table(session_id, ("at", "what", "source", "detail"), rows)

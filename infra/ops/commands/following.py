@@ -22,9 +22,7 @@ from infra.ops.problems import FoundError
 from infra.ops.time_args import iso
 
 EVERY_SECONDS = 2.0
-# The switch is read less often than the queue.
-_SWITCH_SECONDS = 15.0
-# Numbers may take until a minute after the last message was sent to be right:
+# The numbers may be wrong for a minute after the last message was sent:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 SETTLE_SECONDS = 60.0
 
@@ -46,35 +44,24 @@ def follow(
     sent: int = 0,
 ) -> Moment:
     """Show what there is until the queue is drained; returns the last that was seen. `sent` was sent just before."""
-    sqs, deployment, switch = context.account.sqs, context.deployment, _SwitchReader(context)
-    return _shown(
-        output,
-        watch(
-            lambda: (depth_of(sqs, deployment.work_queue_url), letters_now(context), switch()),
-            every=EVERY_SECONDS if every is None else every,
-            settle=settle_seconds(sqs.meta.endpoint_url),
-            timeout=timeout,
-            letters_before=letters_now(context) if letters_before is None else letters_before,
-            sent=sent,
-        ),
+    sqs, deployment = context.account.sqs, context.deployment
+
+    def stopped() -> str | None:
+        # A switch that cannot be read is no reason to stop watching.
+        with suppress(ClientError, BotoCoreError):
+            if since := stopped_since(context):
+                return f"the stop switch is on ({since}); to carry on: {context.command} go"
+        return None
+
+    moments = watch(
+        lambda: (depth_of(sqs, deployment.work_queue_url), letters_now(context), stopped()),
+        every=EVERY_SECONDS if every is None else every,
+        settle=settle_seconds(sqs.meta.endpoint_url),
+        timeout=timeout,
+        letters_before=letters_now(context) if letters_before is None else letters_before,
+        sent=sent,
     )
-
-
-class _SwitchReader:
-    """What the stop switch says, read every few seconds. One that cannot be read is no reason to stop watching."""
-
-    def __init__(self, context: CliContext) -> None:
-        self._context = context
-        self._read_at = -_SWITCH_SECONDS
-        self._says: str | None = None
-
-    def __call__(self) -> str | None:
-        if time.monotonic() - self._read_at >= _SWITCH_SECONDS:
-            self._read_at = time.monotonic()
-            with suppress(ClientError, BotoCoreError):
-                stopped = stopped_since(self._context)
-                self._says = stopped and (f"the stop switch is on ({stopped}); to carry on: {self._context.command} go")
-        return self._says
+    return _shown(output, moments)
 
 
 def settle_seconds(endpoint_url: str) -> float:
@@ -91,37 +78,32 @@ def letters_now(context: CliContext) -> int:
 
 
 def judge(output: Output, last: Moment, sent: int = 0, command: str = "devin-ops") -> None:
-    """Raises FoundError unless all is done and nothing became a dead letter. `sent` is for those who know what was."""
+    """Raises FoundError unless all is done and nothing became a dead letter."""
     of = f" of {sent} sent" if sent else ""
     if last.new_letters > 0:
         raise FoundError(f"{count(last.new_letters, 'new dead letter')}{of}; see: {command} dead-letters list")
-    if last.stopped:
-        raise FoundError(f"{count(last.work.total, 'message')} left, and {last.stopped}; see: {command} status")
     if not last.drained:
-        raise FoundError(
-            f"not drained after {last.seconds:.0f} s: {count(last.work.total, 'message')} left; see: {command} status"
-        )
+        why = last.stopped or f"not drained after {last.seconds:.0f} s"
+        raise FoundError(f"{count(last.work.total, 'message')} left, and {why}; see: {command} status")
     output.say(f"drained after {last.seconds:.0f} s, no new dead letters{of}", "bold green")
 
 
 def _shown(output: Output, seen: Iterator[Moment]) -> Moment:
     """In a terminal one line that changes, elsewhere a line every few seconds."""
     last = next(seen)
-    if not output.in_terminal:
-        output.say(_line(last))
-        shown_at = time.monotonic()
-        for moment in seen:
-            if time.monotonic() - shown_at >= outputs.PROGRESS_SECONDS:
-                output.say(_line(moment))
-                shown_at = time.monotonic()
-            last = moment
-        return last
-    from rich.live import Live  # noqa: PLC0415
+    if output.in_terminal:
+        from rich.live import Live  # noqa: PLC0415
 
-    with Live(_line(last), console=output.people) as live:
-        for moment in seen:
-            last = moment
-            live.update(_line(last))
+        with Live(_line(last), console=output.people) as live:
+            for last in seen:
+                live.update(_line(last))
+        return last
+    output.say(_line(last))
+    shown_at = time.monotonic()
+    for last in seen:
+        if time.monotonic() - shown_at >= outputs.PROGRESS_SECONDS:
+            output.say(_line(last))
+            shown_at = time.monotonic()
     return last
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from infra.ops import schedules
 from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, utc_now
-from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
 from infra.ops.schedules import Planned
@@ -26,7 +24,6 @@ def at(
     session_ids: SessionIds = None,
     file: File = None,
     csv_column: Column = None,
-    delimiter: Delimiter = None,
     unless_updated_since: UnlessUpdatedSince = None,
     skip_invalid: SkipInvalid = False,
     yes: Yes = False,
@@ -36,18 +33,19 @@ def at(
     output, context = Output(as_json=as_json), context_of(ctx)
     now = utc_now().replace(microsecond=0)
     moment, condition = parse_time(when, now), parse_condition(unless_updated_since, now)
-    ids = read_ids(session_ids or [], file, csv_column, delimiter)
-    refuse_invalid(ids, output, skip=skip_invalid)
+    ids = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     at_time = f"at {iso(moment)}, in {period(moment - now)}"
     confirm(context, output, f"Terminate {count(len(ids.ids), 'session')} {at_time}?", yes=yes)
-    plan = schedules.plan(
-        context.account.scheduler, context.deployment, ids.ids, moment, condition, from_now=when.startswith("+")
-    )
+    plan = schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition)
     made: list[Planned] = []
     try:
         made.extend(plan)  # one by one: what was made before one fails is in it
     except BaseException:
-        _warn_of_some(output, [one for one in made if not one.found], moment)
+        if new := [one.name for one in made if not one.found]:
+            output.warn(
+                f"{count(len(new), 'schedule')} made before this: {' '.join(new)}. Asked for again at {iso(moment)}, "
+                "only the others are made; see schedule cancel"
+            )
         raise
     output.data([one.as_dict() for one in made])
     for one in made:
@@ -60,15 +58,6 @@ def at(
     if off := [one.name for one in made if one.state != "ENABLED"]:
         raise FoundError(
             f"{', '.join(off)}: DISABLED, so nothing will be terminated; enable it, or cancel it and ask again"
-        )
-
-
-def _warn_of_some(output: Output, made: Sequence[Planned], moment: datetime) -> None:
-    if made:
-        names, were = " ".join(one.name for one in made), "was" if len(made) == 1 else "were"
-        output.warn(
-            f"{count(len(made), 'schedule')} {were} made before this: {names}. Asked for again at "
-            f"{iso(moment)}, only the others are made; see schedule cancel"
         )
 
 

@@ -12,37 +12,43 @@ import typer
 
 from infra.ops import output as outputs
 from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output
+from infra.ops.output import Output, ascii_only
 from infra.ops.problems import UsageError
 
-_SHOWN = 20
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_TAB = {"tab": "\t", r"\t": "\t"}
 
 SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read ids from a file, one per line; - for a pipe.")
 ]
 Column = Annotated[
-    str | None, typer.Option("--csv-column", metavar="NAME", help="The file is a CSV: its column, by name or number.")
-]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        "--delimiter", metavar="CHARACTER", help="Of the CSV: one character, or tab. Found out unless it is given."
-    ),
+    str | None, typer.Option("--csv-column", metavar="NAME", help="The file is a CSV: the name of its column.")
 ]
 SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is no id, instead of refusing all.")]
 
 
-def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, delimiter: str | None) -> Ids:
-    """The ids from wherever they are. Raises UsageError if there are none, or from two places."""
-    if delimiter is not None:
-        delimiter = _TAB.get(delimiter, delimiter)
-        if column is None:
-            raise UsageError("--delimiter is about a CSV: name its column with --csv-column")
-        if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise UsageError("--delimiter takes one character, such as ';', or tab")
+def read_ids(
+    output: Output, arguments: Sequence[str] | None, file: Path | None, column: str | None, *, skip_invalid: bool
+) -> Ids:
+    """The ids from wherever they are, saying what was not taken literally and what is no id. Raises UsageError if there
+    are none, or from two places, or if some are invalid and not to be skipped."""
+    if not (given := _given(arguments or [], file, column)):
+        raise UsageError("no ids were found in what was given")
+    ids = sort_out(given)
+    for note in ids.notes:
+        output.say(note)
+    if ids.invalid:
+        output.warn(f"{len(ids.invalid)} of what was given is no session id:")
+        output.some(
+            [f"line {one.line}: {ascii_only(one.text[:80])} ({why_invalid(one.text)})" for one in ids.invalid],
+            output.warn,
+        )
+        if not skip_invalid or not ids.ids:
+            raise UsageError("nothing was done; correct them, or leave them out with --skip-invalid")
+    return ids
+
+
+def _given(arguments: Sequence[str], file: Path | None, column: str | None) -> list[Given]:
     if file is None and len(arguments) == 1 and (arguments[0] == "-" or arguments[0].startswith("@")):
         arguments, file = [], Path(arguments[0].removeprefix("@"))
     if arguments and file is not None:
@@ -50,15 +56,11 @@ def read_ids(arguments: Sequence[str], file: Path | None, column: str | None, de
     if arguments:
         if column is not None:
             raise UsageError("--csv-column is about a file or a pipe")
-        given = [Given(number, text) for number, text in enumerate(arguments, 1)]
-    elif file is not None or not outputs.is_interactive():
-        text = io.StringIO(read_text(file), newline=None)
-        given = from_lines(text) if column is None else from_csv(text, column, delimiter)
-    else:
+        return [Given(number, text) for number, text in enumerate(arguments, 1)]
+    if file is None and outputs.is_interactive():
         raise UsageError("no ids: give them as arguments, with --file, or through a pipe")
-    if not given:
-        raise UsageError("no ids were found in what was given")
-    return sort_out(given)
+    text = io.StringIO(read_text(file), newline=None)
+    return from_lines(text) if column is None else from_csv(list(text), column)
 
 
 def piped() -> str:
@@ -81,21 +83,3 @@ def read_text(file: Path | None) -> str:
             f"{name} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}, as in Latin-1; convert it: "
             "iconv -f LATIN1 -t UTF-8"
         ) from None
-
-
-def refuse_invalid(ids: Ids, output: Output, *, skip: bool) -> None:
-    """Say what was not taken literally, and list what is no id with its line and why. Raises UsageError unless it is to
-    be skipped, or if nothing else is left."""
-    for note in ids.notes:
-        output.say(note)
-    if not ids.invalid:
-        return
-    output.warn(f"{len(ids.invalid)} of what was given is no session id:")
-    for one in ids.invalid[:_SHOWN]:
-        output.warn(f"  line {one.line}: {one.text[:80]} ({why_invalid(one.text)})")
-    if len(ids.invalid) > _SHOWN:
-        output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
-    if not skip:
-        raise UsageError("nothing was done; correct them, or leave them out with --skip-invalid")
-    if not ids.ids:
-        raise UsageError("nothing is left without them; nothing was done")

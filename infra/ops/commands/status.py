@@ -15,19 +15,13 @@ from infra.ops.overview import Overview, overview
 from infra.ops.problems import AwsError, FoundError
 
 
-def status(
-    ctx: typer.Context,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=0, max=10_000, help="Dead letters to look at for reasons.")
-    ] = 50,
-    as_json: AsJson = False,
-) -> None:
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show queues, dead letters, switch, alarms, sweeps and deployment.
 
     Exit status 1 if anything is wrong or could not be read, 3 if nothing could.
     """
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    found = overview(context.account, context.deployment, utc_now(), sample=sample, warn=output.warn)
+    found = overview(context.account, context.deployment, utc_now(), output.warn)
     output.data(found.as_dict())
     output.table(f"Stack {context.deployment.name}", ("what", "how"), list(_rows(found)))
     for name, why in found.unread.items():

@@ -34,6 +34,14 @@ def sweep(
         str | None,
         typer.Option("--diff", metavar="OTHER", help="Which sessions one policy chooses and the other does not. Dry."),
     ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            "--chart",
+            metavar="FILE.html",
+            help="Draw all sessions by idle time, and what the policy would choose, into this file. Dry.",
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +50,13 @@ def sweep(
     banner(context, output)
     first = _policy(policy, context.deployment, stack_policy=stack_policy, enforce=enforce)
     output.say(f"policy {json.dumps(first)}")
+    if chart is not None:
+        if enforce or other is not None:
+            raise UsageError("--chart is dry and draws one policy; leave out --enforce and --diff")
+        from infra.ops.commands.chart import draw  # noqa: PLC0415 - it imports the API's client
+
+        draw(output, context, first, chart)
+        return
     if other is not None:
         if enforce:
             raise UsageError("--diff is dry; leave out --enforce")

@@ -59,19 +59,8 @@ def stop(
     output.say(f"A deployment can write `go`: look at the switch after one. To carry on: {context.command} go")
 
 
-def go(
-    ctx: typer.Context,
-    reason: Annotated[
-        str | None,
-        typer.Option("--reason", metavar="TEXT", help="Why, for this command's output: the switch then says go alone."),
-    ] = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Carry on after a stop: what waits in the work queue is ended.
-
-    Asks, with the number of messages.
-    """
+def go(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Carry on after a stop: what waits in the work queue is ended. Asks, with the number of messages."""
     output, context = Output(as_json=as_json), context_of(ctx)
     name = context.deployment.output("StopSwitchParameterName")
     before = read_switch(context.account.ssm, name)
@@ -89,5 +78,5 @@ def go(
     )
     confirm(context, output, "Carry on?", yes=yes)
     written = release(context.account.ssm, name)
-    output.data({"switch": name, "before": before.value, "now": written.value, "reason": reason})
-    output.say(f"{name}: {before.value} -> {written.value}{f' ({reason})' if reason else ''}", "bold green")
+    output.data({"switch": name, "before": before.value, "now": written.value})
+    output.say(f"{name}: {before.value} -> {written.value}", "bold green")

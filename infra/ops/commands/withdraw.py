@@ -12,9 +12,8 @@ import typer
 
 from infra.ops.cli_context import AsJson, context_of, place_of, utc_now
 from infra.ops.commands.dead_letters import To
-from infra.ops.commands.source import Column, Delimiter, File, SessionIds, SkipInvalid, read_ids, refuse_invalid
-from infra.ops.deletion import delete_all, save
-from infra.ops.dlq import Message, Peek
+from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
+from infra.ops.dlq import Message, Peek, save
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
 from infra.ops.sending import ids_in, send_all, without
@@ -23,7 +22,6 @@ from infra.ops.time_args import parse_instant
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-_SHOWN = 20
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\D")  # a request id has eight digits or letters before its first dash
 
 
@@ -41,7 +39,6 @@ def withdraw(
     session_ids: SessionIds = None,
     file: File = None,
     csv_column: Column = None,
-    delimiter: Delimiter = None,
     skip_invalid: SkipInvalid = False,
     run: Annotated[
         str | None,
@@ -66,9 +63,7 @@ def withdraw(
         raise UsageError("give ids or --run, not both")
     wanted: tuple[str, ...] = ()
     if run is None:
-        ids = read_ids(session_ids or [], file, csv_column, delimiter)
-        refuse_invalid(ids, output, skip=skip_invalid)
-        wanted = ids.ids
+        wanted = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid).ids
     take = _of_sweep(run) if run is not None else _of_ids(wanted)
     queue_url = context.deployment.work_queue_url
     with Peek(context.account.sqs, queue_url, output.warn) as look:
@@ -81,11 +76,10 @@ def withdraw(
             output.say(f"{what}: nothing was withdrawn{'' if yes else '; --yes does it'}", "bold")
         else:
             path = to or Path(f"withdrawn-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
-            messages = [one.message for one in found]
             look.check()
             save([{"session_ids": one.session_ids} | one.message.as_copy() for one in found], path)
             _rewrite(found, context.account.sqs, queue_url)
-            delete_all(look, messages, path, output.warn)
+            look.delete_copied([one.message for one in found], path)
             output.data(summary | {"withdrawn": summary["sessions"], "file": str(path)})
             output.say(f"{what}: withdrawn; a copy of each message is in {path}", "bold")
     if not found:
@@ -105,10 +99,7 @@ def _summary(found: Sequence[_Withdrawal], look: Peek, wanted: Sequence[str]) ->
 
 
 def _show(output: Output, summary: Mapping[str, Any], look: Peek) -> None:
-    for one in summary["session_ids"][:_SHOWN]:
-        output.say(f"  {one}")
-    if summary["sessions"] > _SHOWN:
-        output.say(f"  … and {summary['sessions'] - _SHOWN} more")
+    output.some(summary["session_ids"])
     if summary["not_found"]:
         output.warn(f"{len(summary['not_found'])} of the ids were not found in what could be looked at")
     if look.unseen:

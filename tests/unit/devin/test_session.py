@@ -23,9 +23,12 @@ def read(version: Version = V3, **fields: Any) -> Session:
     return session
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     ("fields", "name", "expected"),
     [
+        ({"session_id": "abc"}, "session_id", "devin-abc"),
+        *(({"session_id": one}, "session_id", None) for one in ("../x", "a b", "", "a" * 123, None, 7, ["a"])),
         ({}, "users", ()),
         ({"user_id": "u"}, "users", ("u",)),
         ({"user_id": None, "service_user_id": "s"}, "users", ("s",)),
@@ -59,7 +62,7 @@ def read(version: Version = V3, **fields: Any) -> Session:
         ({"playbook_id": ["p"]}, "playbook_id", None),
     ],
 )
-def test_what_v3_shows_of_a_session(fields: dict[str, Any], name: str, expected: object) -> None:
+def test_a_session_of_v3_is_read(fields: dict[str, Any], name: str, expected: object) -> None:
     assert getattr(read(**fields), name) == expected
 
 
@@ -78,7 +81,7 @@ def test_what_v3_shows_of_a_session(fields: dict[str, Any], name: str, expected:
         ({"pull_request": None}, "pull_request_states", ()),
     ],
 )
-def test_what_v1_shows_of_a_session(fields: dict[str, Any], name: str, expected: object) -> None:
+def test_a_session_of_v1_is_read(fields: dict[str, Any], name: str, expected: object) -> None:
     assert getattr(read(V1, **fields), name) == expected
 
 
@@ -88,7 +91,7 @@ def test_messages_and_outputs_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"[]" * 10**6])
-def test_what_is_no_session_and_no_page(body: bytes) -> None:
+def test_a_body_that_is_no_session_and_no_page_cannot_be_read(body: bytes) -> None:
     assert parse_session_body(body, V1) is None
     assert parse_page_body(body, V1, None) is None
 
@@ -136,6 +139,7 @@ def _peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
+@pytest.mark.fault(47)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("kind", "most"), [("page", 250), ("ten sessions", 180)])
 def test_memory_is_bounded_whatever_the_api_sends(kind: str, most: int) -> None:

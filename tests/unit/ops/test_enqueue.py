@@ -65,12 +65,6 @@ def test_a_condition_that_cannot_be_meant_is_refused(operator: Operator, conditi
     assert says in ran.err
 
 
-def test_what_is_enqueued_ends(operator: Operator) -> None:
-    operator.run("enqueue", "devin-1")
-    assert operator.world.deliver() == []
-    assert operator.world.api.deleted() == ["devin-1"]
-
-
 def test_hundreds_are_sent_in_tens_and_none_is_forgotten(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("\n".join(ids(105)))
     assert operator.run("enqueue", "--file", str(tmp_path / "ids"), "--yes").status == 0
@@ -116,20 +110,14 @@ def test_a_file_is_read_as_windows_writes_it_too(
     [
         ("DEVIN-1", "DEVIN-1", "upper case"),
         (UUID, UUID, "a UUID"),
-        (
-            "http://app.devin.ai/sessions/devin-1",
-            "http://app.devin.ai/sessions/devin-1",
-            "an address, but not https://",
-        ),
+        ("http://app.devin.ai/x", "http://app.devin.ai/x", "an address, but not https://"),
         ("devin-1\u200b", r"devin-1\u200b", r"invisible or control character \u200b"),
         ("devin\u00ad-1", r"devin\xad-1", r"invisible or control character \xad"),
+        ("devin\u20111", r"devin\u20111", r"a character that is not ASCII: \u2011"),
         ('["devin-1",', '["devin-1",', "JSON"),
         ("devin-1 devin-2", "devin-1 devin-2", "more than one word"),
         ("devin-1/../x", "devin-1/../x", "an id is devin-"),
         ('""', '""', "empty"),
-        # As it is, whatever rich or the command's own tables make of it.
-        ("ok", "ok", "an id is"),
-        ("failed", "failed", "an id is"),
         ("[red]x[/red]", "[red]x[/red]", "JSON"),
     ],
 )
@@ -156,25 +144,13 @@ def test_what_is_unambiguous_is_read_and_said(operator: Operator) -> None:
     assert "1 of the ids read in lower case" in ran.out
 
 
-@pytest.mark.parametrize("told", [(), ("--delimiter", "tab"), ("--delimiter", r"\t"), ("--delimiter", "\t")])
-def test_a_column_is_sent(operator: Operator, told: tuple[str, ...]) -> None:
-    given = "who\tsession\r\nAnn, B\tdevin-1\r\n"
-    assert operator.run("enqueue", "--csv-column", "session", *told, given=given).status == 0
-    assert operator.sent() == ["devin-1"]
-
-
 @pytest.mark.parametrize(
-    ("told", "says"),
-    [
-        (("--delimiter", ";"), "--delimiter"),
-        (("--csv-column", "1", "--delimiter", "ab"), "--delimiter"),
-        (("--csv-column", "id"), "2 columns 'id'"),
-    ],
+    ("header", "says"), [("who\tsession", None), ("session\tsession", "2 columns 'session'"), ("a\tb", "no column")]
 )
-def test_a_csv_that_can_be_read_in_two_ways_is_refused(operator: Operator, told: tuple[str, ...], says: str) -> None:
-    ran = operator.run("enqueue", *told, given="id,id\ndevin-1,devin-2\n")
-    assert (ran.status, operator.sent()) == (2, [])
-    assert says in ran.err
+def test_a_column_is_sent_unless_it_is_in_doubt_which(operator: Operator, header: str, says: str | None) -> None:
+    ran = operator.run("enqueue", "--csv-column", "session", given=f"{header}\r\nAnn, B\tdevin-1\r\n")
+    assert (ran.status, operator.sent()) == ((2, []) if says else (0, ["devin-1"]))
+    assert (says or "") in ran.err
 
 
 def test_invalid_ids_can_be_left_out(operator: Operator) -> None:
@@ -196,9 +172,9 @@ def test_many_are_not_sent_unless_somebody_says_so(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("somebody")
-@pytest.mark.parametrize(("says", "status", "sent"), [("y\n", 0, 2), ("n\n", 1, 0)])
+@pytest.mark.parametrize(("says", "status", "sent"), [("y\n", 0, 21), ("n\n", 1, 0)])
 def test_somebody_is_asked(operator: Operator, says: str, status: int, sent: int) -> None:
-    ran = operator.run("enqueue", "devin-1", "devin-2", "--ask-above", "1", given=says)
+    ran = operator.run("enqueue", *ids(21), given=says)
     assert (ran.status, len(operator.sent())) == (status, sent)
 
 

@@ -112,12 +112,7 @@ def test_one_that_is_hidden_until_its_next_attempt_is_in_the_queue(operator: Ope
 
 def test_a_schedule_that_will_send_it_is_told(operator: Operator, logs: Logs) -> None:
     target = {"Arn": operator.outputs["WorkQueueArn"], "Input": ID}
-    schedule = {
-        "Name": "mine",
-        "State": "ENABLED",
-        "Target": target,
-        "ScheduleExpression": "at(2099-01-01T00:00:00)",
-    }
+    schedule = {"Name": "mine", "State": "ENABLED", "Target": target, "ScheduleExpression": "at(2099-01-01T00:00:00)"}
     operator.world.aws.faults["scheduler.ListSchedules"] = lambda _: {"Schedules": [schedule]}
     operator.world.aws.faults["scheduler.GetSchedule"] = lambda _: schedule
     data = operator.run("explain", ID, "--json").data

@@ -16,46 +16,23 @@ def test_lines_are_read_without_comments_and_blanks_and_keep_their_numbers() -> 
     assert from_lines(["# mine\n", "\n", "  devin-1 \r\n", "devin-2"]) == [Given(3, "devin-1"), Given(4, "devin-2")]
 
 
-@pytest.mark.parametrize("column", ["session id", "2"])
-def test_a_column_of_a_csv_is_found_by_name_or_number(column: str) -> None:
+def test_a_column_of_a_csv_is_found_by_its_name() -> None:
     rows = ["name, session id\n", '"Ann, B",devin-1\n', "\n", "short\n"]
-    found = from_csv(rows if column == "session id" else rows[1:], column)
-    assert [one.text for one in found] == ["devin-1", ""]
-    assert found[0].line == (2 if column == "session id" else 1)
+    assert from_csv(rows, "session id") == [Given(2, "devin-1"), Given(4, "")]
 
 
-@pytest.mark.parametrize(
-    ("column", "says"),
-    [
-        ("id", "no column 'id'; its first row names a, b"),
-        ("0", "from 1"),
-        ("3", "no column 3; its first row has 2"),
-        ("²", "no column '²'"),
-        ("9" * 5000, "no column"),
-    ],
-)
-def test_a_column_that_is_not_there_is_refused(column: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+@pytest.mark.parametrize("column", ["id", "1", "9" * 5000])
+def test_a_column_that_is_not_there_is_refused(column: str) -> None:
+    with pytest.raises(UsageError, match="no column"):
         from_csv(["a,b\n", "devin-1,x\n"], column)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("column", ["session", "2"])
-def test_the_delimiter_of_a_csv_is_found_out(delimiter: str, column: str) -> None:
+def test_the_delimiter_of_a_csv_is_found(delimiter: str) -> None:
     rows = [["who, or what", "session"], ["Ann; B|C, D", "devin-1"]]
     # A text that holds a delimiter stands in quotes, as spreadsheets write it.
     lines = [delimiter.join(f'"{text}"' if len(text) > 8 else text for text in row) + "\n" for row in rows]
-    assert [one.text for one in from_csv(lines if column == "session" else lines[1:], column)] == ["devin-1"]
-
-
-def test_the_delimiter_of_a_csv_may_be_told() -> None:
-    assert [one.text for one in from_csv(["a,b#c\n", "devin-1,x#y\n"], "a,b", "#")] == ["devin-1,x"]
-
-
-def test_a_column_may_be_called_by_digits() -> None:
-    assert [one.text for one in from_csv(["2025,2026\n", "x,devin-1\n"], "2026")] == ["devin-1"]
-    # A first row that holds an id is no row of names.
-    assert [one.text for one in from_csv(["2,devin-1\n", "3,devin-2\n"], "2")] == ["devin-1", "devin-2"]
+    assert [one.text for one in from_csv(lines, "session")] == ["devin-1"]
 
 
 def test_a_quote_that_is_never_closed_swallows_nothing() -> None:
@@ -71,8 +48,7 @@ def test_ids_are_parsed_as_the_functions_do_and_kept_once_in_their_order() -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "after"),
-    [("+2h", timedelta(hours=2)), ("+1d12h", timedelta(hours=36)), ("+90m", timedelta(minutes=90))],
+    ("text", "after"), [("+2h", timedelta(hours=2)), ("+1d12h", timedelta(hours=36)), ("+90m", timedelta(minutes=90))]
 )
 def test_a_time_may_be_told_from_now(text: str, after: timedelta) -> None:
     assert parse_time(text, NOW) == NOW + after

@@ -88,8 +88,7 @@ def test_nothing_is_withdrawn_before_the_others_are_safe(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("--run", ""), ("--run", "2024-11-01T00:00:00"), ("--run", "run-1", "devin-1"), ("nope",), ()],
+    "arguments", [("--run", ""), ("--run", "2024-11-01T00:00:00"), ("--run", "run-1", "devin-1"), ("nope",), ()]
 )
 def test_what_is_not_certain_withdraws_nothing(queue: Operator, arguments: tuple[str, ...]) -> None:
     assert queue.run("withdraw", *arguments, "--yes").status == 2

@@ -81,6 +81,7 @@ def test_messages_are_sent_by_tens_and_name_the_run_so_that_it_can_be_withdrawn(
     assert attributes == [{"source": "sweep", "sweep_run": "request-1"}] * 21
 
 
+@pytest.mark.fault(24)
 def test_what_is_enqueued_ends_but_for_the_session_that_woke_up(world: World, log: Log) -> None:
     listed = [stale("devin-1"), stale("devin-2"), stale("devin-safe", tags=["Keep "])]
     world.api.have(*listed, stale("devin-woke-up", updated_at="2026-11-20T10:00:00.123456Z"))
@@ -123,6 +124,7 @@ def test_version_1_cannot_archive_so_the_sweep_fails(world: World) -> None:
     assert ids(world) == []
 
 
+@pytest.mark.fault(39)
 def test_a_family_is_kept_by_its_busy_member(v3: World) -> None:
     v3.api.have(
         stale_v3("devin-parent", child_session_ids=["child"]),
@@ -136,6 +138,7 @@ def test_a_family_is_kept_by_its_busy_member(v3: World) -> None:
 # Caps --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_beyond_the_caps_nothing_is_done_and_everybody_can_see_it(
     table: World, capsys: pytest.CaptureFixture[str], *, dry_run: bool
@@ -184,6 +187,7 @@ def test_rejections_are_many_and_a_rejection_that_cannot_be_written_is_only_said
     assert "busy" in str(rejections.remember({"devin-1": None}, NOW))
 
 
+@pytest.mark.fault(40)
 def test_a_session_that_cannot_be_ended_is_one_dead_letter_however_often_it_is_swept(world: World) -> None:
     world.api.have(stale("devin-1", status_enum="suspend_requested"))
     world.api.on("DELETE", "devin-1", NOT_VALID)

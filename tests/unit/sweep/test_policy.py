@@ -60,6 +60,7 @@ USABLE: list[tuple[str, object, object]] = [
 ]
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("key", UNUSABLE)
 def test_a_value_that_will_not_do_is_refused_by_the_name_of_its_key(key: str) -> None:
     for value in UNUSABLE[key]:
@@ -74,6 +75,7 @@ def test_brackets_in_a_title_are_refused_with_what_to_write_instead() -> None:
         parse_policy({"title_matches": "[WIP]*"})
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("key", ["idle_fro", "Idle_for", "", "session_ids", "detail", "dryrun", "x" * 1000, "\n"])
 def test_an_unknown_key_is_refused_by_its_name(key: str) -> None:
     with pytest.raises(PolicyError) as refused:
@@ -228,6 +230,7 @@ PROTECTED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.fault(25, 35)
 @pytest.mark.parametrize("fields", PROTECTED, ids=str)
 def test_what_is_protected_is_kept_whatever_the_policy(fields: dict[str, Any]) -> None:
     for key, value, _ in USABLE:

@@ -68,6 +68,7 @@ LINKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize(("child", "policy", "reason"), KEPT_BY_CHILD.values(), ids=KEPT_BY_CHILD)
 @pytest.mark.parametrize(("up", "down"), LINKS.values(), ids=LINKS)
 def test_an_idle_parent_is_kept_by_its_child(
@@ -339,6 +340,7 @@ wide_policies = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.fault(25, 27)
 @given(wide_policies | policies, st.lists(listed_sessions(), max_size=12), st.integers(1, 15))
 @settings(deadline=None)
 def test_nothing_is_enqueued_that_is_not_provably_stale_nor_more_than_the_caps_allow(

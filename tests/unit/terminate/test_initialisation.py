@@ -35,5 +35,5 @@ def test_clients_are_made_before_the_first_invocation(handler: str) -> None:
 
 
 @pytest.mark.parametrize("handler", ["terminate.handler", "sweep.handler"])
-def test_a_setting_that_will_not_do_is_left_for_the_invocation_to_tell(handler: str) -> None:
+def test_an_unusable_setting_is_left_for_the_invocation_to_report(handler: str) -> None:
     assert runtimes(handler, SETTINGS | {"DRY_RUN": "perhaps"}) == 0

@@ -1,0 +1,203 @@
+"""The fleet as a page of HTML: histograms of idle time, and a table of thresholds.
+
+It holds static pictures and no script, so it opens anywhere, also where scripts or the network are blocked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from infra.ops.fleet import Fleet, Point, Threshold
+from infra.ops.problems import UsageError
+
+COLUMNS = ("idle_for", "chosen", "share", "caps", "units so far", "units spent waiting")
+_CHOSEN = "chosen"
+_OTHERS = "others"
+_CHOSEN_COLOUR = "#d1242f"
+_COLOURS = ("#4c78a8", "#72b7b2", "#eeca3b", "#b279a2", "#9d755d", "#54a24b", "#f58518", "#bab0ac")
+_MOST_CHARACTERS = 36
+# Shorter times are in the first bar. Two bars for each doubling.
+_LEAST_HOURS = 0.125
+_BARS_PER_DOUBLING = 2
+_TICKS = (0.125, 0.5, 1, 2, 4, 8, 12, 24, 48, 72, 168, 336, 720, 2160, 8760, 26280)
+_TICK_LABEL = (
+    "datum.value < 1 ? datum.value * 60 + ' min' : datum.value < 24 ? datum.value + ' h' : "
+    "datum.value < 8760 ? datum.value / 24 + ' d' : datum.value / 8760 + ' y'"
+)
+_SVG = "http://www.w3.org/2000/svg"
+
+
+def renderer() -> Callable[..., str]:
+    """Raises UsageError if the package that draws is not installed."""
+    try:
+        from vl_convert import vegalite_to_svg  # noqa: PLC0415 - 80 MB, an extra that only a chart needs
+    except ImportError:
+        raise UsageError(
+            "--chart needs the package vl-convert-python: install it beside this command "
+            "(pip install vl-convert-python, or pipx inject devin-session-cleanup vl-convert-python)"
+        ) from None
+    return vegalite_to_svg
+
+
+def page(
+    fleet: Fleet, policy: Mapping[str, object], place: str, now: datetime, clean: Callable[[str], str] = str
+) -> str:
+    """The whole page. `clean` makes text from outside fit to be shown."""
+    texts = {
+        "title": f"Devin sessions of {place}",
+        "time": f"{now:%Y-%m-%d %H:%M} UTC",
+        "listed": fleet.listed,
+        "listing": fleet.listing if fleet.listing == "complete" else f"NOT COMPLETE: {fleet.listing}",
+        "could_be_ended": fleet.could_be_ended,
+        "policy": json.dumps(policy),
+        "drawn": len(fleet.points),
+    }
+    reasons = [(clean(reason), str(number)) for reason, number in fleet.kept.items()]
+    own = next(index for index, one in enumerate(fleet.thresholds) if one.own)
+    return Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8")).substitute(
+        {name: escape(clean(str(text))) for name, text in texts.items()},
+        picture=picture(fleet, clean) if fleet.points else "",
+        thresholds=_table(COLUMNS, [cells(one) for one in fleet.thresholds], marked=own),
+        kept=_table(("reason", "sessions"), reasons),
+    )
+
+
+def cells(one: Threshold) -> tuple[str, ...]:
+    """A row of the table of thresholds."""
+    units = ["unknown" if acus is None else f"{acus:,.1f}" for acus in (one.acus, one.waiting_acus)]
+    name = f"{one.idle_for} (the policy)" if one.own else one.idle_for
+    return (name, str(one.chosen), f"{one.share:.0%}", "over" if one.over_caps else "within", *units)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], marked: int | None = None) -> str:
+    lines = [f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr>"]
+    for index, row in enumerate(rows):
+        style = ' class="marked"' if index == marked else ""
+        lines.append(f"<tr{style}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+    return "\n".join(["<table>", *lines, "</table>"])
+
+
+def picture(fleet: Fleet, clean: Callable[[str], str] = str) -> str:
+    """Three histograms as SVG; what a bar stands for is shown when the pointer is on it."""
+    views: tuple[tuple[str, Callable[[Point], str], bool], ...] = (
+        ("What the policy would do", lambda point: point.kept or _CHOSEN, True),
+        ("By status (pale: kept by the policy)", lambda point: point.status, False),
+        ("By user (pale: kept by the policy)", lambda point: point.user, False),
+    )
+    own = next(one for one in fleet.thresholds if one.own)
+    bars = max(_bar(point.idle) for point in fleet.points) + 1
+    x = {
+        "type": "quantitative",
+        "scale": {"type": "log", "domain": [_LEAST_HOURS, max(_edge(bars), 2 * own.hours, 24)], "nice": False},
+        "axis": {"values": _TICKS, "labelExpr": _TICK_LABEL},
+        "title": "idle for",
+    }
+    spec = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "background": "white",
+        # Browsers may show labels in a wider font than the one that they were measured in.
+        "padding": {"left": 5, "top": 5, "bottom": 5, "right": 60},
+        "config": {"view": {"stroke": None}, "axis": {"grid": False}, "legend": {"labelLimit": 280}},
+        "resolve": {"scale": {"color": "independent"}},
+        "vconcat": [
+            {
+                "title": {"text": title, "anchor": "start", "offset": 16},
+                "width": 640,
+                "height": 170,
+                "layer": [
+                    _bars(fleet.points, [_cut(clean(of(point))) for point in fleet.points], x, by_fate=by_fate),
+                    *_mark(own, x),
+                ],
+            }
+            for title, of, by_fate in views
+        ],
+    }
+    return _with_tooltips(renderer()(spec, allowed_base_urls=[]))
+
+
+def _bars(points: Sequence[Point], labels: Sequence[str], x: Mapping[str, Any], *, by_fate: bool) -> dict[str, Any]:
+    """Bars that are stacked by label: the most frequent ones, and all others together. Those that are kept are pale,
+    unless the label says so (`by_fate`)."""
+    by_number = Counter(labels).most_common()
+    # What is chosen always has its own colour.
+    groups = [label for label, _ in sorted(by_number, key=lambda one: one[0] != _CHOSEN)][: len(_COLOURS) - 1]
+    labels = [label if label in groups else _OTHERS for label in labels]
+    groups += {_OTHERS} & {*labels} - {*groups}
+    legend = {label: f"{label} ({labels.count(label)})" for label in groups}
+    stacks = Counter(
+        (_bar(point.idle), groups.index(label), point.kept is not None)
+        for point, label in zip(points, labels, strict=True)
+    )
+    tops: Counter[int] = Counter()
+    rows = []
+    for (bar, group, kept), number in sorted(stacks.items()):
+        said = f"{groups[group]}: {number}{' kept' if kept else ' chosen'}, idle for {_span(bar)}"
+        rows.append({
+            "from": _edge(bar), "to": _edge(bar + 1), "bottom": tops[bar], "top": tops[bar] + number,
+            "group": legend[groups[group]], "opacity": 0.4 if kept and not by_fate else 1, "said": said,
+        })  # fmt: skip
+        tops[bar] += number
+    colours = {
+        "domain": [*legend.values()],
+        "range": ([_CHOSEN_COLOUR] if by_fate and _CHOSEN in groups else []) + [*_COLOURS],
+    }
+    return {
+        "data": {"values": rows},
+        "mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.5},
+        "encoding": {
+            "x": {"field": "from", **x},
+            "x2": {"field": "to"},
+            "y": {"field": "bottom", "type": "quantitative", "title": "sessions", "axis": {"tickMinStep": 1}},
+            "y2": {"field": "top"},
+            "color": {"field": "group", "type": "nominal", "title": None, "scale": colours},
+            "opacity": {"field": "opacity", "type": "quantitative", "scale": None},
+            "description": {"field": "said", "type": "nominal"},
+        },
+    }
+
+
+def _mark(own: Threshold, x: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A line at the policy's `idle_for`, if it has one."""
+    text = {"type": "text", "text": f"idle_for {own.idle_for}", "y": -3, "baseline": "bottom"}
+    marks = ({"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}, text) if own.hours else ()
+    return [{"data": {"values": [{}]}, "mark": mark, "encoding": {"x": {"datum": own.hours, **x}}} for mark in marks]
+
+
+def _bar(idle: timedelta) -> int:
+    hours = max(idle / timedelta(hours=1), _LEAST_HOURS)
+    return int(math.log2(hours / _LEAST_HOURS) * _BARS_PER_DOUBLING)
+
+
+def _edge(bar: int) -> float:
+    """Where it begins, in hours."""
+    return _LEAST_HOURS * math.exp2(bar / _BARS_PER_DOUBLING)
+
+
+def _span(bar: int) -> str:
+    low, high, unit = _edge(bar), _edge(bar + 1), "hours"
+    if high > 48:
+        low, high, unit = low / 24, high / 24, "days"
+    return f"{low:.1f} to {high:.1f} {unit}" if bar else f"less than {high:.1f} {unit}"
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= _MOST_CHARACTERS else f"{label[: _MOST_CHARACTERS - 1]}…"
+
+
+def _with_tooltips(svg: str) -> str:
+    """With the description of each bar, which is there for screen readers, as its title: browsers show it."""
+    ET.register_namespace("", _SVG)
+    root = ET.fromstring(svg)  # noqa: S314 - the renderer's
+    for element in root.iter(f"{{{_SVG}}}path"):
+        if element.get("aria-roledescription") == "bar":
+            ET.SubElement(element, f"{{{_SVG}}}title").text = element.get("aria-label")
+    return ET.tostring(root, encoding="unicode")

@@ -42,7 +42,7 @@ class Call:
     at: datetime
     method: str
     path: str
-    reused: bool
+    reused: bool = False
     operation: str | None = None
     session_id: str | None = None
     authorised: bool = False

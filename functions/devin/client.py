@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,11 @@ CALL_SECONDS = 10.0
 _MIN_CALL_SECONDS = 1.0
 # A longer pause after a 429 is not waited for.
 _MAX_PAUSE_SECONDS = 5.0
+# What version 1 says, and the like. A text that only holds the word may say that it failed.
+_DONE = re.compile(
+    r"(?:the )?session (?:was |has been |is )?(?:successfully )?(?P<done>terminated|archived)(?: successfully)?[.!]?",
+    re.IGNORECASE,
+)
 
 
 class NotCalled(StrEnum):
@@ -134,7 +140,7 @@ class DevinClient:
             return {"archive": "true"} if self._archive and version is V3 else {}
 
         def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "terminat")
+            return _confirmation(body, session_id, version, "terminated")
 
         return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once=at_once))
 
@@ -142,7 +148,7 @@ class DevinClient:
         """POST …/archive: the session sleeps and leaves the lists, and can be brought back. Version 3 only."""
 
         def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "archiv")
+            return _confirmation(body, session_id, version, "archived")
 
         return self._call(_Call("POST", f"/{session_id}/archive", _DETAIL_BYTES, read, at_once=at_once))
 
@@ -275,14 +281,14 @@ class DevinClient:
 
 
 def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> Answer:
-    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, a detail with the word, or
-    the session itself."""
+    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, that the session was
+    terminated or archived, or the session itself."""
     if not body.strip():
         return Answer(confirmed=True)
     fields = parse_json(body)
     if isinstance(fields, dict):
         detail = fields.get("detail")
-        if isinstance(detail, str) and word in detail.lower():
+        if isinstance(detail, str) and (said := _DONE.fullmatch(detail.strip())) and said["done"].lower() == word:
             return Answer(confirmed=True)
         if parse_session(fields, version).session_id == session_id:
             return Answer(confirmed=True)

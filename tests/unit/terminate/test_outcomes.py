@@ -27,6 +27,7 @@ BUSY = answer(409, {"detail": "Devin session already exited"})
 NO_DATA = answer(404, {"detail": "unknown"})
 IF_UNCHANGED = '{"session_id": "devin-1", "unless_updated_since": "2026-11-02T00:00:00Z"}'
 
+NOT_TERMINATED = ["Session could not be terminated", "Termination failed", "Session is not terminated", "Session archived"]
 UNCONFIRMED: list[object] = [HTML, [], {"session_id": "devin-2"}, "{", "\x00" * 100_000]
 
 # Answer to the DELETE, answer to the GET that has to follow (None: no GET), outcome.
@@ -37,6 +38,7 @@ AT_FIRST: list[tuple[Answer | Exception, Answer | Exception | None, str]] = [
     (answer(299, {"session_id": "1", "status": "exit"}), None, "terminated"),
     (answer(200, HTML), EXITED, "already_exited"),
     (answer(200, {"detail": "Try again"}), EXITED, "already_exited"),
+    *((answer(200, {"detail": said}), ALIVE, "retry") for said in NOT_TERMINATED),
     *((answer(200, said), ALIVE, "retry") for said in UNCONFIRMED),
     *((answer(200, HTML), get, "retry") for get in (ANOTHER, answer(200, HTML), answer(404), answer(503))),
     *((answer(status), EXITED, "already_exited") for status in (400, 409)),

@@ -26,6 +26,8 @@ _DETAIL_CHARACTERS = 1000
 CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be expected.
 _MIN_CALL_SECONDS = 1.0
+# Answers that do not show that the API accepted the key.
+_NO_VERDICT = frozenset({401, 403, 408, 425, 429})
 # A longer pause after a 429 is not waited for.
 _MAX_PAUSE_SECONDS = 5.0
 # What version 1 says, and the like. A text that only holds the word may say that it failed.
@@ -196,7 +198,7 @@ class DevinClient:
         elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
             answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
             self._stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
-        elif answer.status not in {None, 403}:
+        elif _is_about_the_session(answer):
             self._key_works = True
         return answer
 
@@ -260,7 +262,7 @@ class DevinClient:
         with self._probe:
             if self._key_works is None and self._stop is None:
                 answer = self._send(_PROBE, key)
-                if answer.status is not None:
+                if answer.status in {401, 403} or _is_about_the_session(answer):
                     self._key_works = answer.status not in {401, 403}
             return self._key_works is False
 
@@ -278,6 +280,11 @@ class DevinClient:
     def _said(self, reply: Reply) -> str | None:
         detail = error_detail(reply.body[:_DETAIL_BYTES])
         return detail and one_line(self._redact(detail), _DETAIL_CHARACTERS)
+
+
+def _is_about_the_session(answer: Answer) -> bool:
+    """Whether the API accepted the key. A gateway that is down, or redirects, has not looked at it."""
+    return answer.ok or (answer.status is not None and 400 <= answer.status < 500 and answer.status not in _NO_VERDICT)
 
 
 def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> Answer:

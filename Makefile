@@ -19,7 +19,7 @@ help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## run the whole stack on this machine and send real messages through it; SAVE=docs/pictures/demo.svg draws it
-	@infra/setup dev emulator sam
+	@infra/setup dev emulator
 	@$(PYTHON) -m infra.local.demo $(if $(SAVE),--save $(SAVE))
 
 up: ## start the stack on this machine and leave it running
@@ -46,7 +46,7 @@ fuzz: ## the property tests with forty times as many examples: minutes
 	HYPOTHESIS_PROFILE=long $(PYTHON) -m pytest --numprocesses auto -m hypothesis
 
 chaos: ## thousands of ids while everything fails, then the books: minutes; IDS=, SECONDS=; it says how to replay it
-	@infra/setup dev emulator sam
+	@infra/setup dev emulator
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(IDS),--ids $(IDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
 		$(if $(KILL_EVERY),--kill-every $(KILL_EVERY))
 
@@ -67,12 +67,12 @@ fmt: ## format, and mend what ruff can mend
 	$(PYTHON) -m ruff check --fix
 
 bench: ## measure the goals and write docs/performance.md: about ten minutes, needs valgrind
-	@infra/setup dev sam bench
+	@infra/setup dev bench
 	@$(PYTHON) -m tests.bench
 
 build: ## what `sam deploy` uploads, in .aws-sam/build
-	@infra/setup dev sam
-	$(PYTHON) -m infra.local.sam build
+	@infra/setup sam
+	SAM_CLI_TELEMETRY=0 .tools/sam/bin/sam build
 
 parameters: ## write docs/parameters.md from template.yaml
 	@infra/setup dev

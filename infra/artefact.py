@@ -21,7 +21,7 @@ import sys
 import tempfile
 import venv
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,19 @@ class ArtefactError(Exception):
     """A dependency is not as this build knows it; the message says what to look at."""
 
 
-def build(target: Path) -> None:
-    """Fill a directory with what `sam deploy` uploads for either function. Raises ArtefactError."""
+def build(target: Path, install: Callable[[Path, Path], None]) -> None:
+    """Fill a directory with what `sam deploy` uploads for either function. Raises ArtefactError.
+
+    `install` puts what a requirements file lists into a directory.
+    """
     if sys.version_info[:2] != (3, 13):
         raise ArtefactError("Python 3.13 is needed: the functions' runtime reads no other bytecode")
-    _install(target)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
+        wanted.write(requirements((ROOT / "requirements.txt").read_text()))
+        wanted.flush()
+        install(Path(wanted.name), target)
+    for scripts in target.glob("bin"):
+        shutil.rmtree(scripts)
     for source in sorted(FUNCTIONS.rglob("*.py")):
         copy = target / source.relative_to(FUNCTIONS)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -61,20 +69,17 @@ def requirements(text: str) -> str:
     return "".join(block for name, block in named.items() if name not in LEFT_OUT)
 
 
-def _install(target: Path) -> None:
+def pip_install(requirements: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        wanted = Path(scratch) / "requirements.txt"
-        wanted.write_text(requirements((ROOT / "requirements.txt").read_text()))
         python = sys.executable
         if importlib.util.find_spec("pip") is None:  # as Debian ships Python
-            venv.create(Path(scratch) / "venv", with_pip=True)
-            python = str(Path(scratch) / "venv" / "bin" / "python")
+            venv.create(scratch, with_pip=True)
+            python = str(Path(scratch) / "bin" / "python")
         # By hash, and the list is complete. `any`: it runs on another processor than this one.
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
         command += ["--require-hashes", "--no-deps", "--only-binary=:all:", "--platform=any", "--python-version=3.13"]
-        subprocess.run([*command, "--implementation=py", f"--target={target}", f"--requirement={wanted}"], check=True)
-    for scripts in target.glob("bin"):
-        shutil.rmtree(scripts)
+        command += ["--implementation=py", f"--target={target}", f"--requirement={requirements}"]
+        subprocess.run(command, check=True)
 
 
 def calls(functions: Path) -> dict[str, set[str]]:
@@ -245,6 +250,6 @@ def _compile(target: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        build(Path(sys.argv[1]))
+        build(Path(sys.argv[1]), pip_install)
     except (ArtefactError, subprocess.CalledProcessError) as error:
         sys.exit(f"infra/artefact.py: {error}")

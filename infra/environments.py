@@ -27,11 +27,10 @@ COMMAND = ROOT / "infra" / "ops" / "installed"
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment: where it is, whether it holds pip, and whether it is made only when it is named."""
+    """A virtual environment: where it is, and whether it is made only when it is named."""
 
     name: str
     path: Path
-    pip: bool = False
     optional: bool = False
 
     @property
@@ -54,12 +53,11 @@ class Environment:
         (self.path / "stamp").write_text(self.stamp)
 
 
-UV_ENVIRONMENT = Environment("uv", TOOLS / "uv", pip=True)
+UV_ENVIRONMENT = Environment("uv", TOOLS / "uv")
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        # `sam build` runs the pip of the python3.13 that is first on PATH, and this is the one.
-        Environment("dev", ROOT / ".venv", pip=True),
+        Environment("dev", ROOT / ".venv"),
         Environment("emulator", TOOLS / "emulator"),
         Environment("sam", TOOLS / "sam"),
         Environment("checkov", TOOLS / "checkov"),
@@ -110,21 +108,13 @@ def install_uv(environment: Environment) -> None:
     # Distributions may keep it elsewhere.
     bundled = [str(path) for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")]
     run(sys.executable, "-m", "venv", *(["--without-pip"] if bundled else []), environment.path)
-    pip: list[str | Path] = [
-        environment.path / "bin" / "python",
-        "-m",
-        "pip",
-        "--quiet",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
+    options = ("--quiet", "--quiet", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes")
     variables = {"PYTHONPATH": bundled[0]} if bundled else {}
-    run(*pip, "install", "--no-compile", "--require-hashes", "-r", environment.lock, **variables)
+    run(environment.path / "bin" / "python", "-m", "pip", *options, "-r", environment.lock, **variables)
 
 
 def install(environment: Environment) -> None:
-    seed = ["--seed"] if environment.pip else []
-    run(UV, "--quiet", "--no-config", "venv", "--clear", *seed, "--python", sys.executable, environment.path)
+    run(UV, "--quiet", "--no-config", "venv", "--clear", "--python", sys.executable, environment.path)
     python = environment.path / "bin" / "python"
     run(UV, "--quiet", "--no-config", "pip", "install", "--require-hashes", "--python", python, "-r", environment.lock)
 

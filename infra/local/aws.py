@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Aws:
-    """Clients with the rights of the account's owner, made when first asked for."""
+    """Clients with the rights of the account's owner, made when first used."""
 
     cloudformation: CloudFormationClient
     cloudwatch: CloudWatchClient
@@ -47,14 +47,24 @@ class Aws:
 
     def __init__(self, endpoint_url: str, ca_bundle: Path) -> None:
         self.endpoint_url, self.ca_bundle, self.region = endpoint_url, ca_bundle, REGION
+        # What points the AWS CLI, SAM CLI and SDKs here, and away from profiles of this machine's user.
+        self.environment = {
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_CA_BUNDLE": str(ca_bundle),
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            **CREDENTIALS,
+        }
         # Explicit credentials are not enough: a profile that the shell names and no file has is an error all the same.
         nowhere = (None, None, os.devnull, None)
         variables = {"profile": (None, None, None, None), "config_file": nowhere, "credentials_file": nowhere}
         self._session = boto3.Session(
+            CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=REGION,
             botocore_session=botocore.session.Session(session_vars=variables),
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.region,
         )
         self._config = Config(
             proxies={},  # loopback

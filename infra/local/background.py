@@ -18,7 +18,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from infra.environments import ENVIRONMENTS, ROOT
-from infra.local.emulator import CREDENTIALS, REGION
 from infra.local.fake_devin import FakeDevin
 from infra.local.processes import ProcessFailedError, ended_by_signals
 from infra.local.run_directory import LOCAL
@@ -32,31 +31,18 @@ LOG = LOCAL / "stack.log"
 
 
 def owner() -> int | None:
-    """The process that owns the stack, or None.
-
-    It holds a lock on the file that names it: an id in a file alone might be that of a process long gone.
-    """
-    try:
-        with OWNER.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or "0") or None
-    except FileNotFoundError:
-        pass
+    """The process that owns the stack, or None: it holds a lock on the file that names it."""
+    with contextlib.suppress(FileNotFoundError), OWNER.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read() or "0") or None
     return None
 
 
 def forget() -> None:
     for path in (STATE, EXPORTS):
         path.unlink(missing_ok=True)
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all, because others wait for it to appear."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def add_examples(api: FakeDevin) -> None:
@@ -80,9 +66,6 @@ def exports(aws: Mapping[str, str], outputs: Mapping[str, str], stack_name: str)
     """What `. .local/env` does: it points a shell, and what is started from it, at the stack and away from all else."""
     variables = {
         **aws,
-        # A profile of this machine's user is for a real account.
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_PAGER": "",
         "SAM_CLI_TELEMETRY": "0",
         "STACK_NAME": stack_name,
@@ -121,14 +104,7 @@ def make_commands(directory: Path) -> None:
 
 def describe(stack: Stack) -> None:
     make_commands(COMMANDS)
-    aws = {
-        "AWS_ENDPOINT_URL": stack.aws.endpoint_url,
-        "AWS_CA_BUNDLE": str(stack.aws.ca_bundle),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        **CREDENTIALS,
-    }
-    write(EXPORTS, exports(aws, stack.outputs, stack.name))
+    EXPORTS.write_text(exports(stack.aws.environment, stack.outputs, stack.name))
     state = {
         "stack": stack.name,
         "aws": stack.aws.endpoint_url,
@@ -136,7 +112,10 @@ def describe(stack: Stack) -> None:
         "outputs": dict(stack.outputs),
         "logs": str(stack.directory),
     }
-    write(STATE, json.dumps(state, indent=2) + "\n")
+    # Whole or not at all, because `up` waits for it.
+    unfinished = STATE.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(state, indent=2) + "\n")
+    unfinished.replace(STATE)
 
 
 def serve() -> int:
@@ -153,7 +132,7 @@ def serve() -> int:
         file.flush()
         forget()
         try:
-            with running_stack(progress=lambda line: print(line, flush=True)) as stack:
+            with running_stack(lambda line: print(line, flush=True)) as stack:
                 add_examples(stack.api)
                 describe(stack)
                 while True:

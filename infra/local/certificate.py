@@ -11,7 +11,7 @@ import trustme
 
 @dataclass(frozen=True)
 class Certificate:
-    """Paths of PEM files: the authority that clients trust, and the chain and key that the server shows."""
+    """PEM files: the authority that clients trust, and the chain and key that a server on loopback shows."""
 
     authority: Path
     chain: Path
@@ -19,15 +19,12 @@ class Certificate:
 
     @classmethod
     def kept_in(cls, directory: Path) -> Certificate:
-        """The files that `issue` leaves there. Loopback has many ports: others may show the same certificate."""
         return cls(directory / "ca.pem", directory / "server.pem", directory / "server.key")
 
 
 def issue(directory: Path) -> Certificate:
-    """A certificate for loopback from an authority of its own, whose key is thrown away.
-
-    Valid for a month: a stack that is left running outlives a day, none should outlive this.
-    """
+    """Write a certificate for loopback from an authority of its own, whose key is thrown away."""
+    # A stack that is left running outlives a day, none should outlive this.
     expiry = datetime.now(UTC) + timedelta(days=30)
     authority = trustme.CA(organization_name="devin-session-cleanup local stack")
     leaf = authority.issue_cert("localhost", "127.0.0.1", not_after=expiry)

@@ -1,4 +1,4 @@
-"""Deploys what `sam build` made, as `sam deploy` does, by the API of CloudFormation: in a fraction of its time."""
+"""Deploys the local build as `sam deploy` does, by the API of CloudFormation, in a fraction of its time."""
 
 from __future__ import annotations
 
@@ -16,24 +16,21 @@ from botocore.exceptions import ClientError
 from infra.local.processes import ProcessFailedError
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation.literals import CapabilityType
-    from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
-
     from infra.local.aws import Aws
 
 BUCKET = "artefacts"
-# The first is samconfig.toml's; the second stands for the macro of SAM, which `sam deploy` adds.
-_CAPABILITIES: list[CapabilityType] = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 
 def deploy(aws: Aws, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Create or update a stack from a built template; returns its outputs. Raises ProcessFailedError."""
+    """Create or update a stack from a built template; return its outputs. Raises ProcessFailedError."""
     stacks = aws.cloudformation
-    url = _upload_template(aws, template)
-    given: list[ParameterTypeDef] = [
-        {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
-    ]
-    request: Any = {"StackName": name, "TemplateURL": url, "Parameters": given, "Capabilities": _CAPABILITIES}
+    request: Any = {
+        "StackName": name,
+        "TemplateURL": _upload_template(aws, template),
+        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        # The first is samconfig.toml's; the second stands for the macro of SAM, which `sam deploy` adds.
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
     try:
         stacks.describe_stacks(StackName=name)
         change: Callable[..., object] = stacks.update_stack
@@ -50,30 +47,26 @@ def deploy(aws: Aws, name: str, template: Path, parameters: Mapping[str, str]) -
             break
         time.sleep(0.1)
     if stack["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-        events = stacks.describe_stack_events(StackName=name)["StackEvents"]
         reasons = [
             f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason')}"
-            for event in reversed(events)
+            for event in reversed(stacks.describe_stack_events(StackName=name)["StackEvents"])
             if event.get("ResourceStatus", "").endswith("_FAILED")
         ]
         raise ProcessFailedError("\n".join([f"{name} was not deployed: {stack['StackStatus']}", *reasons]))
-    return outputs(aws, name)
-
-
-def outputs(aws: Aws, name: str) -> dict[str, str]:
-    """The outputs of a deployed stack."""
-    (stack,) = aws.cloudformation.describe_stacks(StackName=name)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
 def _upload_template(aws: Aws, path: Path) -> str:
-    """Upload a template and, first, the directories and templates that it names; returns its address."""
+    """Upload a template and, first, the directories and templates that it names; return its address."""
     template = json.loads(path.read_text())
+    keys: dict[str, str] = {}
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            archive = _archive(path.parent / properties["CodeUri"])
-            properties["CodeUri"] = {"Bucket": BUCKET, "Key": _upload(aws, archive, "zip")}
+            code = properties["CodeUri"]
+            if code not in keys:
+                keys[code] = _upload(aws, _archive(path.parent / code), "zip")
+            properties["CodeUri"] = {"Bucket": BUCKET, "Key": keys[code]}
         elif resource["Type"] == "AWS::CloudFormation::Stack":
             properties["TemplateURL"] = _upload_template(aws, path.parent / properties["TemplateURL"])
     key = _upload(aws, json.dumps(template).encode(), "template")

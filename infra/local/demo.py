@@ -13,23 +13,24 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from infra.local import dead_letters
-from infra.local.dead_letters import DeadLetter
 from infra.local.fake_devin.faults import html_error
 from infra.local.processes import ProcessFailedError
 from infra.local.stack import Stack, running_stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 # Made up, as the one that the stack starts with.
 NEW_KEY = "apk_user_rotated-0123456789abcdef"
 # A message that names no session; it is its own name in the table.
 NO_ID = "please end devin-idle-1"
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 90
 COLOURS = {
     "terminated": "green", "already_exited": "green", "spared": "cyan", "rejected": "red", "invalid": "red",
     "retry": "yellow", "unauthorized": "yellow", "forbidden": "yellow",
@@ -49,7 +50,7 @@ class Demo:
     """One run of the demo against a deployed stack."""
 
     def __init__(self, stack: Stack, console: Console) -> None:
-        self._stack = stack
+        self._stack, self._api, self._sqs = stack, stack.api, stack.aws.sqs
         self._console = console
         self._sent: list[Sent] = []
         self._shown = 0
@@ -59,13 +60,11 @@ class Demo:
         """Send, watch, compare, redrive; says whether every id ended where it should."""
         self._heading("Sending")
         self._send()
-        self._drain(len(self._sent))
+        self._drain()
         self._heading("The key is rotated: from now on the API accepts only the new one")
         self._rotate_key()
         swept = self._sweep()
-        letters = dead_letters.receive_all(
-            self._stack.aws.sqs, self._stack.dead_letter_queue_url, hidden_seconds=int(PATIENCE_SECONDS)
-        )
+        letters = self._dead_letters()
         complete = self._show_outcomes(letters)
         self._show_letters(letters)
         complete &= self._redrive(letters) and swept
@@ -74,15 +73,16 @@ class Demo:
         return complete
 
     def _send(self) -> None:
-        api, bare = self._stack.api, "0123456789abcdef" * 2
+        bare = "0123456789abcdef" * 2
         ids = [f"devin-idle-{number}" for number in range(1, 6)]
-        api.add_sessions(*ids, f"devin-{bare}", "devin-from-an-event", "devin-api-fails-1", "devin-api-fails-2")
-        api.add_sessions("devin-exited-long-ago", status="exit")
-        for session_id in ("devin-api-fails-1", "devin-api-fails-2"):
-            api.script(html_error(503), session_id=session_id, operation="terminate", times=1)
+        failing = ["devin-api-fails-1", "devin-api-fails-2"]
+        self._api.add_sessions(*ids, f"devin-{bare}", "devin-from-an-event", *failing)
+        self._api.add_sessions("devin-exited-long-ago", status="exit")
+        for session_id in failing:
+            self._api.script(html_error(503), session_id=session_id, operation="terminate", times=1)
         listed = datetime.now(UTC) - timedelta(hours=7)
-        api.add_sessions("devin-still-idle", "devin-used-again", created_at=listed, updated_at=listed)
-        api.wake("devin-used-again")
+        self._api.add_sessions("devin-still-idle", "devin-used-again", created_at=listed, updated_at=listed)
+        self._api.wake("devin-used-again")
         condition = {"unless_updated_since": listed.isoformat()}
         queued = [  # body, expected outcome, what it names
             (ids[0], "terminated", ids[:1]),
@@ -91,54 +91,53 @@ class Demo:
             (json.dumps({"session_ids": ids[2:]}), "terminated", ids[2:]),
             ("devin-exited-long-ago", "rejected", ["devin-exited-long-ago"]),
             ("devin-unknown", "rejected", ["devin-unknown"]),
-            ("devin-api-fails-1", "terminated", ["devin-api-fails-1"]),
+            (failing[0], "terminated", failing[:1]),
             (json.dumps({"session_id": "devin-still-idle", **condition}), "terminated", ["devin-still-idle"]),
             (json.dumps({"session_id": "devin-used-again", **condition}), "spared", ["devin-used-again"]),
             (NO_ID, "invalid", [NO_ID]),
         ]
-        self._stack.aws.sqs.send_message_batch(
+        # At once: each delivery of its own would start an execution environment of its own.
+        self._sqs.send_message_batch(
             QueueUrl=self._stack.work_queue_url,
             Entries=[{"Id": str(number), "MessageBody": body} for number, (body, *_) in enumerate(queued)],
         )
         self._note(*(Sent(subject, "queue", expected) for _, expected, named in queued for subject in named))
-        detail = {"session_ids": ["devin-from-an-event", "devin-api-fails-2"]}
+        detail = {"session_ids": ["devin-from-an-event", failing[1]]}
         event = {"Source": "team.cleanup", "DetailType": "Devin Session Termination Requested"}
         self._stack.aws.events.put_events(Entries=[{**event, "Detail": json.dumps(detail)}])  # type: ignore[typeddict-item]
         self._note(*(Sent(session_id, "event") for session_id in detail["session_ids"]))
 
     def _rotate_key(self) -> None:
-        api = self._stack.api
-        api.add_sessions("devin-after-the-rotation", "devin-called-directly")
-        api.set_keys([NEW_KEY])
+        self._api.add_sessions("devin-after-the-rotation", "devin-called-directly")
+        self._api.set_keys([NEW_KEY])
         self._stack.put_api_key(NEW_KEY)
-        self._stack.aws.sqs.send_message(QueueUrl=self._stack.work_queue_url, MessageBody="devin-after-the-rotation")
+        self._queue("devin-after-the-rotation")
         self._note(Sent("devin-after-the-rotation", "queue"))
-        self._drain(len(self._sent))
+        self._drain()
         self._invoke(self._stack.terminate_function_name, {"session_id": "devin-called-directly"})
         self._note(Sent("devin-called-directly", "direct invocation"))
-        self._drain(len(self._sent))
+        self._drain()
 
     def _sweep(self) -> bool:
         """Find stale sessions by policy: first dry, then for real, while one of them is used again."""
         self._heading("A sweep finds sessions by a policy")
-        api = self._stack.api
         old = datetime.now(UTC) - timedelta(days=2)
         stale = ["devin-nightly-1", "devin-nightly-2", "devin-nightly-used"]
         kept = ["devin-nightly-protected", "devin-nightly-busy"]
-        api.add_sessions(*stale, tags=("nightly",), created_at=old, updated_at=old)
-        api.add_sessions(kept[0], tags=("nightly", "keep"), created_at=old, updated_at=old)
-        api.add_sessions(kept[1], tags=("nightly",), created_at=old, updated_at=datetime.now(UTC))
+        self._api.add_sessions(*stale, tags=("nightly",), created_at=old, updated_at=old)
+        self._api.add_sessions(kept[0], tags=("nightly", "keep"), created_at=old, updated_at=old)
+        self._api.add_sessions(kept[1], tags=("nightly",), created_at=old, updated_at=datetime.now(UTC))
         policy: dict[str, Any] = {"idle_for": "PT6H", "tags": ["nightly"]}
         dry = self._invoke_sweep(policy)
         # With the queue held up for a moment, a session can be used after it was listed and before its turn.
         with self._stack.work_queue_held():
             real = self._invoke_sweep({**policy, "dry_run": False})
-            api.wake(stale[2])
+            self._api.wake(stale[2])
             self._console.print(f"  {stale[2]} is used again before the queue delivers its message")
         self._sent += [Sent(stale[0], "sweep"), Sent(stale[1], "sweep"), Sent(stale[2], "sweep", "spared")]
-        self._drain(len(self._sent))
+        self._drain()
         chosen = [one["session_id"] for one in dry.get("due", [])]
-        untouched = not any(api.session(session_id).exited for session_id in kept)
+        untouched = not any(self._api.session(session_id).exited for session_id in kept)
         return untouched and chosen == stale and dry["enqueued"] == 0 and real["enqueued"] == len(stale)
 
     def _invoke_sweep(self, policy: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +158,11 @@ class Demo:
         result: dict[str, Any] = json.loads(answer["Payload"].read())
         return result
 
+    def _queue(self, body: str, attributes: Any = None) -> None:
+        self._sqs.send_message(
+            QueueUrl=self._stack.work_queue_url, MessageBody=body, MessageAttributes=attributes or {}
+        )
+
     def _heading(self, text: str) -> None:
         self._console.print(f"\n[bold]{text}[/bold]")
 
@@ -167,15 +171,17 @@ class Demo:
         for one in sent:
             self._console.print(f"  {one.trigger:<17} {escape(one.subject)}")
 
-    def _drain(self, expected: int) -> None:
-        """Show outcomes as they are logged, until so many are final and the queue is empty."""
+    def _drain(self, redriven: int = 0) -> None:
+        """Show outcomes as they are logged, until all are final and the queue is empty."""
+        expected = len(self._sent) + redriven
         give_up = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < give_up:
             entries = self._entries()
             for entry in entries[self._shown :]:
                 self._show_entry(entry)
             self._shown = len(entries)
-            if sum("retry_in_seconds" not in entry for entry in entries) >= expected and self._waiting() == 0:
+            final = sum("retry_in_seconds" not in entry for entry in entries)
+            if final >= expected and self._stack.count(self._stack.work_queue_url) == 0:
                 return
             time.sleep(0.2)
 
@@ -190,16 +196,24 @@ class Demo:
         line = f"  {time.monotonic() - self._started:5.1f} s  [{colour}]{entry['outcome']:<14}[/{colour}] "
         self._console.print(line + f"{escape(entry.get('session_id', '(no id)'))}  [dim]{escape(detail[:60])}[/dim]")
 
-    def _waiting(self) -> int:
-        return dead_letters.count(self._stack.aws.sqs, self._stack.work_queue_url)
+    def _dead_letters(self) -> list[MessageTypeDef]:
+        """All dead letters, which stay in the queue."""
+        letters: list[MessageTypeDef] = []
+        while received := self._sqs.receive_message(
+            QueueUrl=self._stack.dead_letter_queue_url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=0,
+            VisibilityTimeout=PATIENCE_SECONDS,
+            MessageAttributeNames=["All"],
+        ).get("Messages"):
+            letters += received
+        return letters
 
-    def _show_outcomes(self, letters: list[DeadLetter]) -> bool:
+    def _show_outcomes(self, letters: list[MessageTypeDef]) -> bool:
         """A row for everything that was sent; says whether all of it ended as expected, and in one place."""
-        table = Table(title="\nWhat became of everything", title_justify="left", title_style="bold")
-        for column in ("id", "trigger", "outcome", "attempts", "where it is now"):
-            table.add_column(column, justify="right" if column == "attempts" else "left", overflow="fold")
+        table = _table("What became of everything", "id", "trigger", "outcome", "attempts", "where it is now")
         entries = self._entries()
-        complete = self._waiting() == 0
+        complete = self._stack.count(self._stack.work_queue_url) == 0
         for sent in self._sent:
             mine = [entry for entry in entries if entry.get("session_id", NO_ID) == sent.subject]
             outcome = mine[-1]["outcome"] if mine else "nothing logged"
@@ -212,43 +226,49 @@ class Demo:
         self._console.print(table)
         return complete
 
-    def _places(self, sent: Sent, letters: list[DeadLetter]) -> list[str]:
-        api = self._stack.api
+    def _places(self, sent: Sent, letters: list[MessageTypeDef]) -> list[str]:
         places = []
-        if any(call.ended and call.session_id == sent.subject for call in api.calls()):
+        if any(call.ended and call.session_id == sent.subject for call in self._api.calls()):
             places.append("ended")
-        if any(letter.attributes.get("session_id", letter.body) == sent.subject for letter in letters):
+        if any((_attribute(letter, "session_id") or letter["Body"]) == sent.subject for letter in letters):
             places.append("dead-letter queue")
-        if sent.expected == "spared" and not api.session(sent.subject).exited:
+        if sent.expected == "spared" and not self._api.session(sent.subject).exited:
             places.append("still running")
         return places
 
-    def _show_letters(self, letters: list[DeadLetter]) -> None:
-        table = Table(title="\nDead letters", title_justify="left", title_style="bold")
-        for column in ("body", "reason", "detail"):
-            table.add_column(column, overflow="fold")
+    def _show_letters(self, letters: list[MessageTypeDef]) -> None:
+        table = _table("Dead letters", "body", "reason", "detail")
         for letter in letters:
-            reason, detail = letter.attributes.get("reason", ""), letter.attributes.get("detail", "")
-            table.add_row(escape(letter.body), reason, escape(detail))
+            table.add_row(*map(escape, (letter["Body"], _attribute(letter, "reason"), _attribute(letter, "detail"))))
         self._console.print(table)
 
-    def _redrive(self, letters: list[DeadLetter]) -> bool:
+    def _redrive(self, letters: list[MessageTypeDef]) -> bool:
         """Remove the cause of one dead letter, send it back, and see its session end."""
         session_id = "devin-unknown"
         self._heading(f"{session_id} exists now. Its dead letter goes back to the work queue.")
-        self._stack.api.add_sessions(session_id)
+        self._api.add_sessions(session_id)
+        url = self._stack.dead_letter_queue_url
         for letter in letters:
-            if letter.attributes.get("session_id") == session_id:
-                dead_letters.redrive(
-                    self._stack.aws.sqs,
-                    letter,
-                    dead_letter_queue_url=self._stack.dead_letter_queue_url,
-                    work_queue_url=self._stack.work_queue_url,
-                )
-        self._drain(len(self._sent) + 1)
-        left = dead_letters.count(self._stack.aws.sqs, self._stack.dead_letter_queue_url)
+            if _attribute(letter, "session_id") == session_id:
+                # Only then taken out: if this is cut short, it is in both queues.
+                self._queue(letter["Body"], letter["MessageAttributes"])
+                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
+        self._drain(redriven=1)
+        left = self._stack.count(url)
         self._console.print(f"  {left} dead letters are left")
-        return self._stack.api.session(session_id).exited and left == len(letters) - 1
+        return self._api.session(session_id).exited and left == len(letters) - 1
+
+
+def _attribute(letter: MessageTypeDef, name: str) -> str:
+    attributes: Any = letter.get("MessageAttributes", {})
+    return str(attributes[name]["StringValue"]) if name in attributes else ""
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column == "attempts" else "left", overflow="fold")
+    return table
 
 
 def main() -> int:
@@ -260,7 +280,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         console.print("[bold]Setting up[/bold]")
-        with running_stack(progress=lambda line: console.print(f"  {escape(line)}")) as stack:
+        with running_stack(lambda line: console.print(f"  {escape(line)}")) as stack:
             complete = Demo(stack, console).run()
         console.print(f"{time.monotonic() - started:.0f} s; everything that was started has ended")
     except ProcessFailedError as error:

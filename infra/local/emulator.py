@@ -28,24 +28,10 @@ class Emulator:
     log: Path
     process: subprocess.Popen[bytes]
 
-    @property
-    def client_environment(self) -> dict[str, str]:
-        """The variables that point the AWS CLI, SAM CLI and SDKs here."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_CA_BUNDLE": str(self.ca_bundle),
-            "AWS_DEFAULT_REGION": REGION,
-            **CREDENTIALS,
-        }
-
     def wait_until_ready(self, seconds: float = 30) -> None:
-        """Returns once the emulator answers.
-
-        Raises ProcessFailedError when it ends instead, or does not answer in time.
-        """
-        # No proxies: whatever the shell names could not reach loopback anyway.
+        """Raises ProcessFailedError if the emulator ends instead, or does not answer in time."""
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
+            urllib.request.ProxyHandler({}),  # loopback
             urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.ca_bundle))),
         )
         deadline = time.monotonic() + seconds
@@ -63,25 +49,21 @@ class Emulator:
 
 
 def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emulator:
-    """Starts an emulator with empty state on a free port; it is ready after `wait_until_ready`.
-
-    Functions inherit the emulator's environment, so it holds nothing of this process's own.
-    """
+    """Start an emulator with empty state on a free port; it is ready after `wait_until_ready`."""
     packages = next((ENVIRONMENTS["emulator"].path / "lib").glob("python3.*/site-packages"))
     interpreter = directory / "python"
     venv.EnvBuilder(symlinks=True).create(interpreter)
-    scratch = directory / "scratch"
-    home = directory / "home"
-    scratch.mkdir()
-    home.mkdir()
+    for name in ("scratch", "home"):
+        (directory / name).mkdir()
     log = directory / "emulator.log"
     # The socket is bound here and handed over, so that no one else takes the port in between.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+        # Functions inherit it, so it holds nothing of this process's own.
         environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(home),
-            "TMPDIR": str(scratch),
+            "HOME": f"{directory}/home",
+            "TMPDIR": f"{directory}/scratch",
             "LANG": "C.UTF-8",
             "TZ": ":UTC",  # as Lambda sets it
             **CREDENTIALS,
@@ -100,8 +82,8 @@ def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emu
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "DOCKER_HOST": f"unix://{directory}/no-docker.sock",
-            "STATE_DIR": str(directory / "state"),
-            "S3_DATA_DIR": str(directory / "s3"),
+            "STATE_DIR": f"{directory}/state",
+            "S3_DATA_DIR": f"{directory}/s3",
         }
         process = group.start(
             [

@@ -1,8 +1,7 @@
 """Serves the emulator: `python emulator_server.py <its site-packages> <arguments of hypercorn>`.
 
 Run by a bare interpreter that gets the emulator's packages only here, inside this process. The emulator starts each
-function with the interpreter it runs on itself, so functions see the standard library and their own artefact, as on
-Lambda: a dependency missing from the artefact is missing here too, instead of being borrowed from the emulator.
+function with the interpreter it runs on itself, so a dependency missing from the artefact is missing here too.
 """
 
 import hashlib

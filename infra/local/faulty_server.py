@@ -8,7 +8,6 @@ import socketserver
 import ssl
 import sys
 import threading
-from types import TracebackType
 from typing import Any, Self
 
 HOST = "127.0.0.1"
@@ -38,9 +37,7 @@ class AbruptServer(socketserver.ThreadingTCPServer):
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.ending.set()
         self.shutdown()
         self._thread.join()
@@ -56,7 +53,7 @@ class AbruptServer(socketserver.ThreadingTCPServer):
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        # The inherited one says goodbye first, with a FIN, and a reset would be none any more.
+        # The inherited one sends a FIN first, and no reset could follow.
         self.close_request(request)
 
     def close_request(self, request: Any) -> None:

@@ -17,18 +17,6 @@ from infra.local.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
-
-# SQS's metrics and the attribute that is measured in their place.
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
-_QUEUE_METRICS: dict[str, QueueAttributeNameType] = {
-    "ApproximateNumberOfMessagesVisible": "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed": "ApproximateNumberOfMessagesDelayed",
-}
-# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
-_MAX_VALUES = 150
-_MAX_METRICS = 500  # half of what is allowed
 
 
 class Forwarder:
@@ -40,7 +28,7 @@ class Forwarder:
 
     def forward(self) -> None:
         """Everything that was logged since the last time, and the queues as they are now."""
-        data: dict[str, list[MetricDatumTypeDef]] = {}
+        data: dict[str, list[MetricDatumTypeDef]] = {"AWS/SQS": []}
         for function in (self._stack.terminate_function_name, self._stack.sweep_function_name):
             blobs = [entry for entry in self._stack.log_entries(function) if "_aws" in entry]
             for blob in blobs[self._seen.get(function, 0) :]:
@@ -49,11 +37,11 @@ class Forwarder:
                     data.setdefault(directive["Namespace"], []).extend(_embedded(blob, directive, at))
             self._seen[function] = len(blobs)
         for url in (self._stack.work_queue_url, self._stack.dead_letter_queue_url):
-            data.setdefault("AWS/SQS", []).extend(self._measured(url))
+            data["AWS/SQS"] += self._measured(url)
         for namespace, metrics in data.items():
-            for first in range(0, len(metrics), _MAX_METRICS):
-                some = metrics[first : first + _MAX_METRICS]
-                self._stack.aws.cloudwatch.put_metric_data(Namespace=namespace, MetricData=some)
+            # AWS takes a thousand at a time.
+            for first in range(0, len(metrics), 500):
+                self._stack.aws.cloudwatch.put_metric_data(Namespace=namespace, MetricData=metrics[first : first + 500])
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -74,11 +62,13 @@ class Forwarder:
             self.forward()
 
     def _measured(self, url: str) -> Iterator[MetricDatumTypeDef]:
-        names = list(_QUEUE_METRICS.values())
-        attributes = self._stack.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        dimensions = {"QueueName": url.rsplit("/", 1)[-1]}
-        for metric, attribute in _QUEUE_METRICS.items():
-            yield _datum(metric, "Count", [float(attributes[attribute])], dimensions, datetime.now(UTC))
+        """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html"""
+        attributes = self._stack.aws.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        for name, value in attributes.items():
+            if name.startswith("ApproximateNumberOfMessages"):
+                metric = "ApproximateNumberOfMessagesVisible" if name == "ApproximateNumberOfMessages" else name
+                dimensions = {"QueueName": url.rsplit("/", 1)[-1]}
+                yield _datum(metric, "Count", [float(value)], dimensions, datetime.now(UTC))
 
 
 def _embedded(blob: dict[str, Any], directive: dict[str, Any], at: datetime) -> Iterator[MetricDatumTypeDef]:
@@ -87,9 +77,7 @@ def _embedded(blob: dict[str, Any], directive: dict[str, Any], at: datetime) -> 
         dimensions = {name: blob[name] for name in names}
         for metric in directive["Metrics"]:
             given = blob[metric["Name"]]
-            values = given if isinstance(given, list) else [given]
-            for first in range(0, len(values), _MAX_VALUES):
-                yield _datum(metric["Name"], metric["Unit"], values[first : first + _MAX_VALUES], dimensions, at)
+            yield _datum(metric["Name"], metric["Unit"], given if isinstance(given, list) else [given], dimensions, at)
 
 
 def _datum(name: str, unit: Any, values: list[float], dimensions: dict[str, str], at: datetime) -> MetricDatumTypeDef:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn, Self
 
 
@@ -27,10 +27,9 @@ def tail(log: Path, lines: int = 25) -> str:
 class ProcessGroup:
     """Starts programs in one process group of their own, and kills the group as a whole.
 
-    A program started here may start others (the emulator starts a worker for each function environment): they are in
-    the group too, so none is left behind. The group's leader waits on a pipe that only this process holds open: when
-    this process ends, even by SIGKILL, the kernel closes the pipe and the leader kills the group.
-    A terminal's Ctrl-C does not reach the group, only the owner, who decides.
+    What a program starts (the emulator starts a worker for each function environment) is in the group too. The group's
+    leader waits on a pipe that only this process holds open: when this process ends, even by SIGKILL, the kernel closes
+    the pipe and the leader kills the group. A terminal's Ctrl-C reaches the owner alone.
     """
 
     def __enter__(self) -> Self:
@@ -44,10 +43,8 @@ class ProcessGroup:
         self._members: list[subprocess.Popen[bytes]] = []
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # SIGKILL, because nothing in the group has state worth a goodbye and a function may ignore anything less.
+    def __exit__(self, *_: object) -> None:
+        # SIGKILL, because nothing in the group has state to save and a function may ignore anything less.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._leader.pid, signal.SIGKILL)
         for process in (*self._members, self._leader):
@@ -64,7 +61,7 @@ class ProcessGroup:
         log: Path,
         pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Starts a program; its output is appended to `log`."""
+        """Start a program; its output is appended to `log`."""
         with log.open("ab") as sink:
             process = subprocess.Popen(
                 [str(part) for part in command],
@@ -79,20 +76,10 @@ class ProcessGroup:
         self._members.append(process)
         return process
 
-    def run(self, command: Sequence[str | Path], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
-        """Runs a program to its end.
-
-        Raises ProcessFailedError when it ends with an error.
-        """
-        process = self.start(command, env=env, cwd=cwd, log=log)
-        if process.wait() != 0:
-            program = " ".join(str(part) for part in command[:2])
-            raise ProcessFailedError(f"{program} ended with {process.returncode}:\n{tail(log)}\n(whole log: {log})")
-
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP end the program as an exception does, so that what it started is ended too."""
+    """Make SIGTERM and SIGHUP end the program as an exception does, so that what it started is ended too."""
 
     def leave(number: int, _: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

@@ -16,11 +16,8 @@ LOCAL = ROOT / ".local"
 def _remove_dead() -> None:
     for directory in LOCAL.glob("run-*"):
         # Without a lock it is being removed already.
-        with contextlib.suppress(FileNotFoundError), (directory / "lock").open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its run goes on
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), (directory / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(directory)
 
 
@@ -33,8 +30,7 @@ def _remove(*paths: Path) -> None:
 def run_directory() -> Iterator[Path]:
     """A new directory; at the end the logs stay in it, until the next run begins.
 
-    It is locked while in use. A lock, unlike a process id in a file, cannot outlive its holder, so what a killed run
-    left behind is recognised and removed.
+    It is locked while in use. The lock ends with its holder, so what a killed run left behind is found and removed.
     """
     LOCAL.mkdir(exist_ok=True)
     # No directory may appear without its lock while others look for dead ones.
@@ -47,6 +43,5 @@ def run_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        files = [path for path in directory.iterdir() if path.suffix != ".log" and path.name != "lock"]
-        _remove(*files)
+        _remove(*(path for path in directory.iterdir() if path.suffix != ".log" and path.name != "lock"))
         lock.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local import certificate, cloudformation, emulator, sam
+from infra.local import build, certificate, cloudformation, emulator
 from infra.local.aws import Aws
 from infra.local.fake_devin import FakeDevin
 from infra.local.processes import ProcessGroup, ended_by_signals
@@ -18,8 +18,6 @@ from infra.local.run_directory import run_directory
 STACK_NAME = "devin-session-cleanup"
 # The one key that the fake API accepts at first; made up, and worth nothing elsewhere.
 API_KEY = "apk_user_local-stack-0123456789abcdef"
-# What has no use for everybody by default, and is looked at here.
-OBSERVED = {"AlarmEmail": "on-call@example.com", "Dashboard": "true"}
 
 type Progress = Callable[[str], None]
 
@@ -51,14 +49,11 @@ class Stack:
         return self.outputs["SweepFunctionName"]
 
     def put_api_key(self, key: str) -> None:
-        """Stores a new version of the secret, as a person who rotates the key does."""
+        """Store a new version of the secret, as a person who rotates the key does."""
         self.aws.secretsmanager.put_secret_value(SecretId=self.outputs["ApiKeySecretArn"], SecretString=key)
 
     def set_stop_switch(self, value: str) -> None:
-        """Writes the stop switch, as a person does: `go` lets the functions act, anything else stops them.
-
-        They notice within the seconds for which they remember it (`stop_switch.SWITCH_CACHE_SECONDS`).
-        """
+        """Write the stop switch: `go` lets the functions act, anything else stops them within seconds."""
         self.aws.ssm.put_parameter(
             Name=self.outputs["StopSwitchParameterName"], Value=value, Type="String", Overwrite=True
         )
@@ -66,14 +61,22 @@ class Stack:
     @contextmanager
     def work_queue_held(self) -> Iterator[None]:
         """The event source mapping switched off for a moment, so that what is sent waits."""
-        (mapping,) = self.aws.lambda_.list_event_source_mappings(FunctionName=self.terminate_function_name)[
-            "EventSourceMappings"
-        ]
-        self.aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        functions = self.aws.lambda_
+        listed = functions.list_event_source_mappings(FunctionName=self.terminate_function_name)
+        (mapping,) = listed["EventSourceMappings"]
+        functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
         try:
             yield
         finally:
-            self.aws.lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+            functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+    def count(self, queue_url: str, *states: str) -> int:
+        """Messages in a queue: visible, received or delayed."""
+        attributes: Mapping[str, str] = self.aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])[
+            "Attributes"
+        ]  # type: ignore[assignment]
+        counted = states or ("Messages", "MessagesNotVisible", "MessagesDelayed")
+        return sum(int(attributes[f"ApproximateNumberOf{state}"]) for state in counted)
 
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""
@@ -100,36 +103,20 @@ class Account:
     aws: Aws
     api: FakeDevin
     directory: Path
-    emulator: emulator.Emulator
-    group: ProcessGroup
 
     def deploy(self, name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
-        """Deploys what `sam build` made, with `parameters` over those that suit this machine.
+        """Deploy the build, with `parameters` over those that suit this machine. Raises ProcessFailedError.
 
-        The stacks of one account are independent of each other if their names differ. Raises ProcessFailedError.
+        Stacks with different names are independent of each other.
         """
-        outputs = cloudformation.deploy(self.aws, name, sam.TEMPLATE, self._parameters(parameters))
+        own = {"DevinApiUrl": self.api.url, "AlarmEmail": "on-call@example.com", "Dashboard": "true"}
+        outputs = cloudformation.deploy(self.aws, name, build.TEMPLATE, own | dict(parameters or {}))
         return Stack(name, self.aws, outputs, self.api, self.directory)
-
-    def sam_deploy(self, name: str, parameters: Mapping[str, str] | None = None) -> Stack:
-        """`deploy`, by SAM CLI: as a person does it, and several times as slow."""
-        sam.deploy(
-            self.group,
-            name,
-            self._parameters(parameters),
-            bucket=cloudformation.BUCKET,
-            aws=self.emulator.client_environment,
-            log=self.directory / f"sam-deploy-{name}.log",
-        )
-        return Stack(name, self.aws, cloudformation.outputs(self.aws, name), self.api, self.directory)
-
-    def _parameters(self, parameters: Mapping[str, str] | None) -> dict[str, str]:
-        return {"DevinApiUrl": self.api.url, **OBSERVED, **(parameters or {})}
 
 
 @contextmanager
 def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
-    """Builds the functions, starts the emulator and the fake API, and ends both when the block is left.
+    """Build the functions, start the emulator and the fake API, and end both when the block is left.
 
     Whatever ends this process ends them, even SIGKILL. Call it from the main thread to have SIGTERM covered.
     Raises ProcessFailedError; every exception that leaves the block notes where the logs are.
@@ -140,25 +127,24 @@ def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
                 machine = emulator.start(group, directory, certificate.issue(directory))
                 # It starts while this builds.
                 progress("building the functions")
-                built = sam.build(group, directory / "sam-build.log")
-                progress("built" if built else "built already: nothing changed")
+                progress("built" if build.build() else "built already: nothing changed")
                 machine.wait_until_ready()
                 progress(f"AWS emulator at {machine.endpoint_url}")
                 progress(f"fake Devin API at {api.url}")
                 aws = Aws(machine.endpoint_url, machine.ca_bundle)
                 aws.s3.create_bucket(Bucket=cloudformation.BUCKET)
-                yield Account(aws, api, directory, machine, group)
+                yield Account(aws, api, directory)
         except Exception as error:
             error.add_note(f"logs: {directory}")
             raise
 
 
 @contextmanager
-def running_stack(parameters: Mapping[str, str] | None = None, progress: Progress = lambda _: None) -> Iterator[Stack]:
+def running_stack(progress: Progress) -> Iterator[Stack]:
     """The stack with a key in its secret that the fake API accepts, for as long as the block lasts."""
     with local_account(progress) as account:
         progress("deploying template.yaml")
-        stack = account.deploy(parameters=parameters)
+        stack = account.deploy()
         stack.put_api_key(API_KEY)
         progress(f"deployed the stack {stack.name}")
         yield stack

@@ -11,8 +11,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from infra.local import certificate, sam
-from infra.local.processes import ProcessGroup
+from infra.local import build, certificate
 from tests.bench.bill import API_SECONDS, COLD_EVERY, million
 from tests.bench.measure import Bench, Server, Subject, ours, peer, trust
 from tests.bench.report import DOCUMENT, Goal, Table, document
@@ -138,10 +137,10 @@ def main() -> int:
     if shutil.which("valgrind") is None:
         sys.stderr.write("make bench needs valgrind: apt-get install valgrind\n")
         return 1
-    with tempfile.TemporaryDirectory() as name, ProcessGroup() as group:
+    with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        sam.build(group, scratch / "sam-build.log")
-        built = sam.BUILD / "TerminateFunction"
+        build.build()
+        built = build.FUNCTIONS
         issued = certificate.issue(scratch)
         trusted = trust(scratch, issued.authority)
         subject = ours(built, scratch)

@@ -78,8 +78,6 @@ def test_an_idle_session_falls_asleep(api: FakeDevin, minutes: int, detail: str,
     session = api.session("devin-a")
 
     assert (session.status, session.status_detail, session.as_v1()["status_enum"]) == shown
-    api.set_sleep_after(None)
-    assert api.session("devin-a").status == "running"
 
 
 def test_hexadecimal_ids_come_without_their_prefix_but_are_asked_for_with_it(api: FakeDevin, v3: Caller) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from infra.local import dead_letters
 from infra.local.fake_devin import Fault
 from infra.local.fake_devin.faults import html_error, redirect
 from tests.integration.conftest import Underway
@@ -138,17 +137,13 @@ def test_all_kinds_of_dead_letters_redriven_in_one_run_end_their_sessions(quiet:
         quiet.send(json.dumps({"session_id": conditional, "unless_updated_since": datetime.now(UTC).isoformat()}))
         quiet.put_event({"session_id": of_bus})
         assert quiet.invoke({"session_id": direct}) == {"rejected": [direct]}
-        letters = wait_for_letters(quiet, len(ending) + len(unusable))
+        letters = quiet.take_letters("devin-letter-", len(ending) + len(unusable))
     assert not any(map(quiet.exited, [one for one in ending if one != unknown]))
 
     # The causes are gone.
     quiet.stack.api.add_sessions(unknown)
-    queues = {
-        "dead_letter_queue_url": quiet.stack.dead_letter_queue_url,
-        "work_queue_url": quiet.stack.work_queue_url,
-    }
     for letter in letters:
-        dead_letters.redrive(quiet.stack.aws.sqs, letter, **queues)
+        quiet.redrive(letter)
 
     for session_id in ending:
         assert quiet.story(session_id, "terminated")[-1] == "terminated"
@@ -157,17 +152,3 @@ def test_all_kinds_of_dead_letters_redriven_in_one_run_end_their_sessions(quiet:
     for body in unusable:
         assert quiet.take_letter(body).body == body
     assert quiet.letters_about("devin-letter-") == []
-
-
-def wait_for_letters(world: World, number: int) -> list[dead_letters.DeadLetter]:
-    """So many dead letters, received for a minute."""
-    found: list[dead_letters.DeadLetter] = []
-
-    def all_there() -> bool:
-        url = world.stack.dead_letter_queue_url
-        found.extend(dead_letters.receive_all(world.stack.aws.sqs, url, hidden_seconds=60))
-        return len(found) >= number
-
-    wait_for(all_there, f"{number} dead letters", told=lambda: [letter.body for letter in found])
-    assert len(found) == number
-    return found

@@ -251,13 +251,7 @@ class World:
 
     def queued(self) -> int:
         """Messages in the work queue, in whatever state."""
-        return self._counted("Messages", "MessagesNotVisible", "MessagesDelayed")
-
-    def _counted(self, *states: str) -> int:
-        attributes: Mapping[str, str] = self.stack.aws.sqs.get_queue_attributes(
-            QueueUrl=self.stack.work_queue_url, AttributeNames=["All"]
-        )["Attributes"]  # type: ignore[assignment]
-        return sum(int(attributes[f"ApproximateNumberOf{state}"]) for state in states)
+        return self.stack.count(self.stack.work_queue_url)
 
     def wait_until_drained(self) -> None:
         wait_for(lambda: self.queued() == 0, "an empty work queue", told=self.queued)

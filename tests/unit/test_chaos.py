@@ -44,7 +44,6 @@ _numbers = count(1)
 def call(session_id: str, method: str = "DELETE", status: int | None = 200, at: int = 0, **facts: Any) -> Call:
     facts.setdefault("ended", method == "DELETE" and status == 200)
     return Call(
-        number=next(_numbers),
         at=NOON + timedelta(seconds=at),
         method=method,
         path=f"/v1/sessions/{session_id}",

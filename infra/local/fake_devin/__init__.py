@@ -3,9 +3,8 @@
 For tests and the stack on this machine `FakeDevin`; by itself `python -m infra.local.fake_devin`.
 """
 
-from infra.local.fake_devin.calls import Call, fingerprint
 from infra.local.fake_devin.faults import Fault, Rule
-from infra.local.fake_devin.server import FakeDevin
+from infra.local.fake_devin.server import Call, FakeDevin, fingerprint
 from infra.local.fake_devin.sessions import Session
 
 __all__ = ["Call", "FakeDevin", "Fault", "Rule", "Session", "fingerprint"]

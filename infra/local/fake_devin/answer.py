@@ -20,7 +20,6 @@ class Answer:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    reason: str | None = None
     ended: bool = False
 
     def head(self, framing: Framing, length: int) -> bytes:
@@ -31,12 +30,12 @@ class Answer:
         usual = {"Date": formatdate(usegmt=True)}
         # A 204 or a 304 has no body, so neither header: RFC 9110, 8.6.
         if self.status not in {204, 304}:
-            if framing == "length":
-                usual["Content-Length"] = str(length)
-            elif framing == "chunked":
-                usual["Transfer-Encoding"] = "chunked"
+            usual |= {"length": {"Content-Length": str(length)}, "chunked": {"Transfer-Encoding": "chunked"}}.get(
+                framing, {}
+            )
         own = {name.lower() for name in self.headers}
-        lines = [f"HTTP/1.1 {self.status} {_reason(self.status) if self.reason is None else self.reason}"]
+        known = self.status in HTTPStatus.__members__.values()
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase if known else ''}"]
         lines += [f"{name}: {value}" for name, value in usual.items() if name.lower() not in own]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace")
@@ -53,11 +52,4 @@ class Answer:
 def json_answer(status: int, data: Any, *, content_type: str = "application/json", ended: bool = False) -> Answer:
     """An answer whose body is this data as JSON."""
     body = json.dumps(data, separators=(",", ":")).encode()
-    return Answer(status, body, {"Content-Type": content_type}, ended=ended)
-
-
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    return Answer(status, body, {"Content-Type": content_type}, ended)

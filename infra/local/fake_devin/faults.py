@@ -30,30 +30,26 @@ _PARTS: dict[str, tuple[Part, ...]] = {
     **dict.fromkeys(("reset", "close"), ("start", "head", "body")),
 }
 
-# Stands, in a fault that echoes, for the value of the request's Authorization header.
+# Stands, in a scripted answer, for the value of the request's Authorization header.
 AUTHORIZATION = "{authorization}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way to go wrong, by `kind`.
+    """One way to go wrong, by `kind`. Raises ValueError for a combination that makes no sense.
 
-    status, reason, headers, body: the answer; without a status it is the API's own. Headers go out as they are, line
-    breaks included. Text bodies are sent as UTF-8. echo: `{authorization}` in headers and body is replaced by the
-    request's Authorization header, as a hostile or careless API might.
+    status, headers, body: the answer; without a status it is the API's own. Headers go out as they are, line breaks
+    included. Text bodies are sent as UTF-8.
     effect: the call is carried out although it goes wrong (a session ends, the news is lost). Where any of the API's
     own answer is sent, the call is carried out in any case.
     delay: seconds before it begins. part: where it begins; `start` is before the first byte. framing: what
     ends the body, `chunked` for an endless one and `length` for others unless said.
-    Raises ValueError if these do not make sense together.
     """
 
     kind: Kind = "answer"
     status: int | None = None
-    reason: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | str = b""
-    echo: bool = False
     effect: bool = False
     delay: float = 0.0
     part: Part | None = None
@@ -71,7 +67,7 @@ class Fault:
 
     @property
     def begins(self) -> Part:
-        """`part`, or what goes without saying: an answer is cut off before its first byte, and dripped in its body."""
+        """`part`, or its default: an answer is cut off before its first byte, and dripped in its body."""
         return self.part or ("start" if self.kind in {"reset", "close"} else "body")
 
     @property
@@ -89,11 +85,9 @@ class Fault:
         if self.status is None:
             return None
         body = self.body.encode("utf-8", "surrogatepass") if isinstance(self.body, str) else self.body
-        headers = dict(self.headers)
-        if self.echo:
-            body = body.replace(AUTHORIZATION.encode(), authorization.encode("latin-1", "replace"))
-            headers = {name: value.replace(AUTHORIZATION, authorization) for name, value in headers.items()}
-        return Answer(self.status, body, headers, self.reason)
+        body = body.replace(AUTHORIZATION.encode(), authorization.encode("latin-1", "replace"))
+        headers = {name: value.replace(AUTHORIZATION, authorization) for name, value in self.headers.items()}
+        return Answer(self.status, body, headers)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
@@ -105,11 +99,10 @@ class Fault:
 class Rule:
     """When a fault acts: on calls that fit all that is said here.
 
-    session_id: as in the path. method: in capitals. operation: see Operation.
+    session_id: as in the path. method: in capitals. operation: see Operation, ValueError for another.
     reused: whether the connection has carried a request before. times: how often it acts, None for no end.
     probability, seed: whether it acts on a call is drawn from the seed, the method, the session id and how many such
     calls went before, so that the same seed does the same to every session in whatever order calls arrive.
-    Raises ValueError for what is none of these.
     """
 
     fault: Fault
@@ -120,14 +113,11 @@ class Rule:
     times: int | None = None
     probability: float = 1.0
     seed: int = 0
+    seen: Counter[tuple[str, str | None]] = field(default_factory=Counter, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.operation is not None and self.operation not in get_args(Operation.__value__):
             raise ValueError(f"there is no operation {self.operation!r}")
-        if self.times is not None and self.times < 1:
-            raise ValueError("times is a whole number from 1 on")
-        if not 0 <= self.probability <= 1:
-            raise ValueError("a probability is between 0 and 1")
 
     def fits(self, request: Request, *, reused: bool) -> bool:
         """Whether the rule is about such a call."""
@@ -138,59 +128,46 @@ class Rule:
             and self.reused in {None, reused}
         )
 
-
-@dataclass(slots=True)
-class _Scripted:
-    """A rule, how often it acted, and what it has seen."""
-
-    rule: Rule
-    acted: int = 0
-    seen: Counter[tuple[str, str | None]] = field(default_factory=Counter)
-
     def draw(self, request: Request) -> bool:
         """Whether chance has the rule act on this call."""
-        if self.rule.probability >= 1:
+        if self.probability >= 1:
             return True
         call = (request.method, request.session_id)
         self.seen[call] += 1
-        draw = random.Random(f"{self.rule.seed}/{call[0]}/{call[1]}/{self.seen[call]}")  # noqa: S311 - not a secret
-        return draw.random() < self.rule.probability
+        draw = random.Random(f"{self.seed}/{call[0]}/{call[1]}/{self.seen[call]}")  # noqa: S311 - not a secret
+        return draw.random() < self.probability
 
 
 class Script:
-    """The rules, in the order in which they were added; the first that fits and is not used up acts on a call.
-
-    Safe to share between threads.
-    """
+    """The rules, in the order in which they were added; the first that fits and is not used up acts on a call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._scripted: list[_Scripted] = []
+        # Each with how often it acted.
+        self._rules: list[tuple[Rule, Counter[str]]] = []
 
     def add(self, rule: Rule) -> None:
-        """Adds a rule after the others."""
         with self._lock:
-            self._scripted.append(_Scripted(rule))
+            self._rules.append((rule, Counter()))
 
     def clear(self) -> None:
-        """Forgets all rules."""
         with self._lock:
-            self._scripted.clear()
+            self._rules.clear()
 
     def fault_for(self, request: Request, *, reused: bool) -> Fault | None:
         """The fault that acts on this call, which counts as acted; None if all goes well."""
         with self._lock:
-            for one in self._scripted:
-                if one.rule.fits(request, reused=reused) and one.acted != one.rule.times and one.draw(request):
-                    one.acted += 1
-                    return one.rule.fault
+            for rule, counts in self._rules:
+                if rule.fits(request, reused=reused) and counts["acted"] != rule.times and rule.draw(request):
+                    counts["acted"] += 1
+                    return rule.fault
         return None
 
 
 def too_many_requests(retry_after: str | None = None) -> Fault:
     """429, with a Retry-After of any text."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
-    return _json_fault(429, {"detail": "Too Many Requests"}, headers)
+    return json_fault(429, {"detail": "Too Many Requests"}, headers)
 
 
 def html_error(status: int = 500) -> Fault:
@@ -200,26 +177,17 @@ def html_error(status: int = 500) -> Fault:
 
 
 def redirect(location: str, status: int = 302) -> Fault:
-    """A redirect, without a body."""
     return Fault(status=status, headers={"Location": location})
-
-
-def address_not_allowed() -> Fault:
-    """What an enterprise's IP access list answers to other addresses, whatever the key. Its body is not known."""
-    return _json_fault(401, {"detail": "Unauthorized"}, {})
 
 
 def echoing(status: int) -> Fault:
     """An answer that repeats the request's Authorization header, in a header and in its detail."""
-    fault = _json_fault(status, {"detail": f"you sent {AUTHORIZATION}"}, {"X-Request-Authorization": AUTHORIZATION})
-    return Fault(status=status, headers=fault.headers, body=fault.body, echo=True)
+    return json_fault(status, {"detail": f"you sent {AUTHORIZATION}"}, {"X-Request-Authorization": AUTHORIZATION})
 
 
 def huge(size: int, status: int = 200) -> Fault:
     """An answer of valid JSON, `size` bytes long (14 at least)."""
-    return Fault(
-        status=status, headers={"Content-Type": "application/json"}, body=b'{"detail": "%s"}' % (b"x" * (size - 14))
-    )
+    return json_fault(status, {"detail": "x" * (size - 14)})
 
 
 def gzip_bomb(size: int, status: int = 200) -> Fault:
@@ -231,11 +199,11 @@ def gzip_bomb(size: int, status: int = 200) -> Fault:
 def hostile_detail(status: int = 422) -> Fault:
     """A detail with line breaks, terminal escapes, a forged log line and text that runs backwards."""
     detail = 'no\r\n{"level":"INFO","message":"terminated"}\n\x1b[2J\x1b[31mred\x00\u2028\u202egnp.exe'
-    return _json_fault(status, {"detail": detail}, {})
+    return json_fault(status, {"detail": detail})
 
 
-def _json_fault(status: int, data: Any, headers: Mapping[str, str]) -> Fault:
-    return Fault(status=status, headers={"Content-Type": "application/json", **headers}, body=json.dumps(data))
+def json_fault(status: int, data: Any, headers: Mapping[str, str] | None = None) -> Fault:
+    return Fault(status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=json.dumps(data))
 
 
 @lru_cache(maxsize=2)

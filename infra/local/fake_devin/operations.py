@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 
 from infra.local.fake_devin.answer import Answer, json_answer
-from infra.local.fake_devin.sessions import Session, Sessions, is_session_id
+from infra.local.fake_devin.sessions import ORG_ID, Session, Sessions, is_session_id
 
 type Operation = Literal["terminate", "get", "list", "archive", "unarchive", "self"]
 
@@ -42,10 +42,11 @@ _FILTERS = {
     "user_ids": "user_id",
     "service_user_ids": "service_user_id",
 }
-# The spellings that FastAPI, which the API's 422 gives away, reads as a boolean.
-_BOOLEANS = {
-    **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
-    **dict.fromkeys(("false", "0", "no", "off", "f", "n"), False),
+_SELF = {
+    "principal_type": "service_user",
+    "service_user_id": "service-user-fake",
+    "service_user_name": "Session cleanup",
+    "org_id": ORG_ID,
 }
 
 
@@ -89,7 +90,7 @@ def authorises(key: str | None, version: int, keys: frozenset[str] | None) -> bo
     return (keys is None or key in keys) and key.startswith("cog_") == (version == 3)
 
 
-def perform(request: Request, sessions: Sessions, *, authorised: bool, identity: Mapping[str, Any]) -> Answer:
+def perform(request: Request, sessions: Sessions, *, authorised: bool) -> Answer:
     """What the API answers, the session changed if that is what was asked for and may be."""
     if not request.version:
         return json_answer(404, {"detail": "Not Found"})
@@ -98,27 +99,40 @@ def perform(request: Request, sessions: Sessions, *, authorised: bool, identity:
         return Answer(405, refusal.body, {**refusal.headers, "Allow": request.allow})
     if not authorised:
         return json_answer(401, {"detail": "Unauthorized"}) if request.version == 1 else _problem(403, "Unauthorized")
-    if request.operation == "self":
-        return json_answer(200, identity)
     try:
-        return _OPERATIONS[request.version, request.operation](request, sessions)
+        return _perform(request, sessions)
     except _RefusedError as refused:
         return refused.answer
 
 
-def _terminate_v1(request: Request, sessions: Sessions) -> Answer:
-    session = _session(request, sessions)
-    if sessions.terminate(session.session_id) is None:
-        raise _invalid(1, "path", "session_id", "The session has exited already")
-    return json_answer(200, {"detail": "Session terminated successfully"}, ended=True)
-
-
-def _get_v1(request: Request, sessions: Sessions) -> Answer:
-    return json_answer(200, {**_session(request, sessions).as_v1(), "messages": []})
-
-
-def _list_v1(request: Request, sessions: Sessions) -> Answer:
+def _perform(request: Request, sessions: Sessions) -> Answer:
+    if request.operation == "self":
+        return json_answer(200, _SELF)
     query = _Query(request)
+    if request.operation == "list":
+        return (_list_v1 if request.version == 1 else _list_v3)(request, query, sessions)
+    archive = query.boolean("archive") is True
+    session = _session(request, sessions)
+    ending = request.operation == "terminate"
+    if ending:
+        ended = sessions.terminate(session.session_id, archive=archive)
+        if ended is None and request.version == 1:
+            raise _invalid(1, "path", "session_id", "The session has exited already")
+        if ended is None:
+            return _problem(400, "Devin session already exited")
+        session = ended
+    elif request.operation == "archive":
+        session = sessions.archive(session.session_id)
+    elif request.operation == "unarchive":
+        session = sessions.update(session.session_id, is_archived=False)
+    if request.version == 1:
+        shown = {"detail": "Session terminated successfully"} if ending else {**session.as_v1(), "messages": []}
+    else:
+        shown = session.as_v3(sessions.children().get(session.session_id, ()))
+    return json_answer(200, shown, ended=ending)
+
+
+def _list_v1(_: Request, query: _Query, sessions: Sessions) -> Answer:
     limit, offset = query.integer("limit", minimum=1, maximum=1000), query.integer("offset", minimum=0)
     tags, user_email = query.texts("tags"), query.text("user_email")
     matched = [
@@ -130,28 +144,7 @@ def _list_v1(request: Request, sessions: Sessions) -> Answer:
     return json_answer(200, {"sessions": matched[start : start + (limit or 100)]})
 
 
-def _terminate_v3(request: Request, sessions: Sessions) -> Answer:
-    archive = _Query(request).boolean("archive")
-    ended = sessions.terminate(_session(request, sessions).session_id, archive=archive is True)
-    if ended is None:
-        return _problem(400, "Devin session already exited")
-    return _shown(ended, sessions, ended=True)
-
-
-def _get_v3(request: Request, sessions: Sessions) -> Answer:
-    return _shown(_session(request, sessions), sessions)
-
-
-def _archive(request: Request, sessions: Sessions) -> Answer:
-    return _shown(sessions.archive(_session(request, sessions).session_id), sessions)
-
-
-def _unarchive(request: Request, sessions: Sessions) -> Answer:
-    return _shown(sessions.update(_session(request, sessions).session_id, is_archived=False), sessions)
-
-
-def _list_v3(request: Request, sessions: Sessions) -> Answer:
-    query = _Query(request)
+def _list_v3(request: Request, query: _Query, sessions: Sessions) -> Answer:
     first, after = query.integer("first", minimum=1, maximum=200), query.text("after")
     everything = [session for session in sessions.all() if session.org_id == request.org_id]
     matches = _filter(query)
@@ -196,35 +189,19 @@ def _within(moment: datetime, bounds: tuple[int | None, int | None]) -> bool:
     return (low is None or seconds >= low) and (high is None or seconds < high)
 
 
-_OPERATIONS: dict[tuple[int, Operation], Callable[[Request, Sessions], Answer]] = {
-    (1, "terminate"): _terminate_v1,
-    (1, "get"): _get_v1,
-    (1, "list"): _list_v1,
-    (3, "terminate"): _terminate_v3,
-    (3, "get"): _get_v3,
-    (3, "list"): _list_v3,
-    (3, "archive"): _archive,
-    (3, "unarchive"): _unarchive,
-}
-
-
 def _session(request: Request, sessions: Sessions) -> Session:
     if request.session_id is None or not is_session_id(request.session_id):
         name = "session_id" if request.version == 1 else "devin_id"
         raise _invalid(request.version, "path", name, "Not a session id")
-    session = sessions.get(request.session_id)
-    if request.version == 1:
-        if session is None:
-            raise _RefusedError(json_answer(404, {"detail": "Session not found"}))
-    elif session is None:
-        raise _RefusedError(_problem(404, "There is no such session."))
-    elif session.org_id != request.org_id:
+    try:
+        session = sessions.get(request.session_id)
+    except KeyError:
+        if request.version == 1:
+            raise _RefusedError(json_answer(404, {"detail": "Session not found"})) from None
+        raise _RefusedError(_problem(404, "There is no such session.")) from None
+    if request.version == 3 and session.org_id != request.org_id:
         raise _RefusedError(_problem(403, "The session does not belong to this organization."))
     return session
-
-
-def _shown(session: Session, sessions: Sessions, *, ended: bool = False) -> Answer:
-    return json_answer(200, session.as_v3(sessions.children().get(session.session_id, ())), ended=ended)
 
 
 def _bare(session_ids: list[str]) -> set[str]:
@@ -232,7 +209,7 @@ def _bare(session_ids: list[str]) -> set[str]:
 
 
 def _tagged(session: Session, tags: list[str]) -> bool:
-    """Any of the tags. Undocumented: who relies on all of them being there has to look again."""
+    """Any of the tags. The API documents neither any nor all."""
     return not tags or not set(tags).isdisjoint(session.tags or ())
 
 
@@ -289,6 +266,6 @@ class _Query:
         text = self.text(name)
         if text is None:
             return None
-        if text.lower() not in _BOOLEANS:
+        if text.lower() not in {"true", "false"}:
             raise _invalid(self._version, "query", name, "Not a boolean")
-        return _BOOLEANS[text.lower()]
+        return text.lower() == "true"

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import ssl
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from infra.local.fake_devin import operations, wire
 from infra.local.fake_devin.answer import Answer, json_answer
-from infra.local.fake_devin.calls import Call, Calls, fingerprint
 from infra.local.fake_devin.faults import Fault, Rule, Script
-from infra.local.fake_devin.sessions import ORG_ID, Session, Sessions
+from infra.local.fake_devin.sessions import Session, Sessions
 from infra.local.faulty_server import AbruptServer
 
 _CONTROL = "/_fake/"
-_SERVICE_USER = {
-    "principal_type": "service_user",
-    "service_user_id": "service-user-fake",
-    "service_user_name": "Session cleanup",
-    "org_id": ORG_ID,
-}
+_NO_FAULT = Fault(kind="pass")
+
+
+def fingerprint(key: str) -> str:
+    """What the record keeps of a key: enough to tell keys apart, nothing to use one with."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request that arrived at the API.
+
+    at: in UTC. method, path: as on the request line, path with the query; of a line that made no sense, nothing and all
+    of it. reused: the connection had carried a request before. session_id: of the path, with percent escapes resolved.
+    operation: see Operation; None for any other path. key: the fingerprint of the key sent. fault: the kind of fault
+    that was played. ended: this very call ended the session. status: what was answered, or at least begun to be; None
+    if nothing was, or not yet.
+    """
+
+    at: datetime
+    method: str
+    path: str
+    reused: bool = False
+    operation: str | None = None
+    session_id: str | None = None
+    authorised: bool = False
+    key: str | None = None
+    fault: str | None = None
+    ended: bool = False
+    status: int | None = None
 
 
 class FakeDevin(AbruptServer):
@@ -47,10 +71,8 @@ class FakeDevin(AbruptServer):
     ) -> None:
         self._sessions = Sessions()
         self._script = Script()
-        self._calls = Calls()
+        self._calls: list[Call] = []
         self._latency = (0.0, 0.0)
-        self.responses_per_connection: int | None = None
-        self.identity: Mapping[str, Any] = _SERVICE_USER
         self.set_keys(keys)
         tls = None
         if certificate is not None:
@@ -58,42 +80,31 @@ class FakeDevin(AbruptServer):
             tls.load_cert_chain(certificate, private_key)
         super().__init__(port, _Handler, tls)
 
-    def add_sessions(self, *session_ids: str, **fields: Any) -> list[Session]:
+    def add_sessions(self, *session_ids: str, **fields: Any) -> None:
         """New sessions with these fields: see Session. Raises ValueError for an id that is none or is taken."""
-        return self._sessions.add(session_ids, fields)
+        self._sessions.add(session_ids, fields)
 
-    def update_session(self, session_id: str, **fields: Any) -> Session:
-        """Sets fields of a session; it counts as updated now unless `updated_at` is among them.
+    def update_session(self, session_id: str, **fields: Any) -> None:
+        """Sets fields of a session; it counts as updated now unless `updated_at` is among them."""
+        self._sessions.update(session_id, **fields)
 
-        Raises KeyError for an unknown id and ValueError for a field that is none.
-        """
-        return self._sessions.update(session_id, **fields)
-
-    def wake(self, session_id: str) -> Session:
-        """The session goes on working, now. Raises KeyError for an unknown id."""
-        return self._sessions.update(session_id, status="running", status_detail="working")
+    def wake(self, session_id: str) -> None:
+        """The session goes on working, now."""
+        self._sessions.update(session_id, status="running", status_detail="working")
 
     def session(self, session_id: str) -> Session:
         """A session as it stands. Raises KeyError for an unknown id."""
-        session = self._sessions.get(session_id)
-        if session is None:
-            raise KeyError(session_id)
-        return session
+        return self._sessions.get(session_id)
 
     def sessions(self) -> list[Session]:
         """All sessions, newest first."""
         return self._sessions.all()
-
-    def set_sleep_after(self, idle: timedelta | None) -> None:
-        """How long a session that waits for a person stays awake; None for ever."""
-        self._sessions.sleeps_after = idle
 
     def script(self, fault: Fault, **when: Any) -> None:
         """Lets a fault act on the calls that fit: see Rule. What was scripted first goes first."""
         self._script.add(Rule(fault=fault, **when))
 
     def clear_faults(self) -> None:
-        """From now on all goes well."""
         self._script.clear()
 
     def set_keys(self, keys: Collection[str] | None) -> None:
@@ -102,18 +113,13 @@ class FakeDevin(AbruptServer):
 
     def set_latency(self, low: float, high: float | None = None) -> None:
         """Every call takes so many seconds from now on, or between so many and so many."""
-        self._latency = (float(low), float(low if high is None else high))
-
-    def set_keep_alive(self, responses: int | None = None) -> None:
-        """Connections are closed, unannounced, after so many responses; None: never."""
-        self.responses_per_connection = responses
+        self._latency = (low, low if high is None else high)
 
     def calls(self) -> list[Call]:
         """All calls so far, in the order in which they arrived."""
-        return self._calls.all()
+        return list(self._calls)
 
     def clear_calls(self) -> None:
-        """Forgets all calls so far."""
         self._calls.clear()
 
     def control(self, method: str, path: str, body: bytes) -> Answer:
@@ -134,7 +140,7 @@ class FakeDevin(AbruptServer):
                 case "POST", "sessions":
                     for name in data.keys() & {"created_at", "updated_at"}:
                         data[name] = datetime.fromisoformat(data[name])
-                    done = self.add_sessions(*data.pop("session_ids"), **data)
+                    self.add_sessions(*data.pop("session_ids"), **data)
                 case "GET", "calls":
                     done = self.calls()
                 case "POST", "faults":
@@ -148,49 +154,47 @@ class FakeDevin(AbruptServer):
         shown = json.dumps(done and [asdict(one) for one in done], default=datetime.isoformat)
         return Answer(200, shown.encode(), {"Content-Type": "application/json"})
 
-    def refuse(self, line: str, status: int, *, reused: bool) -> None:
-        """Records a request that is no call: its line made no sense, or its body is of unknown length."""
-        number = self._calls.arrived("", line, reused=reused)
-        self._calls.answered(number, status)
+    def arrived(self, method: str, path: str, *, reused: bool, status: int | None = None) -> Call:
+        """Records a request."""
+        call = Call(at=datetime.now(UTC), method=method, path=path, reused=reused, status=status)
+        self._calls.append(call)
+        return call
 
     def serve(self, handler: _Handler, target: str, *, reused: bool) -> bool:
         """Answers one call, or does not, as scripted; returns whether to keep the connection."""
-        number = self._calls.arrived(handler.command, target, reused=reused)
+        call = self.arrived(handler.command, target, reused=reused)
         request = operations.read(handler.command, target)
         authorization = handler.headers.get("Authorization", "")
         scheme, _, key = authorization.partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else ""
-        authorised = operations.authorises(key, request.version, self._keys)
-        fault = self._script.fault_for(request, reused=reused) or Fault(kind="pass")
-        self._calls.note(
-            number,
-            operation=request.operation,
-            session_id=request.session_id,
-            authorised=authorised,
-            key=fingerprint(key) if key else None,
-            fault=None if fault == Fault(kind="pass") else fault.kind,
-        )
+        fault = self._script.fault_for(request, reused=reused) or _NO_FAULT
+        call.operation, call.session_id = request.operation, request.session_id
+        call.authorised = operations.authorises(key, request.version, self._keys)
+        call.key = fingerprint(key) if key else None
+        call.fault = None if fault == _NO_FAULT else fault.kind
         # What is asked for is done before the waiting: the time in which its outcome is lost on an impatient caller.
         own = Answer(200, b'{"detail": "scripted"}', {"Content-Type": "application/json"})
         if fault.carries_out:
-            own = operations.perform(request, self._sessions, authorised=authorised, identity=self.identity)
-            self._calls.note(number, ended=own.ended)
+            own = operations.perform(request, self._sessions, authorised=call.authorised)
+            call.ended = own.ended
         answer = fault.answer(authorization) or own
+
+        def begin() -> None:
+            call.status = answer.status
+
         self.ending.wait(fault.delay + random.uniform(*self._latency))  # noqa: S311 - not a secret
         if fault.kind == "pass":
-            self._calls.answered(number, answer.status)
+            begin()
             wire.send(handler.connection, answer, with_body=handler.command != "HEAD")
             return True
-        return wire.play(
-            fault, handler.connection, answer, lambda: self._calls.answered(number, answer.status), self.ending
-        )
+        return wire.play(fault, handler.connection, answer, begin, self.ending)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: FakeDevin
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    served = 0
+    served = False
 
     def setup(self) -> None:
         if isinstance(self.request, ssl.SSLSocket):
@@ -203,10 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline:
             return
-        reused, self.served = self.served > 0, self.served + 1
+        reused, self.served = self.served, True
         line = self.raw_requestline.decode("latin-1").rstrip("\r\n")
         if not self.parse_request():
-            fake.refuse(line, 400, reused=reused)
+            fake.arrived("", line, reused=reused, status=400)
             return
         # As it was sent: parse_request makes one of several leading slashes.
         target = line.split()[1]
@@ -214,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not length.isdecimal():
-            fake.refuse(line, 411, reused=reused)
+            fake.arrived("", line, reused=reused, status=411)
             wire.send(self.connection, json_answer(411, {"detail": "Length Required"}))
             return
         body = self.rfile.read(int(length))
@@ -222,8 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             wire.send(self.connection, fake.control(self.command, target.removeprefix(_CONTROL), body))
         else:
             keep = fake.serve(self, target, reused=reused) and keep
-        most = fake.responses_per_connection
-        self.close_connection = not keep or (most is not None and self.served >= most)
+        self.close_connection = not keep
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the record of calls says more, and holds no key."""

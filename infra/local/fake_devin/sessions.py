@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +16,16 @@ STATUSES = frozenset({"new", "creating", "claimed", "running", "exit", "error", 
 # that the session has exited: a `running` session of v3 with the detail `finished`.
 _STATUS_ENUM = {"exit": "expired", "error": None, "suspended": "suspend_requested", "resuming": "resume_requested"}
 _IDLE = frozenset({"waiting_for_user", "waiting_for_approval", "finished"})
+# A session that waits for a person falls asleep after some 0.1 ACU of idleness. Whether that moves `updated_at` is not
+# known; here it does not.
+_SLEEPS_AFTER = timedelta(minutes=30)
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
 _BARE = re.compile(r"devin-[0-9a-f]{32}")
+# Fields that v3 shows as they are.
+_SHOWN = (
+    "org_id", "status", "status_detail", "acus_consumed", "title", "user_id", "service_user_id", "origin",
+    "playbook_id", "automation_id", "category", "is_archived",
+)  # fmt: skip
 
 
 def is_session_id(text: str) -> bool:
@@ -27,8 +35,10 @@ def is_session_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One session, in the words of v3. Times are aware. `bare_id`: v3 shows the id without its `devin-`, as it does
-    with every id of 32 hexadecimal digits. Raises ValueError for an id or a status that is none."""
+    """One session, in the words of v3. Raises ValueError for an id, a status or a time that is none.
+
+    `bare_id`: v3 shows the id without its `devin-`, as it does with every id of 32 hexadecimal digits.
+    """
 
     session_id: str
     created_at: datetime
@@ -58,8 +68,6 @@ class Session:
             raise ValueError(f"{self.status!r} is no status; there are {', '.join(sorted(STATUSES))}")
         if self.created_at.tzinfo is None or self.updated_at.tzinfo is None:
             raise ValueError("a time needs a time zone")
-        if self.tags is not None:
-            object.__setattr__(self, "tags", tuple(self.tags))
 
     @property
     def exited(self) -> bool:
@@ -93,23 +101,12 @@ class Session:
     def as_v3(self, children: Sequence[str] = ()) -> dict[str, Any]:
         """SessionV3 of the contract; it has no null for tags, and times are whole Unix seconds."""
         return {
+            **{name: getattr(self, name) for name in _SHOWN},
             "session_id": self._shown(self.session_id),
-            "org_id": self.org_id,
-            "status": self.status,
-            "status_detail": self.status_detail,
             "created_at": int(self.created_at.timestamp()),
             "updated_at": int(self.updated_at.timestamp()),
-            "acus_consumed": self.acus_consumed,
             "tags": self.tags or (),
-            "title": self.title,
             "url": f"https://app.devin.ai/sessions/{self.session_id.removeprefix('devin-')}",
-            "user_id": self.user_id,
-            "service_user_id": self.service_user_id,
-            "origin": self.origin,
-            "playbook_id": self.playbook_id,
-            "automation_id": self.automation_id,
-            "category": self.category,
-            "is_archived": self.is_archived,
             "parent_session_id": self.parent_session_id and self._shown(self.parent_session_id),
             "child_session_ids": [self._shown(child) for child in children] or None,
             "pull_requests": [
@@ -126,33 +123,26 @@ class Session:
 
 
 class Sessions:
-    """All sessions, of every organisation. Safe to share between threads.
+    """All sessions, of every organisation. Safe to share between threads."""
 
-    A session that waits for a person falls asleep `sleeps_after` its last update, as the API's do after some 0.1 ACU of
-    idleness. Whether that moves `updated_at` is not known; here it does not.
-    """
-
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self.sleeps_after: timedelta | None = timedelta(minutes=30)
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_id: dict[str, Session] = {}
 
-    def add(self, session_ids: tuple[str, ...], fields: Mapping[str, Any]) -> list[Session]:
+    def add(self, session_ids: tuple[str, ...], fields: Mapping[str, Any]) -> None:
         """New sessions, created now unless the fields say otherwise. Raises ValueError, adding none, if one exists."""
-        created = fields.get("created_at", self._clock())
+        created = fields.get("created_at", datetime.now(UTC))
         fields = {"created_at": created, "updated_at": created, **fields}
-        added = [Session(session_id=session_id, **fields) for session_id in session_ids]
+        added = {session_id: Session(session_id=session_id, **fields) for session_id in session_ids}
         with self._lock:
-            if known := [session_id for session_id in session_ids if session_id in self._by_id]:
-                raise ValueError(f"{known[0]} exists already")
-            self._by_id.update((session.session_id, session) for session in added)
-        return added
+            if known := added.keys() & self._by_id.keys():
+                raise ValueError(f"{min(known)} exists already")
+            self._by_id |= added
 
     def update(self, session_id: str, **fields: Any) -> Session:
         """The session with these fields, updated now unless they say otherwise. Raises KeyError for an unknown id."""
         with self._lock:
-            session = replace(self._by_id[session_id], **{"updated_at": self._clock(), **fields})
+            session = replace(self._by_id[session_id], **{"updated_at": datetime.now(UTC), **fields})
             self._by_id[session_id] = session
         return session
 
@@ -166,7 +156,7 @@ class Sessions:
             if session.exited:
                 return None
             self._by_id[session_id] = ended = replace(
-                session, status="exit", status_detail=None, updated_at=self._clock(), is_archived=archive
+                session, status="exit", status_detail=None, updated_at=datetime.now(UTC), is_archived=archive
             )
         return ended
 
@@ -176,10 +166,9 @@ class Sessions:
             return self.update(session_id, is_archived=True)
         return self.update(session_id, status="suspended", status_detail="user_request", is_archived=True)
 
-    def get(self, session_id: str) -> Session | None:
-        """The session, or None if there is none."""
-        session = self._by_id.get(session_id)
-        return session and self._now(session)
+    def get(self, session_id: str) -> Session:
+        """The session as it is now. Raises KeyError for an unknown id."""
+        return _now(self._by_id[session_id])
 
     def children(self) -> dict[str, list[str]]:
         """Ids of children by the id of their parent."""
@@ -193,10 +182,11 @@ class Sessions:
     def all(self) -> list[Session]:
         """All sessions, newest first. The API documents no order; a stable one keeps pages from shifting."""
         with self._lock:
-            known = [self._now(session) for session in self._by_id.values()]
+            known = [_now(session) for session in self._by_id.values()]
         return sorted(known, key=lambda session: (session.created_at, session.session_id), reverse=True)
 
-    def _now(self, session: Session) -> Session:
-        if session.idle and self.sleeps_after is not None and self._clock() - session.updated_at > self.sleeps_after:
-            return replace(session, status="suspended", status_detail="inactivity")
-        return session
+
+def _now(session: Session) -> Session:
+    if session.idle and datetime.now(UTC) - session.updated_at > _SLEEPS_AFTER:
+        return replace(session, status="suspended", status_detail="inactivity")
+    return session

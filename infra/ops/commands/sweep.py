@@ -14,7 +14,7 @@ from infra.ops.commands.source import piped, read_text
 from infra.ops.deployment import Deployment
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
-from infra.ops.sweeps import Difference, Policy, Report, comparable, difference, load_policy
+from infra.ops.sweeps import Policy, Report, load_policy
 from infra.ops.sweeps import sweep as invoke
 
 
@@ -30,10 +30,6 @@ def sweep(
     enforce: Annotated[
         bool, typer.Option("--enforce", help="Terminate what is chosen, after a dry run and a question.")
     ] = False,
-    other: Annotated[
-        str | None,
-        typer.Option("--diff", metavar="OTHER", help="Which sessions one policy chooses and the other does not. Dry."),
-    ] = None,
     chart: Annotated[
         Path | None,
         typer.Option(
@@ -51,20 +47,11 @@ def sweep(
     first = _policy(policy, context.deployment, stack_policy=stack_policy, enforce=enforce)
     output.say(f"policy {json.dumps(first)}")
     if chart is not None:
-        if enforce or other is not None:
-            raise UsageError("--chart is dry and draws one policy; leave out --enforce and --diff")
+        if enforce:
+            raise UsageError("--chart is dry; leave out --enforce")
         from infra.ops.commands.chart import draw  # noqa: PLC0415 - it imports the API's client
 
         draw(output, context, first, chart)
-        return
-    if other is not None:
-        if enforce:
-            raise UsageError("--diff is dry; leave out --enforce")
-        second = _policy(other, context.deployment)
-        output.say(f"other  {json.dumps(second)}")
-        _compare(
-            output, difference(_run(output, context, comparable(first)), _run(output, context, comparable(second)))
-        )
         return
     if not enforce or not yes:
         report = _run(output, context, first | {"dry_run": True})
@@ -133,19 +120,3 @@ def _show(output: Output, report: Report, command: str) -> None:
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
     if report["enqueued"] and report.get("run"):
         output.say(f"to take back what was not terminated yet: {command} withdraw --run {report['run']}")
-
-
-def _compare(output: Output, found: Difference) -> None:
-    output.data(found.as_dict())
-    if found.partial:
-        raise FoundError(f"the policies cannot be compared: {', '.join(found.partial)}. Compare narrower ones")
-    if not output.as_json:
-        rows = [("this policy alone", one, why) for one, why in found.first_only.items()]
-        rows += [("the other alone", one, why) for one, why in found.second_only.items()]
-        if rows:
-            output.table("", ("chosen by", "session", "why"), rows)
-        output.say(
-            f"{len(found.first_only)} by this policy alone, {len(found.second_only)} by the other alone, "
-            f"{found.both} by both; caps and notices were left aside",
-            "bold",
-        )

@@ -10,6 +10,7 @@ import pytest
 
 from infra.environments import ROOT
 from infra.local import background
+from infra.local.aws import Aws
 from infra.local.background import exports, make_commands, variable
 
 OUTPUTS = {
@@ -46,8 +47,8 @@ def test_a_shell_is_led_to_the_stack_and_away_from_everything_else(
     commands = tmp_path / "commands of the stack"
     monkeypatch.setattr(background, "COMMANDS", commands)
     make_commands(commands)
-    aws = {"AWS_ENDPOINT_URL": "https://127.0.0.1:1", "AWS_REGION": "us-east-1"}
-    (tmp_path / "env").write_text(exports(aws, OUTPUTS, "a stack"))
+    aws = Aws("https://127.0.0.1:1", Path("ca.pem"))
+    (tmp_path / "env").write_text(exports(aws.environment, OUTPUTS, "a stack"))
     foreign = {"AWS_PROFILE": "production", "AWS_SESSION_TOKEN": "x", "AWS_ENDPOINT_URL_SQS": "https://elsewhere"}
 
     lines = shell(
@@ -57,7 +58,7 @@ def test_a_shell_is_led_to_the_stack_and_away_from_everything_else(
         PATH=f"{bin_directory}:{os.defpath}",
     )
 
-    own = ["AWS_CONFIG_FILE", "AWS_ENDPOINT_URL", "AWS_PAGER", "AWS_REGION", "AWS_SHARED_CREDENTIALS_FILE"]
+    own = sorted([*aws.environment, "AWS_PAGER"])
     assert lines == [*own, "/a stack/stop-switch", "real aws --endpoint-url https://127.0.0.1:1 sqs two words"]
 
 

@@ -210,7 +210,6 @@ def test_an_api_that_does_not_list_leaves_no_page(charts: Charts, said: Any, say
         ("policy.json", (), "an .html file"),
         ("no/fleet.html", (), "a directory that exists"),
         ("fleet.html", ("--enforce", "--yes"), "dry"),
-        ("fleet.html", ("--diff", "{}"), "--diff"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_asked(

@@ -72,7 +72,7 @@ class Stack:
         self.set_queue(operator.world.dead_letter_queue, MessageRetentionPeriod="1209600")
 
     def hear(self, params: Mapping[str, Any], **_: object) -> None:
-        """What is asked of AWS now; not all of it travels as JSON, which is what faults are told."""
+        """What is asked of AWS now; faults get only what travels as JSON."""
         self.asked = params
 
     def _simulate(self, _: object) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def logs(operator: Operator) -> Logs:
     return Logs(operator)
 
 
-def test_attempts_are_told_in_their_order_with_where_they_came_from(operator: Operator, logs: Logs) -> None:
+def test_attempts_are_shown_in_their_order_with_where_they_came_from(operator: Operator, logs: Logs) -> None:
     logs.attempt(9, "retry", attempts=1, http_status=503, retry_in_seconds=40, source="eventbridge")
     logs.attempt(5, "terminated", attempts=2, http_status=200)
     logs.attempt(7, "rejected", session_id=f"{ID}0")
@@ -61,7 +61,7 @@ def test_attempts_are_told_in_their_order_with_where_they_came_from(operator: Op
 
 
 @pytest.mark.parametrize("list_name", ["due", "to_announce", "waiting"])
-def test_the_sweep_that_chose_it_is_told_with_why(operator: Operator, logs: Logs, list_name: str) -> None:
+def test_the_sweep_that_chose_it_is_shown_with_why(operator: Operator, logs: Logs, list_name: str) -> None:
     found = report(ID, mode="enforce")
     choices = {name: found["due"] if name == list_name else [] for name in ("due", "to_announce", "waiting")}
     logs.lines["sweep"].append((3, {"message": "sweep completed", "report": found | choices}))
@@ -110,7 +110,7 @@ def test_one_that_is_hidden_until_its_next_attempt_is_in_the_queue(operator: Ope
     assert "the next attempt is due about 20" in data["now"]
 
 
-def test_a_schedule_that_will_send_it_is_told(operator: Operator, logs: Logs) -> None:
+def test_a_schedule_that_will_send_it_is_shown(operator: Operator, logs: Logs) -> None:
     target = {"Arn": operator.outputs["WorkQueueArn"], "Input": ID}
     schedule = {"Name": "mine", "State": "ENABLED", "Target": target, "ScheduleExpression": "at(2099-01-01T00:00:00)"}
     operator.world.aws.faults["scheduler.ListSchedules"] = lambda _: {"Schedules": [schedule]}

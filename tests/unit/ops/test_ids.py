@@ -50,7 +50,7 @@ def test_ids_are_parsed_as_the_functions_do_and_kept_once_in_their_order() -> No
 @pytest.mark.parametrize(
     ("text", "after"), [("+2h", timedelta(hours=2)), ("+1d12h", timedelta(hours=36)), ("+90m", timedelta(minutes=90))]
 )
-def test_a_time_may_be_told_from_now(text: str, after: timedelta) -> None:
+def test_a_time_may_count_from_now(text: str, after: timedelta) -> None:
     assert parse_time(text, NOW) == NOW + after
 
 

@@ -50,7 +50,7 @@ def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: 
     assert len(scheduler.list_schedules()["Schedules"]) == 1
 
 
-def test_a_schedule_that_somebody_disabled_is_told_to_be(operator: Operator, scheduler: Any) -> None:
+def test_a_schedule_that_somebody_disabled_is_shown_to_be(operator: Operator, scheduler: Any) -> None:
     (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
     schedule = scheduler.get_schedule(Name=made["name"])
     keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
@@ -59,7 +59,7 @@ def test_a_schedule_that_somebody_disabled_is_told_to_be(operator: Operator, sch
     assert "DISABLED" in ran.out + ran.err
 
 
-def test_schedules_that_were_made_before_one_failed_are_told(operator: Operator, scheduler: Any) -> None:
+def test_schedules_that_were_made_before_one_failed_are_named(operator: Operator, scheduler: Any) -> None:
     calls = count()
 
     def create(_: dict[str, Any]) -> object:

@@ -1,4 +1,4 @@
-"""`sweep`: dry unless it is said otherwise, and two policies side by side."""
+"""`sweep`: dry unless --enforce is given."""
 
 from __future__ import annotations
 
@@ -119,32 +119,6 @@ def test_a_sweep_that_was_not_carried_out_is_no_success(
     assert says in ran.err
 
 
-def test_two_policies_are_compared_by_their_criteria_alone(operator: Operator) -> None:
-    policies = operator.answer_sweeps(report("devin-1", "devin-2"), report("devin-2", "devin-3"))
-    other = '{"tags": ["nightly"], "notify_first": "PT24H", "max_sessions": 1, "dry_run": false}'
-    ran = operator.run("sweep", POLICY, "--diff", other, "--json")
-    assert (ran.status, ran.data["both"], ran.data["complete"]) == (0, 1, True)
-    assert (list(ran.data["first_only"]), list(ran.data["second_only"])) == (["devin-1"], ["devin-3"])
-    assert policies[1] == {"tags": ["nightly"], "max_sessions": 10_000, "max_share": 1, "dry_run": True}
-
-
-@pytest.mark.parametrize(
-    ("cut", "says"),
-    [
-        (report("devin-1", chosen=101), "chooses 101 sessions and names 1"),
-        (report("devin-1", listing="out of time"), "out of time"),
-    ],
-)
-@pytest.mark.parametrize("first", [True, False])
-def test_a_comparison_with_a_report_that_is_cut_claims_nothing(
-    operator: Operator, cut: dict[str, object], says: str, first: bool
-) -> None:
-    operator.answer_sweeps(*((cut, report("devin-2")) if first else (report("devin-2"), cut)))
-    ran = operator.run("sweep", POLICY, "--diff", POLICY, "--json")
-    assert (ran.status, ran.data["complete"], ran.data["first_only"], ran.data["second_only"]) == (1, False, {}, {})
-    assert says in ran.err
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="https://lambda")])
 def test_a_sweep_that_nobody_waits_for_goes_on_and_that_is_said(operator: Operator, error: BaseException) -> None:
     def leave(_: dict[str, Any]) -> object:
@@ -154,8 +128,3 @@ def test_a_sweep_that_nobody_waits_for_goes_on_and_that_is_said(operator: Operat
     ran = operator.run("sweep", POLICY, "--enforce", "--yes")
     assert ran.status == (130 if isinstance(error, KeyboardInterrupt) else 3)
     assert "may go on" in ran.err
-
-
-def test_a_comparison_is_never_enforced(operator: Operator) -> None:
-    assert operator.run("sweep", POLICY, "--diff", POLICY, "--enforce", "--yes").status == 2
-    assert INVOKE not in operator.world.aws.names()

@@ -32,7 +32,7 @@ def left(operator: Operator) -> list[str]:
 ALL = sorted(['{"session_id":"devin-3"}', '{"session_id":"devin-4"}', BOTH.replace(" ", ""), "devin-1", "nonsense"])
 
 
-def test_it_is_dry_unless_it_is_told_to_do_it(queue: Operator, tmp_path: Path) -> None:
+def test_it_is_dry_unless_yes_is_given(queue: Operator, tmp_path: Path) -> None:
     ran = queue.run("withdraw", "devin-1", "devin-9", "--json")
     assert (ran.status, ran.data["messages"], ran.data["rewritten"], ran.data["withdrawn"]) == (0, 2, 1, 0)
     assert ran.data["not_found"] == ["devin-9"]

@@ -58,9 +58,7 @@ class Selection:
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
         relatives = [
-            sys.intern(one)
-            for one in (session.parent_session_id, *(session.child_session_ids or ()))
-            if one is not None
+            sys.intern(one) for one in (session.parent_session_id, *session.child_session_ids) if one is not None
         ]
         if session.session_id is None:
             self._without_id += 1

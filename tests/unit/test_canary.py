@@ -169,7 +169,8 @@ both_kinds = pytest.mark.parametrize("traced", [SECRETS[one] for one in KINDS], 
 def _script(trace: Trace) -> list[str]:
     """Sessions for every outcome; each answer repeats the key wherever it can."""
     answers: dict[str, Answer | Exception] = {
-        "devin-ends": trace.said(200, {"detail": f"Session terminated {trace.echo}"}),
+        "devin-ends": trace.said(200, {"detail": "Session terminated successfully", "note": trace.echo}),
+        "devin-unclear": trace.said(200, {"detail": f"Session terminated {trace.echo}"}),
         "devin-rejected": trace.said(422),
         "devin-complaints": trace.said(422, {"detail": [{"loc": [trace.key], "msg": trace.echo}]}),
         "devin-problem": trace.said(404, {"title": trace.echo, "detail": trace.echo, "status": 404}),

@@ -5,25 +5,24 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock, Thread
 from typing import Any
 
 Addresses = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
+
+_lock = Lock()
+_under_way: dict[tuple[str, int], Future[Addresses]] = {}
 
 
 class SlowNameServerError(Exception):
     """The name is still being looked up."""
 
 
-_lock = Lock()
-_under_way: dict[tuple[str, int], Future[Addresses]] = {}
-
-
 def look_up(host: str, port: int, seconds: float) -> Addresses:
-    """The addresses of a host, as `socket.getaddrinfo` tells them.
+    """The addresses of a host. Raises as `socket.getaddrinfo` does, or SlowNameServerError after so many seconds.
 
-    Raises what that raises, or SlowNameServerError after so many seconds. Nothing can end a lookup, so it goes on in
-    a thread of its own; there is one for each host at most, and all who ask meanwhile share its answer.
+    Nothing can end a lookup, so it goes on in a thread of its own: one for each host, whose answer all callers share.
     """
     with _lock:
         lookup = _under_way.get((host, port))
@@ -40,16 +39,9 @@ def look_up(host: str, port: int, seconds: float) -> Addresses:
 
 def _ask(host: str, port: int, lookup: Future[Addresses]) -> None:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except BaseException as error:  # noqa: BLE001 - whatever it is belongs to those who asked
-        _forget(host, port)
-        lookup.set_exception(error)
-    else:
-        _forget(host, port)
-        lookup.set_result(found)
-
-
-def _forget(host: str, port: int) -> None:
-    """The next call starts a new lookup."""
+        settle = partial(lookup.set_result, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except BaseException as error:  # noqa: BLE001 - the callers get it
+        settle = partial(lookup.set_exception, error)
     with _lock:
-        del _under_way[host, port]
+        del _under_way[host, port]  # before the answer, so that a retry starts a new lookup
+    settle()

@@ -13,8 +13,7 @@ _MAX_STRETCH = 1.25
 
 
 class Throttle:
-    """Remembers the end of the pause that a 429 asked for. `clock` gives monotonic seconds. Safe to share between
-    threads: they race only to set the same moment."""
+    """Remembers the end of the pause that a 429 asked for. Safe to share between threads."""
 
     def __init__(
         self,

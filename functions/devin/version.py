@@ -1,4 +1,4 @@
-"""What differs between the versions of the API."""
+"""The versions of the API."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ _lock = Lock()
 _under_way: dict[tuple[str, int], Future[Addresses]] = {}
 
 
-class SlowNameServerError(Exception):
-    """The name is still being looked up."""
+class NameServerError(OSError):
+    """The name may well exist: the name server gives no answer, or none in time."""
 
 
 def look_up(host: str, port: int, seconds: float) -> Addresses:
-    """The addresses of a host. Raises as `socket.getaddrinfo` does, or SlowNameServerError after so many seconds.
+    """The addresses of a host. Raises socket.gaierror if there is none, NameServerError after so many seconds.
 
     Nothing can end a lookup, so it goes on in a thread of its own: one for each host, whose answer all callers share.
     """
@@ -34,7 +34,13 @@ def look_up(host: str, port: int, seconds: float) -> Addresses:
     try:
         return lookup.result(seconds)
     except TimeoutError:
-        raise SlowNameServerError from None
+        raise NameServerError from None
+    except UnicodeError as error:
+        raise socket.gaierror(str(error)) from None
+    except socket.gaierror as error:
+        if error.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}:
+            raise NameServerError from None
+        raise
 
 
 def _ask(host: str, port: int, lookup: Future[Addresses]) -> None:

@@ -17,14 +17,14 @@ _KEPT_FOR = timedelta(days=30)
 
 
 class Rejections:
-    """Items `rejected/<session id>` with the time `updated_at` that the session had."""
+    """Items `rejected/<session id>` with the session's `updated_at`."""
 
     def __init__(self, dynamodb: Callable[[], DynamoDBClient], table: str) -> None:
         self._table = Table(dynamodb, table)
 
     def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
-        """Remember these sessions, with None where it is not known when they were last updated. Best effort: tries
-        once, and returns what went wrong instead of raising it."""
+        """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
+        what went wrong instead of raising it."""
         items = {
             _subject(session_id): {"updated_at": updated_at.astimezone(UTC).isoformat()} if updated_at else {}
             for session_id, updated_at in rejected.items()

@@ -1,7 +1,5 @@
 """Texts compared as people see them."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable
 

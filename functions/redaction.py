@@ -1,7 +1,5 @@
 """Masks keys in text from outside, and cleans and cuts it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """When to try again: Retry-After and backoff, as pure functions of plain values."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

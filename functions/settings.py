@@ -1,12 +1,11 @@
 """The functions' settings: read from the environment, checked, frozen."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
 # The template's pattern, but for which addresses are loopback. What two parsers could read differently is refused, and
@@ -40,7 +39,7 @@ class Settings:
     announcements_table: str | None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Read and check every variable; raises SettingsError on the first one that will not do."""
         return cls(
             devin_api_url=_api_url(environ),

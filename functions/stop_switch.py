@@ -1,7 +1,5 @@
 """The stop switch: one parameter that keeps both functions from acting, without a deployment."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError

@@ -1,7 +1,5 @@
 """Timestamps: always aware and in UTC."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 

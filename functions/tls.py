@@ -1,7 +1,5 @@
 """One TLS context for all connections."""
 
-from __future__ import annotations
-
 import ssl
 from functools import cache
 from pathlib import Path

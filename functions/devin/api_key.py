@@ -1,7 +1,5 @@
 """The service key: what a secret may hold, and one invocation's use of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

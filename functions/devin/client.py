@@ -1,7 +1,5 @@
 """The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Host names looked up in bounded time: the system's resolver takes no timeout, and may take a minute to give up."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """What the API says of an error."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -73,10 +73,8 @@ class Reply:
 class Transport:
     """Calls one base address, each thread over a kept-alive connection of its own.
 
-    An adapter of requests per thread, because it is not promised to be thread-safe
-    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new connection. No
-    session around it: proxies, .netrc, cookies, redirects and a CA bundle from the environment are what sessions add,
-    and none of them is wanted.
+    The threads share one TLS context, the costly part of a new connection. No session of requests: what it adds are
+    proxies, .netrc, cookies, redirects and a CA bundle from the environment, and none of them is wanted.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -96,8 +94,8 @@ class Transport:
         give_up = time.monotonic() + seconds
         request = _prepared(method, self._base_url + path, params, key)
         repeated = False
+        adapter = self._adapter()
         while True:
-            adapter = self._adapter()
             try:
                 with adapter.send(request, timeout=max(give_up - time.monotonic(), 0.001)) as response:
                     body = _read(response.raw, keep_bytes)
@@ -108,15 +106,9 @@ class Transport:
                 repeated = True
 
     def _adapter(self) -> _Adapter:
-        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
-        now = time.time()
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
-        if adapter is not None and not 0 <= now - self._mine.used_at <= _MAX_IDLE_SECONDS:
-            adapter.close()
-            adapter = None
         if adapter is None:
             adapter = self._mine.adapter = _Adapter(self._base_url, self._tls)
-        self._mine.used_at = now
         return adapter
 
 
@@ -192,12 +184,15 @@ class _Adapter(BaseAdapter):
         self._tls = tls
         self.sock: socket.socket | None = None
         self.reused = False
+        self._used_at = 0.0
 
     def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
         """Send it and read the head of the response; the body is to be read from `raw`, and the response closed."""
         give_up = time.monotonic() + timeout
-        if self.sock is not None and wait_for_read(self.sock, timeout=0):
-            self.close()  # the API has closed it, or sent what belongs to no request
+        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
+        idle, self._used_at = time.time() - self._used_at, time.time()
+        if self.sock is not None and (not 0 <= idle <= _MAX_IDLE_SECONDS or wait_for_read(self.sock, timeout=0)):
+            self.close()  # it may be dead, the API has closed it, or there is data that belongs to no request
         self.reused = self.sock is not None
         sock = self.sock or self._connect(min(_CONNECT_SECONDS, timeout))
         sock.settimeout(max(give_up - time.monotonic(), 0.001))
@@ -245,18 +240,16 @@ class _WholeResponseInTime(io.RawIOBase):
         self._stream = stream
         self._sock = sock
         self._begun = False
-        timeout = sock.gettimeout()
-        self._give_up = None if timeout is None else time.monotonic() + timeout
+        self._give_up = time.monotonic() + (sock.gettimeout() or 0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._give_up is not None:
-            left = self._give_up - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._sock.settimeout(left)
+        left = self._give_up - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
         try:
             count = self._stream.readinto(buffer)
         except ConnectionResetError:

@@ -1,7 +1,5 @@
 """A session and a page of sessions, read from what the API answers in bounded memory."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Session ids: what may stand in the path of a call that cannot be undone."""
 
-from __future__ import annotations
-
 import re
 
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")

@@ -1,7 +1,5 @@
 """When this execution environment may call the API again after a 429."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The versions of the API."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -60,7 +60,7 @@ class Queues:
         self._dead_letter_queue_url = dead_letter_queue_url
 
     def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
-        """Send messages to the work queue."""
+        """Send messages to the work queue, each body as it is, without the attributes that do not fit beside it."""
         return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
 
     def dead_letter(
@@ -68,8 +68,7 @@ class Queues:
     ) -> list[QueueError | None]:
         """Send messages to the dead-letter queue, each body as it is. Attributes that do not fit beside it are left
         out, the last ones first; a `detail` is cut. `has_time` is asked before every request."""
-        fitted = [_fitted(message) for message in messages]
-        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, fitted, has_time)
+        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, messages, has_time)
 
     def change_visibility(self, timeouts: Sequence[tuple[str, int]]) -> list[QueueError | None]:
         """Set visibility timeouts of received messages of the work queue: receipt handles and seconds from now."""
@@ -84,21 +83,15 @@ class Queues:
     def _send(
         self, operation: str, queue_url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool]
     ) -> list[QueueError | None]:
-        entries = [
-            {
+        entries, sizes = [], []
+        for message in messages:
+            attributes, size = _fitted(message)
+            entries.append({
                 "MessageBody": message.body,
                 "DelaySeconds": message.delay_seconds,
-                "MessageAttributes": {
-                    name: {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": str(value)}
-                    for name, value in message.attributes.items()
-                },
-            }
-            for message in messages
-        ]
-        sizes = [
-            _bytes(message.body) + sum(_attribute_size(name, value) for name, value in message.attributes.items())
-            for message in messages
-        ]
+                "MessageAttributes": attributes,
+            })  # fmt: skip
+            sizes.append(size)
         return _in_batches(
             operation,
             lambda batch: self._sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
@@ -176,15 +169,16 @@ def _attribute_size(name: str, value: str | int) -> int:
     return len(name.encode()) + len("String") + _bytes(str(value))
 
 
-def _fitted(message: Outgoing) -> Outgoing:
-    """The message with as many of its attributes as fit beside its body."""
+def _fitted(message: Outgoing) -> tuple[dict[str, Any], int]:
+    """As many of the message's attributes as fit beside its body, and the size of both."""
     room = _MAX_BYTES - _bytes(message.body)
-    fitting: dict[str, str | int] = {}
+    fitting = {}
     for name, value in message.attributes.items():
         if name == "detail":
             whole = str(value).encode("utf-8", "replace")
             value = whole[: max(room - _attribute_size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
         if value != "" and _attribute_size(name, value) <= room:
-            fitting[name] = value
+            kind = "Number" if isinstance(value, int) else "String"
+            fitting[name] = {"DataType": kind, "StringValue": str(value)}
             room -= _attribute_size(name, value)
-    return Outgoing(message.body, fitting)
+    return fitting, _MAX_BYTES - room

@@ -1,5 +1,6 @@
 """The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +25,15 @@ _DETAIL_CHARACTERS = 1000
 CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be expected.
 _MIN_CALL_SECONDS = 1.0
+# Answers that do not show that the API accepted the key.
+_NO_VERDICT = frozenset({401, 403, 408, 425, 429})
 # A longer pause after a 429 is not waited for.
 _MAX_PAUSE_SECONDS = 5.0
+# What version 1 says, and the like. A text that only holds the word may say that it failed.
+_DONE = re.compile(
+    r"(?:the )?session (?:was |has been |is )?(?:successfully )?(?P<done>terminated|archived)(?: successfully)?[.!]?",
+    re.IGNORECASE,
+)
 
 
 class NotCalled(StrEnum):
@@ -125,12 +133,12 @@ class DevinClient:
         def query(version: Version) -> dict[str, str]:
             return {"archive": "true"} if self._archive and version is V3 else {}
 
-        read = partial(_confirmation, session_id, "terminat")
+        read = partial(_confirmation, session_id, "terminated")
         return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once))
 
     def archive(self, session_id: str, *, at_once: bool = False) -> Answer:
         """POST …/archive: the session sleeps and leaves the lists, and can be brought back. Version 3 only."""
-        read = partial(_confirmation, session_id, "archiv")
+        read = partial(_confirmation, session_id, "archived")
         return self._call(_Call("POST", f"/{session_id}/archive", _DETAIL_BYTES, read, at_once=at_once))
 
     def get(self, session_id: str) -> Answer:
@@ -172,7 +180,7 @@ class DevinClient:
         elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
             answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
             self._stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
-        elif answer.status not in {None, 403}:
+        elif _is_about_the_session(answer):
             self._key_works = True
         return answer
 
@@ -230,7 +238,7 @@ class DevinClient:
         with self._probe:
             if self._key_works is None and self._stop is None:
                 answer = self._send(_PROBE, key)
-                if answer.status is not None:
+                if answer.status in {401, 403} or _is_about_the_session(answer):
                     self._key_works = answer.status not in {401, 403}
             return self._key_works is False
 
@@ -246,12 +254,18 @@ class DevinClient:
         return f"{said}; {advice}"
 
 
+def _is_about_the_session(answer: Answer) -> bool:
+    """Whether the API accepted the key. A gateway that is down, or redirects, has not looked at it."""
+    return answer.ok or (answer.status is not None and 400 <= answer.status < 500 and answer.status not in _NO_VERDICT)
+
+
 def _confirmation(session_id: str, word: str, body: bytes, version: Version) -> Answer:
-    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, a detail with the word, or
-    the session itself."""
+    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, that the session was
+    terminated or archived, or the session itself."""
     confirmed = not body.strip()
     if isinstance(fields := parse_json(body), dict):
         detail = fields.get("detail")
-        confirmed = isinstance(detail, str) and word in detail.lower()
-        confirmed = confirmed or parse_session(fields, version).session_id == session_id
+        said = _DONE.fullmatch(detail.strip()) if isinstance(detail, str) else None
+        done = said is not None and said["done"].lower() == word
+        confirmed = done or parse_session(fields, version).session_id == session_id
     return Answer(confirmed=confirmed, detail=None if confirmed else "the answer does not say that it was done")

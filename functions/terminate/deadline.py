@@ -15,6 +15,8 @@ _MOST_WRITES = 100
 # seventh of one. No more than half of the time, or a message of very many short ids would never get to its first call.
 _SECONDS_PER_ID = 0.001
 _MOST_SECONDS_FOR_IDS = 30.0
+# How long a client goes on that gets no answer from the table: three attempts of seven seconds each.
+_TABLE_SECONDS = 22.0
 # For the answer, and for what takes longer than it should.
 _LAST_SECONDS = 0.75
 
@@ -24,7 +26,7 @@ class Deadline:
     """Lambda's limit, seen from the inside. `remaining_milliseconds` asks Lambda, `ids` is how many ids were given.
 
     What follows the calls follows in this order: what needs another try is sent back, dead letters are written, those
-    that could not be are sent back too, every id has its log line, and events are published.
+    that could not be are sent back too, every id has its log line, rejections are remembered, and events are published.
     """
 
     remaining_milliseconds: Callable[[], int]
@@ -37,6 +39,10 @@ class Deadline:
     def allows_a_write(self) -> bool:
         """Whether another dead letter can be written, and what is left still be sent back and told."""
         return self._left() > self._afterwards()
+
+    def allows_the_table(self) -> bool:
+        """Whether the table can be written, and the answer still be given if it hangs."""
+        return self._left() > _LAST_SECONDS + _TABLE_SECONDS
 
     def allows_an_event(self) -> bool:
         """Whether there is time for what no session depends on."""

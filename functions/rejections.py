@@ -1,16 +1,10 @@
 """Sessions that the API refused to end, so that no sweep asks for the same again."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from table import Table, TableError
 from timestamps import parse_timestamp
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # Then it is tried once more: the API may have changed.
 _KEPT_FOR = timedelta(days=30)
@@ -19,8 +13,8 @@ _KEPT_FOR = timedelta(days=30)
 class Rejections:
     """Items `rejected/<session id>` with the session's `updated_at`."""
 
-    def __init__(self, dynamodb: Callable[[], DynamoDBClient], table: str) -> None:
-        self._table = Table(dynamodb, table)
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
         """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns

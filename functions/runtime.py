@@ -1,14 +1,11 @@
 """What a function keeps from one invocation to the next: clients, connections, threads, the cached secret."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -23,9 +20,7 @@ from queues import Queues
 from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from table import Table
 
 # No session depends on an event: one that is not taken at once must not use up the time for what does.
 _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
@@ -38,7 +33,7 @@ _KEY_CACHE_SECONDS = 300
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """The parts that outlive an invocation. `fetch_secret(fresh)` raises ApiKeyError, and caches unless `fresh`.
-    `reason_to_stop()` is None for go. `dynamodb()` makes a client when first asked, which few invocations do."""
+    `reason_to_stop()` is None for go."""
 
     transport: Transport
     queues: Queues
@@ -46,7 +41,7 @@ class Runtime:
     fetch_secret: Callable[[bool], str | bytes]
     reason_to_stop: Callable[[], str | None]
     bus: Bus
-    dynamodb: Callable[[], DynamoDBClient]
+    table: Table | None
     rejections: Rejections | None
 
 
@@ -55,7 +50,10 @@ def runtime_for(settings: Settings) -> Runtime:
     """The same runtime as long as the settings stay the same."""
     tls.share_with_botocore()
     config = _config(settings)
+    # A client is a good part of a cold start, and few invocations use these.
     dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
+    eventbridge = cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))
+    table = Table(dynamodb, settings.announcements_table) if settings.announcements_table else None
     return Runtime(
         transport=Transport(settings.devin_api_url),
         queues=Queues(
@@ -66,9 +64,9 @@ def runtime_for(settings: Settings) -> Runtime:
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
-        bus=Bus(cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))),
-        dynamodb=dynamodb,
-        rejections=Rejections(dynamodb, settings.announcements_table) if settings.announcements_table else None,
+        bus=Bus(eventbridge),
+        table=table,
+        rejections=Rejections(table) if table else None,
     )
 
 

@@ -97,7 +97,6 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
     def remaining_seconds() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
-    table = settings.announcements_table
     return Sweep(
         run=context.aws_request_id,
         client=DevinClient(
@@ -113,7 +112,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         eventbridge=runtime.bus,
         reason_to_stop=runtime.reason_to_stop,
         redact=redact,
-        notices=None if table is None else Notices(runtime.dynamodb, table, fingerprint(policy)),
+        notices=None if runtime.table is None else Notices(runtime.table, fingerprint(policy)),
         rejections=runtime.rejections,
         protect_tag=settings.protect_tag,
         remaining_seconds=remaining_seconds,

@@ -155,7 +155,7 @@ class World:
         return {
             str((item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw)
             for write in writes
-            for item in parse_body(write.body).items
+            for item in parse_body(write.body)
         }
 
 

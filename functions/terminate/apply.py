@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from queues import QueueError, Queues
-from terminate.plan import MessageResult, is_done, keep_whole, letters, replan, requeued
+from queues import Queues
+from terminate.plan import MessageResult, keep_whole, letters, replan, requeued
 
 
 class RedeliveryError(Exception):
@@ -29,8 +29,6 @@ def apply(
     no queue holds could not be sent to one.
     """
     done = list(plans)
-    if is_done(done):
-        return done
     _requeue(done, range(len(done)), queues)
     unwritten = _write_letters(done, queues, request_id, has_time)
     for number, reasons in unwritten.items():
@@ -81,9 +79,7 @@ def _send_unheld(planned: MessageResult, queues: Queues, delay: int) -> list[str
     """A record whose receipt handle the queue does not know came by another way than the queue, by an asynchronous
     invocation for instance: nobody reads the answer, so it is sent to the queue."""
     items = [item for item, _ in planned.results]
-    errors: list[QueueError] = [
-        error for error in queues.enqueue(requeued(planned.message, items, delay)) if error is not None
-    ]
-    if errors:
-        raise RedeliveryError(str(errors[0]))
+    for error in queues.enqueue(requeued(planned.message, items, delay)):
+        if error is not None:
+            raise RedeliveryError(str(error))
     return ["the queue does not hold this message; it was sent to the queue"]

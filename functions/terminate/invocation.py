@@ -1,4 +1,4 @@
-"""One invocation: every order once, side by side, then the plan for each message carried out."""
+"""One invocation: every order carried out once, side by side, then a plan for each message."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from devin.client import DevinClient
-from queues import Queues
 from settings import Settings
-from terminate.apply import apply
 from terminate.messages import Action, Message, Request
 from terminate.outcomes import UNEXPECTED_ERROR, Result
-from terminate.plan import MessageResult, Order, plan, redeliver_unplanned
+from terminate.plan import MessageResult, Order, plan
 from terminate.termination import Condition, end_session
 
 
@@ -77,28 +75,19 @@ def _orders(messages: Sequence[Message]) -> tuple[dict[tuple[str, Action], set[C
     return conditions, may_have_ended
 
 
-def settle(
+def plan_all(
     messages: Sequence[Message],
     results: Mapping[Order, Result],
-    queues: Queues,
-    settings: Settings,
-    *,
-    has_time: Callable[[], bool],
-    request_id: str,
+    base_seconds: int,
     on_bug: Callable[[Exception], None],
 ) -> list[MessageResult]:
-    """Plan what becomes of each message, and carry it out."""
+    """Plan what becomes of each message; never raises."""
     plans = []
     for message in messages:
         try:
-            plans.append(plan(message, results, settings.retry_base_seconds, random.uniform))
+            plans.append(plan(message, results, base_seconds, random.uniform))
         except Exception as error:  # noqa: BLE001 - likewise for a message
             on_bug(error)
-            plans.append(redeliver_unplanned(message))
-    return apply(
-        plans,
-        queues,
-        request_id=request_id,
-        base_seconds=settings.retry_base_seconds,
-        has_time=has_time,
-    )
+            unknown = tuple((item, UNEXPECTED_ERROR) for item in message.items)
+            plans.append(MessageResult(message, unknown, redeliver=True))
+    return plans

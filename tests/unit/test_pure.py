@@ -20,7 +20,7 @@ from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay
 from settings import Settings, SettingsError
 from terminate.messages import InvalidItem, Request, parse_body, parse_event, rebuild_body
-from terminate.outcomes import Disposition, Outcome, classify, disposition
+from terminate.outcomes import Disposition, Outcome, Result, classify
 from timestamps import parse_timestamp
 
 ON_THE_WIRE = re.compile(r"devin-[A-Za-z0-9_-]{1,122}", re.ASCII)
@@ -174,12 +174,12 @@ def test_only_a_confirmed_answer_ends_a_session_and_only_a_3xx_or_4xx_is_final()
     for status in range(100, 1000):
         outcome, _ = classify(Answer(status))
         assert outcome is not Outcome.TERMINATED
-        assert status in range(300, 500) or disposition(outcome) is not Disposition.DEAD_LETTER
+        assert status in range(300, 500) or Result(outcome).disposition is not Disposition.DEAD_LETTER
     assert classify(Answer(200, confirmed=True))[0] is Outcome.TERMINATED
 
 
 def test_each_outcome_has_a_disposition() -> None:
-    assert {outcome: disposition(outcome).name for outcome in Outcome} == {
+    assert {outcome: Result(outcome).disposition.name for outcome in Outcome} == {
         Outcome.TERMINATED: "DONE",
         Outcome.ARCHIVED: "DONE",
         Outcome.SPARED: "DONE",

@@ -217,10 +217,20 @@ CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
 }
 
 
-def _boolean(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise PolicyError(f"{key} should be true or false")
-    return value
+type _Parser = Callable[[str, Any], Any]
+
+
+def _expect(what: str, is_valid: Callable[[Any], bool]) -> _Parser:
+    def parse(key: str, value: object) -> object:
+        if not is_valid(value):
+            raise PolicyError(f"{key} should be {what}")
+        return value
+
+    return parse
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _texts(key: str, value: object) -> tuple[str, ...]:
@@ -257,35 +267,21 @@ def _pattern(key: str, value: object) -> str:
     return value
 
 
-def _number(key: str, value: object, *, above: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
-        raise PolicyError(f"{key} should be a number above {above:g} and at most {most:g}")
-    return value
-
-
-def _count(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_SESSIONS:
-        raise PolicyError(f"{key} should be a whole number from 1 to {_MAX_SESSIONS}")
-    return value
-
-
-def _action(key: str, value: object) -> str:
-    if value not in ("terminate", "archive"):
-        raise PolicyError(f"{key} should be terminate or archive")
-    return str(value)
-
-
-_PARSERS: dict[str, Callable[[str, object], Any]] = {
+_BOOLEAN = _expect("true or false", lambda value: isinstance(value, bool))
+_PARSERS: dict[str, _Parser] = {
     **dict.fromkeys(("idle_for", "older_than"), _duration),
     **dict.fromkeys(("statuses", "tags", "without_tags", "users", "exclude_users"), _texts),
     "title_matches": _pattern,
     **dict.fromkeys(("origins", "playbook_ids", "automation_ids", "categories"), _texts),
-    "has_pull_request": _boolean,
+    "has_pull_request": _BOOLEAN,
     "pull_request_states": _texts,
-    "min_acus": partial(_number, above=0, most=1e6),
-    "action": _action,
-    "dry_run": _boolean,
-    "max_sessions": _count,
-    "max_share": partial(_number, above=0, most=1),
+    "min_acus": _expect("a number above 0 and at most 1,000,000", lambda value: _is_number(value, 1e6)),
+    "action": _expect("terminate or archive", lambda value: value in ("terminate", "archive")),
+    "dry_run": _BOOLEAN,
+    "max_sessions": _expect(
+        f"a whole number from 1 to {_MAX_SESSIONS}",
+        lambda value: isinstance(value, int) and _is_number(value, _MAX_SESSIONS),
+    ),
+    "max_share": _expect("a number above 0 and at most 1", lambda value: _is_number(value, 1)),
     "notify_first": partial(_duration, most=_MAX_NOTICE),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from devin.session import Page, Session
 
@@ -26,7 +26,6 @@ class Listing:
     has_time: Callable[[], bool]
     pages: int = 0
     end: str = "not begun"
-    _seen: set[str | None] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -35,12 +34,13 @@ class Listing:
     def __iter__(self) -> Iterator[Session]:
         cursor: str | None = None
         asked: set[str] = set()
+        seen: set[str | None] = set()
         stale_pages = 0
         while True:
             if self.pages == MAX_PAGES:
                 self.end = f"more than {MAX_PAGES} pages"
                 return
-            if len(self._seen) > MAX_SESSIONS:
+            if len(seen) > MAX_SESSIONS:
                 self.end = f"more than {MAX_SESSIONS} sessions"
                 return
             if not self.has_time():
@@ -48,11 +48,11 @@ class Listing:
                 return
             page = self.fetch(cursor)
             self.pages += 1
-            before = len(self._seen)
+            before = len(seen)
             for session in page.sessions:
-                self._seen.add(session.session_id)
+                seen.add(session.session_id)
                 yield session
-            stale_pages = stale_pages + 1 if len(self._seen) == before else 0
+            stale_pages = stale_pages + 1 if len(seen) == before else 0
             cursor = page.following
             if cursor is None:
                 self.end = "complete"

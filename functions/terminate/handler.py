@@ -19,10 +19,10 @@ from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.apply import RedeliveryError, apply
 from terminate.deadline import Deadline
-from terminate.invocation import end_sessions, plan_all
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
-from terminate.plan import MessageResult, rejected_conditions
+from terminate.plan import MessageResult, plan_all, rejected_conditions
 from terminate.report import publish, report
+from terminate.termination import end_sessions
 
 redact = Redactor()
 # Last line of defence: whatever a line holds, a traceback included, the key is masked before it is printed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from queues import Outgoing
 from redaction import one_line
 from retry import retry_delay
 from terminate.messages import Action, InvalidItem, Item, Message, Request, rebuild_body
-from terminate.outcomes import Disposition, Outcome, Result
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
 
 # One less than the work queue's maxReceiveCount. While the API may not be called, because of the stop switch, a 429 or
 # a refused key, a message is requeued before the redrive policy would make it a dead letter.
@@ -61,6 +62,24 @@ def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, j
     if planned.redeliver:
         return planned
     return replace(planned, dead_letters=_indexes(pairs, Disposition.DEAD_LETTER))
+
+
+def plan_all(
+    messages: Sequence[Message],
+    results: Mapping[Order, Result],
+    base_seconds: int,
+    on_bug: Callable[[Exception], None],
+) -> list[MessageResult]:
+    """The same for each; never raises."""
+    plans = []
+    for message in messages:
+        try:
+            plans.append(plan(message, results, base_seconds, random.uniform))
+        except Exception as error:  # noqa: BLE001 - one message's bug must not affect the others
+            on_bug(error)
+            unknown = tuple((item, UNEXPECTED_ERROR) for item in message.items)
+            plans.append(MessageResult(message, unknown, redeliver=True))
+    return plans
 
 
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:

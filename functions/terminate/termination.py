@@ -1,19 +1,83 @@
-"""Ends one session: read it if there is a condition, call, and check with a GET if the answer is ambiguous."""
+"""Ends sessions: read each that has a condition, call, and check with a GET if the answer is ambiguous."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 
 from comparison import all_as_seen, as_seen
 from devin.client import Answer, DevinClient
 from devin.session import Session
-from terminate.messages import Action
-from terminate.outcomes import Disposition, Look, Outcome, Result, classify
+from settings import Settings
+from terminate.messages import Action, Message, Request
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Look, Outcome, Result, classify
+from terminate.plan import Order
 
 Condition = datetime | None
 """`unless_updated_since`, or None where a request has no condition."""
+
+
+def end_sessions(
+    messages: Sequence[Message],
+    client: DevinClient,
+    executor: Executor,
+    settings: Settings,
+    on_bug: Callable[[Exception], None],
+) -> dict[Order, Result]:
+    """Make the calls, each order once, however many messages ask for it; never raises."""
+    conditions, may_have_ended = orders(messages)
+    results: dict[Order, Result] = {}
+    waiting = deque(conditions)
+
+    def work() -> None:
+        # Each thread takes the next one when it is free: a task for each of thousands would cost more than its call.
+        while waiting:
+            try:
+                session_id, action = waiting.popleft()
+            except IndexError:  # another thread took the last
+                return
+            wanted = conditions[session_id, action]
+            started = time.monotonic()
+            try:
+                found = end_session(
+                    client,
+                    session_id,
+                    action,
+                    wanted,
+                    may_have_ended=session_id in may_have_ended,
+                    dry_run=settings.dry_run,
+                    protect_tag=settings.protect_tag,
+                )
+            except Exception as error:  # noqa: BLE001 - one id's bug must not affect the others
+                on_bug(error)
+                found = dict.fromkeys(wanted, UNEXPECTED_ERROR)
+            took = round((time.monotonic() - started) * 1000)
+            for since, result in found.items():
+                results[session_id, action, since] = replace(result, duration_ms=took)
+
+    for worker in [executor.submit(work) for _ in range(min(settings.max_workers, len(waiting)))]:
+        worker.result()
+    return results
+
+
+def orders(messages: Sequence[Message]) -> tuple[dict[tuple[str, Action], set[Condition]], set[str]]:
+    """The conditions of each call to make, and the sessions that an earlier attempt may have ended."""
+    conditions: dict[tuple[str, Action], set[Condition]] = {}
+    may_have_ended: set[str] = set()
+    for message in messages:
+        # How often an event came is unknown: Lambda repeats one whose function was killed.
+        repeated = message.attempts > 1 or message.receipt_handle is None
+        for item in message.items:
+            if isinstance(item, Request):
+                conditions.setdefault((item.session_id, item.action), set()).add(item.unless_updated_since)
+                if repeated:
+                    may_have_ended.add(item.session_id)
+    return conditions, may_have_ended
 
 
 def end_session(

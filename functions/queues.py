@@ -61,8 +61,9 @@ class Queues:
         self._dead_letter_queue_url = dead_letter_queue_url
 
     def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
-        """Send messages to the work queue."""
-        return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
+        """Send messages to the work queue, each body as it is, without the attributes that do not fit beside it."""
+        fitted = [_fitted(message, _MAX_BYTES) for message in messages]
+        return self._send("sending to the work queue", self._work_queue_url, fitted, lambda: True)
 
     def dead_letter(
         self, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,8 +26,15 @@ _DETAIL_CHARACTERS = 1000
 CALL_SECONDS = 10.0
 # A call that would get less than this is not started: it would be cut off before an answer can be expected.
 _MIN_CALL_SECONDS = 1.0
+# Answers that do not show that the API accepted the key.
+_NO_VERDICT = frozenset({401, 403, 408, 425, 429})
 # A longer pause after a 429 is not waited for.
 _MAX_PAUSE_SECONDS = 5.0
+# What version 1 says, and the like. A text that only holds the word may say that it failed.
+_DONE = re.compile(
+    r"(?:the )?session (?:was |has been |is )?(?:successfully )?(?P<done>terminated|archived)(?: successfully)?[.!]?",
+    re.IGNORECASE,
+)
 
 
 class NotCalled(StrEnum):
@@ -134,7 +142,7 @@ class DevinClient:
             return {"archive": "true"} if self._archive and version is V3 else {}
 
         def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "terminat")
+            return _confirmation(body, session_id, version, "terminated")
 
         return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once=at_once))
 
@@ -142,7 +150,7 @@ class DevinClient:
         """POST …/archive: the session sleeps and leaves the lists, and can be brought back. Version 3 only."""
 
         def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "archiv")
+            return _confirmation(body, session_id, version, "archived")
 
         return self._call(_Call("POST", f"/{session_id}/archive", _DETAIL_BYTES, read, at_once=at_once))
 
@@ -190,7 +198,7 @@ class DevinClient:
         elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
             answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
             self._stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
-        elif answer.status not in {None, 403}:
+        elif _is_about_the_session(answer):
             self._key_works = True
         return answer
 
@@ -254,7 +262,7 @@ class DevinClient:
         with self._probe:
             if self._key_works is None and self._stop is None:
                 answer = self._send(_PROBE, key)
-                if answer.status is not None:
+                if answer.status in {401, 403} or _is_about_the_session(answer):
                     self._key_works = answer.status not in {401, 403}
             return self._key_works is False
 
@@ -274,15 +282,20 @@ class DevinClient:
         return detail and one_line(self._redact(detail), _DETAIL_CHARACTERS)
 
 
+def _is_about_the_session(answer: Answer) -> bool:
+    """Whether the API accepted the key. A gateway that is down, or redirects, has not looked at it."""
+    return answer.ok or (answer.status is not None and 400 <= answer.status < 500 and answer.status not in _NO_VERDICT)
+
+
 def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> Answer:
-    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, a detail with the word, or
-    the session itself."""
+    """Whether a 2xx says what the API says when it did what it was asked: nothing at all, that the session was
+    terminated or archived, or the session itself."""
     if not body.strip():
         return Answer(confirmed=True)
     fields = parse_json(body)
     if isinstance(fields, dict):
         detail = fields.get("detail")
-        if isinstance(detail, str) and word in detail.lower():
+        if isinstance(detail, str) and (said := _DONE.fullmatch(detail.strip())) and said["done"].lower() == word:
             return Answer(confirmed=True)
         if parse_session(fields, version).session_id == session_id:
             return Answer(confirmed=True)

@@ -57,8 +57,15 @@ class Selection:
         """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
+        relatives = [
+            sys.intern(one)
+            for one in (session.parent_session_id, *(session.child_session_ids or ()))
+            if one is not None
+        ]
         if session.session_id is None:
             self._without_id += 1
+            for relative in relatives:
+                self._family_reasons.setdefault(self._family(relative), "no session id")
             return
         # Interned, because relatives name it too.
         session_id = sys.intern(session.session_id)
@@ -66,9 +73,8 @@ class Selection:
             self._ended.add(session_id)
         if evaluation.family_reason is not None:
             self._family_reasons[session_id] = evaluation.family_reason
-        for other in (session.parent_session_id, *(session.child_session_ids or ())):
-            if other is not None:
-                self._families[self._family(session_id)] = self._family(sys.intern(other))
+        for relative in relatives:
+            self._families[self._family(session_id)] = self._family(relative)
         if not evaluation.matched or session.updated_at is None:
             self.keep({session_id: evaluation.reasons[0]})
         elif session_id not in self._kept:

@@ -66,7 +66,7 @@ def end_sessions(
 
 
 def orders(messages: Sequence[Message]) -> tuple[dict[tuple[str, Action], set[Condition]], set[str]]:
-    """The conditions of each call to make, and the sessions that an earlier attempt may have ended."""
+    """The conditions of each call to make, and the sessions that another attempt may have ended."""
     conditions: dict[tuple[str, Action], set[Condition]] = {}
     may_have_ended: set[str] = set()
     for message in messages:
@@ -77,6 +77,10 @@ def orders(messages: Sequence[Message]) -> tuple[dict[tuple[str, Action], set[Co
                 conditions.setdefault((item.session_id, item.action), set()).add(item.unless_updated_since)
                 if repeated:
                     may_have_ended.add(item.session_id)
+    # What one message has terminated cannot be archived for another.
+    may_have_ended |= {
+        one for one, action in conditions if action is Action.ARCHIVE and (one, Action.TERMINATE) in conditions
+    }
     return conditions, may_have_ended
 
 

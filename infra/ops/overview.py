@@ -208,7 +208,7 @@ def _line(message: str) -> tuple[str | None, int, dict[str, Any]] | None:
         return None
     if not isinstance(line, dict):
         return None
-    request, summary = line.get("function_request_id"), {"at": line.get("timestamp")}
+    request, summary = line.get("function_request_id"), {"at": _iso(line.get("timestamp"))}
     if isinstance(report := line.get("report"), dict):
         keys = ("mode", "listed", "chosen", "enqueued", "announced", "why")
         return request, 3, summary | {key: report[key] for key in keys if key in report}
@@ -220,9 +220,17 @@ def _line(message: str) -> tuple[str | None, int, dict[str, Any]] | None:
         status = record.get("status")
         why = ": ".join(filter(None, (status, record.get("errorType"))))
         # A sweep that was killed writes no line of its own.
-        summary = {} if status == "success" else {"at": line.get("time"), "mode": "killed", "why": why}
+        summary = {} if status == "success" else {"at": _iso(line.get("time")), "mode": "killed", "why": why}
         return record.get("requestId"), 0, summary
     return None
+
+
+def _iso(text: Any) -> Any:
+    """Powertools writes `2026-11-30 03:00:25,522+0000`."""
+    try:
+        return datetime.fromisoformat(text).isoformat(timespec="seconds")
+    except (TypeError, ValueError):
+        return text
 
 
 def _wrong(parts: dict[str, Any]) -> list[str]:

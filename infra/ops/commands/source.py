@@ -26,6 +26,8 @@ Column = Annotated[
 ]
 SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is no id, instead of refusing all.")]
 
+_SHOWN = 20
+
 
 def read_ids(
     output: Output, arguments: Sequence[str] | None, file: Path | None, column: str | None, *, skip_invalid: bool
@@ -39,10 +41,11 @@ def read_ids(
         output.say(note)
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
-        output.some(
-            [f"line {one.line}: {ascii_only(one.text[:80])} ({why_invalid(one.text)})" for one in ids.invalid],
-            output.warn,
-        )
+        for one in ids.invalid[:_SHOWN]:
+            output.warn(f"  line {one.line}: {ascii_only(one.text[:80])}")
+            output.warn(f"    {why_invalid(one.text)}")
+        if len(ids.invalid) > _SHOWN:
+            output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
         if not skip_invalid or not ids.ids:
             raise UsageError("nothing was done; correct them, or leave them out with --skip-invalid")
     return ids

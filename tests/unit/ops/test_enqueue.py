@@ -126,7 +126,7 @@ def test_a_line_that_is_no_id_keeps_all_from_being_sent_and_is_shown_with_its_re
 ) -> None:
     ran = operator.run("enqueue", "--json", given=f"devin-1\n\n{line}\n")
     assert (ran.status, ran.out, operator.sent()) == (2, "", [])
-    assert f"line 3: {shown} ({why}" in ran.err
+    assert f"line 3: {shown}\n    {why}" in ran.err
 
 
 def test_latin_1_is_said_with_its_line(operator: Operator) -> None:

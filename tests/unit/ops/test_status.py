@@ -69,7 +69,7 @@ def healthy(operator: Operator) -> Operator:
         (50, error | {"timestamp": "12:00", "message": "sweep failed", "function_request_id": "third"}),
         (110, second | error | {"message": "max_sessions is 1", "refused": "CapExceededError"}),
         (110, second | {"report": {"mode": "refused", "why": "max_sessions is 1"}}),
-        (170, {"timestamp": "10:00", "function_request_id": "first", "report": report}),
+        (170, {"timestamp": "2026-11-24 10:00:00,522+0000", "function_request_id": "first", "report": report}),
     )
     return operator
 
@@ -89,7 +89,7 @@ def test_sweeps_are_shown_newest_first_and_once_each(healthy: Operator) -> None:
     assert [(one["at"], one["mode"]) for one in sweeps] == [
         ("12:00", "failed"),
         ("11:00", "refused"),
-        ("10:00", "dry_run"),
+        ("2026-11-24T10:00:00+00:00", "dry_run"),
     ]
 
 

@@ -97,6 +97,12 @@ def test_of_a_relative_that_is_not_listed_nothing_is_known_so_it_keeps(fields: d
     assert select(one("devin-1", **fields)).kept == {"family: not listed": 1}
 
 
+@pytest.mark.parametrize("fields", [{"parent_session_id": "devin-1"}, {"child_session_ids": ("devin-1",)}])
+def test_a_relative_without_an_id_keeps(fields: dict[str, Any]) -> None:
+    for listing in ([one("devin-1"), one(None, **fields)], [one(None, **fields), one("devin-1")]):
+        assert select(*listing, one("devin-2")).kept == {"family: no session id": 1, "no session id": 1}
+
+
 def test_a_relative_that_only_does_not_match_keeps_nobody() -> None:
     for child in ({"status": "exit", "exited": True}, {"is_archived": True}, {"title": None}):
         selection = select(

@@ -151,6 +151,17 @@ def test_v3_says_403_for_both_so_one_list_call_tells_them_apart(v3: World, log: 
     assert (len(kept), len(v3.requeued())) == ((1, 0) if outcome == "forbidden" else (0, 1))
 
 
+@pytest.mark.parametrize("first", [answer(503), answer(408), answer(302, Location="/")])
+def test_an_answer_that_is_not_about_the_key_does_not_show_that_it_works(v3: World, log: Log, first: Any) -> None:
+    for number, said in enumerate((first, NO_ACCESS, NO_ACCESS)):
+        v3.api.on("DELETE", f"devin-{number}", said)
+    v3.api.on("LIST", "", NO_ACCESS)
+    v3.send("devin-0", "devin-1", "devin-2")
+    v3.deliver()
+    found = outcomes(log)
+    assert (found["devin-1"], found["devin-2"]) == ("unauthorized", "unauthorized")
+
+
 def test_a_session_that_may_be_read_but_not_ended_is_forbidden(v3: World, log: Log) -> None:
     v3.api.have(stale_v3("devin-1"))
     v3.api.on("DELETE", "devin-1", NO_ACCESS)

@@ -27,6 +27,12 @@ BUSY = answer(409, {"detail": "Devin session already exited"})
 NO_DATA = answer(404, {"detail": "unknown"})
 IF_UNCHANGED = '{"session_id": "devin-1", "unless_updated_since": "2026-11-02T00:00:00Z"}'
 
+NOT_TERMINATED = [
+    "Session could not be terminated",
+    "Termination failed",
+    "Session is not terminated",
+    "Session archived",
+]
 UNCONFIRMED: list[object] = [HTML, [], {"session_id": "devin-2"}, "{", "\x00" * 100_000]
 
 # Answer to the DELETE, answer to the GET that has to follow (None: no GET), outcome.
@@ -37,6 +43,7 @@ AT_FIRST: list[tuple[Answer | Exception, Answer | Exception | None, str]] = [
     (answer(299, {"session_id": "1", "status": "exit"}), None, "terminated"),
     (answer(200, HTML), EXITED, "already_exited"),
     (answer(200, {"detail": "Try again"}), EXITED, "already_exited"),
+    *((answer(200, {"detail": said}), ALIVE, "retry") for said in NOT_TERMINATED),
     *((answer(200, said), ALIVE, "retry") for said in UNCONFIRMED),
     *((answer(200, HTML), get, "retry") for get in (ANOTHER, answer(200, HTML), answer(404), answer(503))),
     *((answer(status), EXITED, "already_exited") for status in (400, 409)),
@@ -114,6 +121,17 @@ def test_an_answer_to_archiving(v3: World, log: Log, answers: Any) -> None:
     check(v3, log, '{"session_id": "devin-1", "action": "archive"}', answers, 1)
     assert v3.api.urls[0] == "/v3/organizations/org-abc123def456/sessions/devin-1/archive"
     assert v3.api.deleted() == []
+
+
+def test_what_was_terminated_for_one_message_and_cannot_be_archived_for_another_is_no_dead_letter(
+    v3: World, log: Log
+) -> None:
+    v3.api.on("POST", "devin-1", NOT_VALID)
+    v3.api.on("GET", "devin-1", answer(200, stale_v3("devin-1", status="exit")))
+    v3.send("devin-1", '{"session_id": "devin-1", "action": "archive"}')
+    assert v3.deliver() == []
+    assert sorted(line["outcome"] for line in log()) == ["already_exited", "terminated"]
+    assert v3.dead_letters() == []
 
 
 def test_a_key_of_version_1_cannot_archive(world: World) -> None:

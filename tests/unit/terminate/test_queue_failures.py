@@ -114,3 +114,14 @@ def test_attributes_make_room_for_a_large_body(room: int, reason: bool, detail: 
     kept = attributes.get("detail", {}).get("StringValue", "")
     assert kept == "é" * len(kept)
     assert detail <= len(kept) <= max(detail, 250)
+
+
+def test_a_message_that_leaves_no_room_for_attributes_is_requeued_without_them() -> None:
+    limit = 1024 * 1024
+    queue = SmallQueue(limit)
+    queues = Queues(queue, work_queue_url="w", dead_letter_queue_url="d")  # type: ignore[arg-type]
+    body = "x" * (limit - 20)
+    assert queues.enqueue([Outgoing(body, {"attempts": 4, "source": "sqs"}, 900)]) == [None]
+    (message,) = queue.messages
+    assert (message["MessageBody"], message["DelaySeconds"]) == (body, 900)
+    assert list(message["MessageAttributes"]) == ["attempts"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -99,11 +99,11 @@ def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) 
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
-    ended, protection = _ended(session), _protection(session, now, protect_tag)
-    if ended or protection:
+    protection = _protection(session, now, protect_tag)
+    if reason := _ended(session) or protection:
         # The status of one that has ended does not matter any more, but it may have been in use lately.
         family_reason = protection or _first_unmet(("idle_for", "without_tags", "exclude_users"), policy, session, now)
-        return Evaluation(False, (ended or str(protection),), family_reason)
+        return Evaluation(False, (reason,), family_reason)
     reasons: list[str] = []
     for name in CRITERIA:
         unmet, found = _check(name, policy, session, now)
@@ -157,8 +157,8 @@ def _protection(session: Session, now: datetime, protect_tag: str) -> str | None
     return "family unknown" if session.child_session_ids is None else None
 
 
+# Whether a criterion holds, None if that is unknown; and what was found.
 type Check = tuple[bool | None, object]
-"""Whether a criterion holds, None if that is unknown; and what was found."""
 
 
 def _at_least(since: datetime | None, least: timedelta, now: datetime) -> Check:
@@ -180,12 +180,6 @@ def _none_of(unwanted: Iterable[str], found: Iterable[str]) -> Check:
     return not all_as_seen(unwanted) & all_as_seen(found), "none of them"
 
 
-def _title_matches(pattern: str, session: Session, _: datetime) -> Check:
-    if session.title is None:
-        return None, None
-    return fnmatch.fnmatchcase(session.title.casefold(), pattern.casefold()), "yes"
-
-
 def _pull_requests(wanted: tuple[str, ...], session: Session, _: datetime) -> Check:
     """All of them, and at least one: an open one beside a merged one is work in progress."""
     if session.pull_request_states is None:
@@ -203,7 +197,10 @@ CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
     "without_tags": lambda unwanted, session, _: _none_of(unwanted, session.tags or ()),
     "users": lambda wanted, session, _: _any_of(wanted, session.users),
     "exclude_users": lambda unwanted, session, _: _none_of(unwanted, session.users) if session.users else (None, None),
-    "title_matches": _title_matches,
+    "title_matches": lambda pattern, session, _: (
+        None if session.title is None else fnmatchcase(session.title.casefold(), pattern.casefold()),
+        "yes",
+    ),
     "origins": lambda wanted, session, _: _any_of(wanted, (session.origin,)),
     "playbook_ids": lambda wanted, session, _: _any_of(wanted, (session.playbook_id,)),
     "automation_ids": lambda wanted, session, _: _any_of(wanted, (session.automation_id,)),
@@ -244,8 +241,7 @@ def _duration(key: str, value: object, *, most: timedelta = _MAX_AGE) -> timedel
     """ISO 8601, without years and months: they have no length."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
-        example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
-        raise PolicyError(f"{key} should be {example}")
+        raise PolicyError(f"{key} should be an ISO 8601 duration of weeks to seconds, such as PT6H or P3D")
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
     if not FLOOR <= duration <= most:

@@ -17,7 +17,7 @@ _SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A session that matches the policy, when it was last updated, and why it matches."""
+    """A session that matches the policy, and why."""
 
     session_id: str
     updated_at: datetime
@@ -57,11 +57,8 @@ class Selection:
         """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
-        relatives = [
-            sys.intern(one)
-            for one in (session.parent_session_id, *(session.child_session_ids or ()))
-            if one is not None
-        ]
+        family = (session.parent_session_id, *(session.child_session_ids or ()))
+        relatives = [sys.intern(one) for one in family if one is not None]
         if session.session_id is None:
             self._without_id += 1
             for relative in relatives:
@@ -133,11 +130,8 @@ def check_caps(selection: Selection, policy: Policy) -> None:
     that could be ended: the policy may say something else than its author meant."""
     matched, alive = len(selection.matched), selection.alive
     share = matched / alive if alive else 0.0
-    exceeded = []
-    if matched > policy.max_sessions:
-        exceeded.append(f"max_sessions is {policy.max_sessions}")
-    if share > policy.max_share:
-        exceeded.append(f"max_share is {policy.max_share:g}")
+    exceeded = [f"max_sessions is {policy.max_sessions}"] if matched > policy.max_sessions else []
+    exceeded += [f"max_share is {policy.max_share:g}"] if share > policy.max_share else []
     if exceeded:
         sample = ", ".join(sorted(selection.matched)[:_SAMPLE])
         raise CapExceededError(

@@ -106,14 +106,13 @@ def parse_record(record: Mapping[str, Any]) -> Message:
     """One SQS record of a Lambda event. Raises KeyError or TypeError only if SQS itself sent something else."""
     attributes = record.get("messageAttributes") or {}
     items = parse_body(record["body"])
+    attempts_before = max((item.body.attempts for item in items), default=0)
     receives = _count(record.get("attributes", {}).get("ApproximateReceiveCount")) or 1
     source = _attribute(attributes, "source")
     return Message(
         items=items,
         source=source if source in {"eventbridge", "direct", "sweep"} else "sqs",
-        attempts=receives
-        + _count(_attribute(attributes, "attempts"))
-        + max((one.body.attempts for one in items), default=0),
+        attempts=receives + _count(_attribute(attributes, "attempts")) + attempts_before,
         receive_count=receives,
         message_id=record["messageId"],
         receipt_handle=record["receiptHandle"],
@@ -184,12 +183,12 @@ def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Ite
     attempts = body.attempts + (count if isinstance(count, int) and 0 < count < 1000 else 0)
     if key == "requestPayload" and is_batch(inner):
         # A batch that Lambda dropped because of its recursive-loop detection: each record's body becomes a message.
-        bodies = (
-            record.get("body") if isinstance(record.get("body"), str) else _dump(record) for record in inner["Records"]
-        )
-        return tuple(item for text in bodies for item in _parse_text(text, Body(text, attempts=attempts)))
-    around = (*body.envelopes, (value, key, isinstance(inner, str)))
-    body = replace(body, envelopes=around, attempts=attempts)
+        items: list[Item] = []
+        for record in inner["Records"]:
+            text = record["body"] if isinstance(record.get("body"), str) else _dump(record)
+            items += _parse_text(text, Body(text, attempts=attempts))
+        return tuple(items)
+    body = replace(body, envelopes=(*body.envelopes, (value, key, isinstance(inner, str))), attempts=attempts)
     # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
     return _parse_text(inner, body) if isinstance(inner, str) else _parse(inner, body)
 

@@ -18,8 +18,8 @@ from terminate.messages import Action, Message, Request
 from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Look, Outcome, Result, classify
 from terminate.plan import Order
 
+# `unless_updated_since`, or None where a request has no condition.
 Condition = datetime | None
-"""`unless_updated_since`, or None where a request has no condition."""
 
 
 def end_sessions(
@@ -96,8 +96,8 @@ def end_session(
 ) -> dict[Condition, Result]:
     """End a session once for all requests that name it, and say for each condition what came of it.
 
-    A request without a condition asks for the end whatever others say. `may_have_ended`: an earlier attempt may have
-    ended the session without its answer being seen, so a rejection is checked by a GET.
+    A request without a condition overrides others. `may_have_ended`: another attempt may have ended the session without
+    its answer being seen, so a rejection is checked by a GET.
     """
     results: dict[Condition, Result] = {}
     seen = None
@@ -129,23 +129,22 @@ def _spared(
 ) -> dict[Condition, Result]:
     """Results for the conditions under which the session lives on, or which cannot be judged."""
 
-    def each(outcome: Outcome, detail: str | None = None) -> Result:
-        return Result(outcome, http_status=http_status, session_status=seen.status, detail=detail)
-
+    moved_on = {since for since in conditions if since and seen.updated_at and since < seen.updated_at}
+    detail, spared = None, conditions
     if seen.updated_at is None:
-        return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say when the session was updated"))
-    updated_at = seen.updated_at
-    # Ending a session updates it, so the update may be our own.
-    if not seen.exited:
-        if seen.tags is None:
-            return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say which tags the session has"))
-        if as_seen(protect_tag) in all_as_seen(seen.tags):
-            return dict.fromkeys(conditions, each(Outcome.SPARED, f"protected by the tag {protect_tag}"))
-        if seen.is_archived:
-            outcome = Outcome.ARCHIVED if action is Action.ARCHIVE else Outcome.SPARED
-            return dict.fromkeys(conditions, each(outcome, "archived already"))
-    moved_on = {since for since in conditions if since is not None and updated_at > since}
-    return dict.fromkeys(moved_on, each(Outcome.ALREADY_EXITED if seen.exited else Outcome.SPARED))
+        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated"
+    elif seen.exited:
+        # Ending a session updates it, so the update may be our own.
+        outcome, spared = Outcome.ALREADY_EXITED, moved_on
+    elif seen.tags is None:
+        outcome, detail = Outcome.RETRY, "the API does not say which tags the session has"
+    elif as_seen(protect_tag) in all_as_seen(seen.tags):
+        outcome, detail = Outcome.SPARED, f"protected by the tag {protect_tag}"
+    elif seen.is_archived:
+        outcome, detail = Outcome.ARCHIVED if action is Action.ARCHIVE else Outcome.SPARED, "archived already"
+    else:
+        outcome, spared = Outcome.SPARED, moved_on
+    return dict.fromkeys(spared, Result(outcome, http_status, detail, session_status=seen.status))
 
 
 def _end(

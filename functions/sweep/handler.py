@@ -49,11 +49,8 @@ class Metric(StrEnum):
 
 @masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
-    """Carry out the policy that is the event, and answer with a report.
-
-    Raises PolicyError before any call if the policy cannot be used, CapExceededError if more matches than it allows,
-    and others if the sweep could not be carried out: an invocation that failed is an alarm, a report is not.
-    """
+    """Carry out the policy that is the event, and answer with a report. Raises PolicyError before any call if the
+    policy cannot be used, CapExceededError if more matches than it allows, and others if the sweep failed."""
     logger.append_keys(function_request_id=context.aws_request_id)
     # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)

@@ -34,8 +34,7 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The parts that a sweep works with. `run` is its id, `notices` and `rejections` are None where the stack has no
-    table for them."""
+    """The parts of a sweep. `run` is its id; `notices` and `rejections` are None if the stack has no table."""
 
     run: str
     client: DevinClient

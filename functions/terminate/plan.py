@@ -83,7 +83,7 @@ def plan_all(
 
 
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
-    """The rest could not be requeued: the message is delivered again as a whole, so no dead letter is written yet."""
+    """The rest could not be requeued: deliver the message again as a whole, and write no dead letter yet."""
     unwritten = "no dead letter yet: the rest of the message is redelivered with it"
     return replace(
         planned,
@@ -110,11 +110,8 @@ def _retried(planned: MessageResult, details: Mapping[int, str]) -> Pairs:
 
 
 def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[tuple[int, int]], Outgoing]]:
-    """The dead letters of all messages, each with the places (message, result) that it stands for.
-
-    A session has one, however many messages ask for it: the one that asks for most, so that nothing that was asked for
-    is lost.
-    """
+    """The dead letters of all messages, each with the places (message, result) that it stands for. A session has one,
+    however many messages ask for it: the one that asks for most."""
     places: dict[object, list[tuple[int, int]]] = {}
     for number, planned in enumerate(plans):
         for index in planned.dead_letters:

@@ -48,8 +48,9 @@ class Session:
     """What this project uses of a session. None stands for what the API did not say, or not readably.
 
     `tags` are empty where the API says null. `users` are e-mail addresses in v1, ids of users and service users in v3;
-    empty if unknown. `pull_request_states` are empty without a pull request. `child_session_ids` is None if parent or
-    children cannot be read. `is_archived` is also true for a value that is no boolean.
+    empty if unknown. `pull_request_states` are empty without a pull request. `child_session_ids` are those
+    that can be read; `is_family_unknown` if one of them, or the parent, cannot. `is_archived` is also true for a value
+    that is no boolean.
     """
 
     session_id: str | None = None
@@ -70,7 +71,8 @@ class Session:
     pull_request_states: tuple[str, ...] | None = None
     acus: float | None = None
     parent_session_id: str | None = None
-    child_session_ids: tuple[str, ...] | None = ()
+    child_session_ids: tuple[str, ...] = ()
+    is_family_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
     status = next((text for name in version.status_fields if (text := _text(fields.get(name)))), None)
     pull_requests = fields.get(version.pull_request_field, ...)
     acus, archived = fields.get("acus_consumed"), fields.get("is_archived")
-    parent, children = _family(fields)
+    parent, children, is_family_unknown = _family(fields)
     return Session(
         session_id=_session_id(fields.get("session_id")),
         status=status,
@@ -155,6 +157,7 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
         acus=acus if isinstance(acus, (int, float)) and not isinstance(acus, bool) else None,
         parent_session_id=parent,
         child_session_ids=children,
+        is_family_unknown=is_family_unknown,
     )
 
 
@@ -194,13 +197,13 @@ def _pull_request_states(value: object) -> tuple[str, ...] | None:
     return tuple(state for state in states if state) if all(states) else None
 
 
-def _family(fields: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
+def _family(fields: dict[str, Any]) -> tuple[str | None, tuple[str, ...], bool]:
+    """Parent and children as far as they can be read, and whether any cannot."""
     parent, children = fields.get("parent_session_id"), fields.get("child_session_ids")
     parent_id = _session_id(parent)
     child_ids = [_session_id(child) for child in children] if isinstance(children, list) else [None]
     readable = (parent is None or parent_id) and (children is None or all(child_ids))
-    known = tuple(child for child in child_ids if child) if readable else None
-    return parent_id, known
+    return parent_id, tuple(child for child in child_ids if child), not readable
 
 
 def _moment(value: object) -> datetime | None:

@@ -154,7 +154,7 @@ def _protection(session: Session, now: datetime, protect_tag: str) -> str | None
         return "tags unknown"
     if as_seen(protect_tag) in all_as_seen(session.tags):
         return "protected by its tag"
-    return "family unknown" if session.child_session_ids is None else None
+    return "family unknown" if session.is_family_unknown else None
 
 
 # Whether a criterion holds, None if that is unknown; and what was found.

@@ -56,8 +56,9 @@ class Selection:
         """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
-        family = (session.parent_session_id, *(session.child_session_ids or ()))
-        relatives = [sys.intern(one) for one in family if one is not None]
+        relatives = [
+            sys.intern(one) for one in (session.parent_session_id, *session.child_session_ids) if one is not None
+        ]
         if session.session_id is None:
             self._without_id += 1
             for relative in relatives:

@@ -14,6 +14,8 @@ _MAX_WRITES = 100
 # the time, or a message of very many short ids would never get to its first call.
 _SECONDS_PER_ID = 0.001
 _MAX_SECONDS_FOR_IDS = 30.0
+# How long a client goes on that gets no answer from the table: three attempts of seven seconds each.
+_TABLE_SECONDS = 22.0
 # For the answer, and for what takes longer than it should.
 _LAST_SECONDS = 0.75
 
@@ -21,7 +23,8 @@ _LAST_SECONDS = 0.75
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """Lambda's limit, less what follows the calls: requeue, write dead letters, requeue those that could not be
-    written, log every id, publish events. `remaining_milliseconds` asks Lambda, `ids` is how many ids were given."""
+    written, log every id, remember rejections, publish events. `remaining_milliseconds` asks Lambda, `ids` is how many
+    ids were given."""
 
     remaining_milliseconds: Callable[[], int]
     ids: int
@@ -33,6 +36,10 @@ class Deadline:
     def allows_a_write(self) -> bool:
         """Whether there is time for another dead letter."""
         return self._left() > self._afterwards()
+
+    def allows_the_table(self) -> bool:
+        """Whether the table can be written, and the answer still be given if it hangs."""
+        return self._left() > _LAST_SECONDS + _TABLE_SECONDS
 
     def allows_an_event(self) -> bool:
         """Whether there is time for what no session depends on."""

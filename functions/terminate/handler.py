@@ -107,11 +107,11 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         base_seconds=settings.retry_base_seconds,
         has_time=deadline.allows_a_write,
     )
-    if runtime.rejections is not None and deadline.allows_an_event() and (rejected := rejected_conditions(settled)):
+    report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
+    if runtime.rejections is not None and deadline.allows_the_table() and (rejected := rejected_conditions(settled)):
         warning = runtime.rejections.remember(rejected, datetime.now(UTC))
         if warning is not None:
             logger.warning(warning)
-    report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger, deadline.allows_an_event)
     return settled

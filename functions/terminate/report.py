@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from eventbridge import Bus, BusError
 from redaction import one_line
-from terminate.messages import Item, Request
+from terminate.messages import InvalidItem, Item, Request
 from terminate.outcomes import Disposition, Outcome, Result
 from terminate.plan import MessageResult
 
@@ -24,7 +24,7 @@ _NOT_CALLED = "not_called"
 _UNEXPECTED = "unexpected_errors"
 # Dashboard and alarms use these names.
 METRICS = frozenset({*Outcome, _API_LATENCY, _STOPPED, _NOT_CALLED, _UNEXPECTED})
-# Ids without a call that share a log line, so that one message of 80,000 ids is logged in time.
+# Items without a call that share a log line, so that one message of 80,000 is logged in time.
 _IDS_PER_LINE = 500
 _FEW = 100
 
@@ -83,16 +83,18 @@ def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, has_time
 
 
 def _log(settled: MessageResult, logger: Logger) -> None:
-    together: dict[Result, list[str]] = {}
+    together: dict[Result, list[Item]] = {}
     for item, result in settled.results:
-        if result.blocked and isinstance(item, Request) and len(settled.results) > _FEW:
-            together.setdefault(replace(result, duration_ms=None), []).append(item.session_id)
+        if len(settled.results) > _FEW and (result.blocked or isinstance(item, InvalidItem)):
+            together.setdefault(replace(result, duration_ms=None), []).append(item)
             continue
         log = logger.info if result.disposition is Disposition.DONE else logger.warning
         log(result.outcome.value, extra=_fields(settled, item, result))
-    for result, ids in together.items():
-        for some in batched(ids, _IDS_PER_LINE, strict=False):
-            logger.warning(result.outcome.value, extra=_fields(settled, None, result) | {"session_ids": list(some)})
+    for result, items in together.items():
+        for some in batched(items, _IDS_PER_LINE, strict=False):
+            ids = [item.session_id for item in some if isinstance(item, Request)]
+            shared = {"items": len(some)} | ({"session_ids": ids} if ids else {})
+            logger.warning(result.outcome.value, extra=_fields(settled, None, result) | shared)
 
 
 def _fields(settled: MessageResult, item: Item | None, result: Result) -> dict[str, str | int]:

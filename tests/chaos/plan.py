@@ -252,7 +252,8 @@ def _message(
     draw: random.Random, trigger: Trigger, company: list[str], since: datetime | None, subjects: Mapping[str, Kind]
 ) -> Message:
     ids = tuple(company)
-    if len(company) == 1 and subjects[ids[0]] == "unusable":
+    # An event has to be JSON, so what spoils it is in there.
+    if len(company) == 1 and subjects[ids[0]] == "unusable" and trigger == "queue":
         return Message(trigger, ids, draw.choice(_SPOILT_BODIES).format(ids[0], ids[0]))
     if len(company) == 1 and since is None and trigger == "queue" and draw.random() < 0.6:
         return Message(trigger, ids, ids[0])

@@ -219,7 +219,7 @@ PROTECTED: list[dict[str, Any]] = [
     {"tags": ("\u00a0keep",)},
     {"tags": ("ke\u200bep",)},
     {"tags": ("keep\ufe0f",)},
-    {"child_session_ids": None},
+    {"is_family_unknown": True},
     {"is_archived": True},
     # It cannot be ended twice.
     {"exited": True},

@@ -18,13 +18,13 @@ from comparison import as_seen
 from devin.client import Answer
 from devin.session import Session, parse_page_body
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from devin.version import V1
+from devin.version import V1, V3
 from queues import Outgoing
 from redaction import Redactor
 from sweep.policy import CRITERIA, Policy, PolicyError, evaluate, parse_policy
 from sweep.selection import CapExceededError, Selection, check_caps
 from sweep.sweep import Sweep, SweepError
-from tests.unit.world import NOW, stale
+from tests.unit.world import NOW, stale, stale_v3
 
 HOUR = timedelta(hours=1)
 IDLE = {"idle_for": "P1D", "statuses": ["blocked"]}
@@ -103,6 +103,13 @@ def test_a_relative_without_an_id_keeps(fields: dict[str, Any]) -> None:
         assert select(*listing, one("devin-2")).kept == {"family: no session id": 1, "no session id": 1}
 
 
+def test_a_session_whose_family_is_not_known_in_full_keeps_those_it_names() -> None:
+    body = json.dumps({"items": [stale_v3("devin-1", child_session_ids=["devin-2", None]), stale_v3("devin-2")]})
+    page = parse_page_body(body.encode(), V3, None)
+    assert page is not None
+    assert select(*page.sessions, idle_for="P1D").kept == {"family unknown": 1, "family: family unknown": 1}
+
+
 def test_a_relative_that_only_does_not_match_keeps_nobody() -> None:
     for child in ({"status": "exit", "exited": True}, {"is_archived": True}, {"title": None}):
         selection = select(
@@ -175,7 +182,8 @@ strange_sessions = st.builds(
     Session,
     **dict.fromkeys(("session_id", "status", "status_detail", "title", "origin", "parent_session_id"), optional_texts),
     **dict.fromkeys(("created_at", "updated_at"), st.none() | moments),
-    **dict.fromkeys(("tags", "pull_request_states", "child_session_ids"), st.none() | tuples),
+    **dict.fromkeys(("tags", "pull_request_states"), st.none() | tuples),
+    child_session_ids=tuples,
     users=tuples,
     exited=st.booleans(),
     **dict.fromkeys(("is_archived", "has_pull_request"), st.none() | st.booleans()),

@@ -238,3 +238,16 @@ def test_a_requeued_request_still_names_its_sweep(switch: World) -> None:
     sent = [one["MessageAttributes"] for one in switch.requeued()]
     assert [one["sweep_run"]["StringValue"] for one in sent] == [run, run]
     assert [one["source"]["StringValue"] for one in sent] == ["sweep", "sweep"]
+
+
+@pytest.mark.parametrize(("seconds", "remembered"), [(60, 1), (15, 0)])
+def test_a_rejection_is_remembered_only_if_a_table_that_hangs_cannot_outlast_the_invocation(
+    world: World, seconds: int, remembered: int
+) -> None:
+    world.api.on("GET", "devin-1", session(updated_at="2026-11-01T00:00:00Z"))
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.context.remaining_milliseconds = seconds * 1000
+    world.send(asks("devin-1"))
+    assert world.deliver() == []
+    assert len(world.dead_letters()) == 1
+    assert len(world.remembered()) == remembered

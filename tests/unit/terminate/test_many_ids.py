@@ -123,6 +123,16 @@ def test_a_message_of_80_000_ids_is_settled_and_reported_once(run: Make) -> None
     assert made.called == made.reported == Counter(wanted)
 
 
+@pytest.mark.fault(48)
+def test_thousands_of_invalid_ids_share_log_lines() -> None:
+    function = Function(ScriptedTransport(lambda *_: Reply(200, {}, b"")), "apk_made-up-0123")
+    assert (
+        function.invoke(batch({"body": several([str(number) for number in range(2_000)])}))["batchItemFailures"] == []
+    )
+    assert len(function.written("dead")) == 2_000
+    assert [(line["outcome"], line["items"]) for line in function.lines()] == [("invalid", 500)] * 4
+
+
 @pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("number", "status", "published"),

@@ -93,8 +93,8 @@ def _log(settled: MessageResult, logger: Logger) -> None:
     for result, items in together.items():
         for some in batched(items, _IDS_PER_LINE, strict=False):
             ids = [item.session_id for item in some if isinstance(item, Request)]
-            shared = {"items": len(some)} | ({"session_ids": ids} if ids else {})
-            logger.warning(result.outcome.value, extra=_fields(settled, None, result) | shared)
+            shared = _fields(settled, None, result) | ({"session_ids": ids} if ids else {})
+            logger.warning(result.outcome.value, extra=shared | {"items": len(some)})
 
 
 def _fields(settled: MessageResult, item: Item | None, result: Result) -> dict[str, str | int]:

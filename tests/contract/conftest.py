@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.fake_devin import FakeDevin
-from tests.contract.caller import V1_KEY, V3_KEY
+from tests.contract.keys import V1_KEY, V3_KEY
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

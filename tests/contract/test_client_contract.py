@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,8 +29,7 @@ from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from redaction import Redactor
-from tests.contract.caller import V1_KEY, V3_KEY
-from tests.in_memory import Function, batch
+from tests.contract.keys import V1_KEY, V3_KEY
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}
@@ -51,7 +50,7 @@ CALLS: dict[str, Callable[[DevinClient, str], Answer]] = {
 }
 MADE = [name for name in OPERATIONS if name.split("_")[0] in CALLS and "_session" in name]
 few_examples = settings(
-    max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=5, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -238,43 +237,21 @@ def documented(*kinds: str) -> list[Any]:
     ]
 
 
-def outcome_in_the_table(answer: Documented, confirmed: bool) -> str:
-    """The outcome of a lone DELETE that is answered so; its session lives on."""
-    match answer.status:
-        case 200:
-            return "terminated" if confirmed else "retry"
-        case 401:
-            return "unauthorized"
-        case 403:
-            return "forbidden"
-        case 429:
-            return "retry"
-        case _:
-            return "rejected"
-
-
 @pytest.mark.parametrize("answer", documented("terminate_"))
-def test_every_answer_to_a_terminate_call_leads_to_the_outcome_of_the_table(
-    puppet: FakeDevin, answer: Documented
-) -> None:
+def test_every_answer_to_a_terminate_call_is_read(puppet: FakeDevin, answer: Documented) -> None:
+    """What follows from it is in tests/unit/terminate/test_outcomes.py."""
+
     @few_examples
     @given(body=bodies(answer.schema, answer.mode))
-    def judge(body: bytes) -> None:
+    def read(body: bytes) -> None:
         puppet.clear_faults()
         puppet.script(answer.fault(body), operation="terminate")
         said = perform(puppet.url, answer.operation)
-        function = Function(Transport(puppet.url), KEYS[answer.version])
-        kept = function.invoke(batch({"body": "devin-a"}))["batchItemFailures"]
-        (line,) = function.lines()
+        assert said.status == answer.status
+        assert not said.confirmed or answer.status == 200
+        assert KEYS[answer.version] not in (said.detail or "")
 
-        assert line["outcome"] == outcome_in_the_table(answer, said.confirmed)
-        assert bool(kept) == (line["outcome"] not in {"terminated", "rejected"})
-        assert [one.attributes["reason"] for one in function.sqs.writes] == (
-            [f"rejected_{answer.status}"] if line["outcome"] == "rejected" else []
-        )
-        assert KEYS[answer.version] not in function.log.getvalue()
-
-    judge()
+    read()
 
 
 @pytest.mark.parametrize("answer", documented("get_"))
@@ -334,38 +311,3 @@ def test_every_page_of_the_contract_is_read(puppet: FakeDevin, answer: Documente
 
 
 # Against the fake, which keeps sessions ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", KEYS)
-def test_a_terminated_session_has_exited(api: FakeDevin, version: str) -> None:
-    moment = datetime(2026, 11, 2, 12, tzinfo=timezone(timedelta(hours=2)))
-    api.add_sessions("devin-a")
-    api.add_sessions("devin-b", created_at=moment, updated_at=moment, bare_id=True)
-    assert perform(api.url, f"terminate_session_{version}").confirmed
-    ended, other = (perform(api.url, f"get_session_{version}", one).session for one in ("devin-a", "devin-b"))
-    assert ended is not None
-    assert other is not None
-    assert (ended.exited, other.exited, other.updated_at) == (True, False, moment)
-
-
-def test_an_archived_session_has_not_exited(api: FakeDevin) -> None:
-    api.add_sessions("devin-a")
-    assert perform(api.url, "archive_session_v3").confirmed
-    assert (api.session("devin-a").is_archived, api.session("devin-a").exited) == (True, False)
-
-
-@pytest.mark.parametrize(
-    ("version", "session_id", "status", "detail"),
-    [
-        ("v1", "devin-over", 422, "path.session_id: The session has exited already"),
-        ("v1", "devin-unknown", 404, "Session not found"),
-        ("v3", "devin-over", 400, "Bad Request: Devin session already exited"),
-        ("v3", "devin-unknown", 404, "Not Found: There is no such session."),
-        ("v3", "devin-foreign", 403, "Forbidden: The session does not belong to this organization."),
-    ],
-)
-def test_a_refusal_says_why(api: FakeDevin, version: str, session_id: str, status: int, detail: str) -> None:
-    api.add_sessions("devin-over", status="exit")
-    api.add_sessions("devin-foreign", org_id="org-other")
-    answer = perform(api.url, f"terminate_session_{version}", session_id)
-    assert (answer.status, answer.detail) == (status, detail)

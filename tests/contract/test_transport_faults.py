@@ -3,7 +3,6 @@ TransportError, and the key goes nowhere else."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import itertools
@@ -17,11 +16,10 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 from unittest.mock import Mock
 from urllib.parse import urlsplit
 
@@ -31,16 +29,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devin import http
-from devin.api_key import ApiKeys
-from devin.client import DevinClient
 from devin.http import Reply, Transport, TransportError
-from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
-from redaction import Redactor
-from terminate.messages import Action
-from terminate.outcomes import Outcome
-from terminate.termination import end_session
-from tests.contract.caller import V1_KEY
+from infra.local.faulty_server import AbruptServer
+from tests.contract.keys import V1_KEY
 
 PATH = "/v1/sessions/devin-a"
 KEEP_BYTES = 100_000
@@ -73,44 +65,18 @@ def failure(transport: Transport, *, seconds: float = 5) -> str:
     return str(raised.value)
 
 
-class RawServer(socketserver.ThreadingTCPServer):
+class RawServer(AbruptServer):
     """Gives these answers, one after the other, the last one again and again.
 
     An answer is bytes, or pieces that may never end. `keep_alive`: whether another request may follow on a connection.
     """
 
-    daemon_threads = False
-
     def __init__(self, *answers: bytes | Callable[[], Iterable[bytes]], keep_alive: bool = False) -> None:
         self.answers = list(answers)
         self.keep_alive = keep_alive
         self.heads: list[str] = []
-        self._open: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _RawHandler)
-        self.netloc = f"127.0.0.1:{self.server_address[1]}"
-        self.transport = Transport(f"http://{self.netloc}")
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self.serve_forever, args=(0.02,)).start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.shutdown()
-        for connection in list(self._open):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client who has heard enough leaves."""
+        super().__init__(0, _RawHandler, None)
+        self.transport = Transport(self.url)
 
 
 class _RawHandler(socketserver.StreamRequestHandler):
@@ -136,37 +102,30 @@ class _RawHandler(socketserver.StreamRequestHandler):
         return head.decode("latin-1")
 
 
-@dataclass(frozen=True)
-class Authority:
-    """A certificate authority that is not trusted by default: its own certificate, and those it has signed."""
-
-    bundle: Path
-    good: Path
-    expired: Path
-    elsewhere: Path
-
-
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    directory = tmp_path_factory.mktemp("certificates")
-    made = Authority(*(directory / name for name in ("authority.pem", "good.pem", "expired.pem", "elsewhere.pem")))
+def authority(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of an authority that is not trusted by default: its own certificate, and those it has signed."""
     ca = trustme.CA()
-    ca.cert_pem.write_to_path(str(made.bundle))
     past = datetime.now(UTC) - timedelta(days=1)
-    for path, certificate in (
-        (made.good, ca.issue_cert("127.0.0.1")),
-        (made.expired, ca.issue_cert("127.0.0.1", not_before=past - timedelta(days=9), not_after=past)),
-        (made.elsewhere, ca.issue_cert("api.devin.ai")),
-    ):
-        certificate.private_key_and_cert_chain_pem.write_to_path(str(path))
-    return made
+    pems = {
+        "bundle": ca.cert_pem,
+        "good": ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem,
+        "expired": ca.issue_cert(
+            "127.0.0.1", not_before=past - timedelta(days=9), not_after=past
+        ).private_key_and_cert_chain_pem,
+        "elsewhere": ca.issue_cert("api.devin.ai").private_key_and_cert_chain_pem,
+    }
+    directory = tmp_path_factory.mktemp("certificates")
+    for name, pem in pems.items():
+        pem.write_to_path(str(directory / name))
+    return {name: directory / name for name in pems}
 
 
-def trusting(url: str, authority: Authority) -> Transport:
+def trusting(url: str, authority: dict[str, Path]) -> Transport:
     """A transport that trusts this authority alone."""
     transport = Transport(url)
     # Its own context is shared by all transports of this process.
-    transport._tls = ssl.create_default_context(cafile=authority.bundle)
+    transport._tls = ssl.create_default_context(cafile=authority["bundle"])
     return transport
 
 
@@ -206,11 +165,6 @@ def test_a_refused_connection() -> None:
         assert failure(Transport(f"http://127.0.0.1:{bound_but_deaf.getsockname()[1]}")) == "connection refused"
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_connection_that_is_not_made_in_time(unanswered: str, scheme: str) -> None:
-    assert failure(Transport(f"{scheme}://{unanswered}"), seconds=SHORT_SECONDS) == "no connection in time"
-
-
 def resolved_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, str]) -> None:
     """Every host has these addresses from now on: the family, and what stands before and after the colon."""
 
@@ -242,7 +196,6 @@ def test_addresses_that_do_not_answer_share_the_time_and_the_last_one_may_work(
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "host name not found"),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "the name server gives no answer"),
-        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure"), "the name server gives no answer"),
         (UnicodeError("label too long"), "host name not found"),
     ],
 )
@@ -319,22 +272,22 @@ def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin,
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(("certificate", "trusted"), [("good", False), ("expired", True), ("elsewhere", True)])
 def test_a_certificate_that_cannot_be_verified_gets_no_request(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch, certificate: str, trusted: bool
+    authority: dict[str, Path], monkeypatch: pytest.MonkeyPatch, certificate: str, trusted: bool
 ) -> None:
     # The environment cannot add an authority.
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(authority.bundle))
-    with FakeDevin(certificate=getattr(authority, certificate)) as api:
+        monkeypatch.setenv(name, str(authority["bundle"]))
+    with FakeDevin(certificate=authority[certificate]) as api:
         transport = trusting(api.url, authority) if trusted else Transport(api.url)
         assert failure(transport) == "TLS failure"
     assert api.calls() == []
 
 
 def test_a_known_authority_is_trusted_and_the_connection_kept(
-    authority: Authority, monkeypatch: pytest.MonkeyPatch
+    authority: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
-    with FakeDevin(certificate=authority.good) as api:
+    with FakeDevin(certificate=authority["good"]) as api:
         api.add_sessions("devin-a")
         transport = trusting(api.url, authority)
         assert [call(transport, "GET").status, call(transport).status] == [200, 200]
@@ -344,21 +297,10 @@ def test_a_known_authority_is_trusted_and_the_connection_kept(
 def test_a_server_without_tls(api: FakeDevin) -> None:
     assert failure(Transport(api.url.replace("http:", "https:"))) == "TLS failure"
     with RawServer(b"") as server:
-        assert failure(Transport(f"https://{server.netloc}"), seconds=SHORT_SECONDS).endswith("in time")
+        assert failure(Transport(server.url.replace("http:", "https:")), seconds=SHORT_SECONDS).endswith("in time")
 
 
 # Answers cut short
-
-
-@pytest.mark.parametrize("part", ["start", "head", "body"])
-@pytest.mark.parametrize("kind", ["reset", "close"])
-def test_an_answer_cut_off_on_a_fresh_connection_is_a_failure_and_not_repeated(
-    api: FakeDevin, transport: Transport, kind: str, part: str
-) -> None:
-    api.script(Fault.from_json({"kind": kind, "part": part}))
-
-    assert failure(transport) in {"connection closed by the API", "response cut short or garbled"}
-    assert len(api.calls()) == 1
 
 
 @pytest.mark.parametrize(
@@ -369,8 +311,6 @@ def test_an_answer_cut_off_on_a_fresh_connection_is_a_failure_and_not_repeated(
         CHUNKED + b"2\r\n{}\r\n",
         OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty",
-        b"HTTP/1.1 200",
-        b"HTTP/1.1 100 Continue\r\n\r\n",
         b"",
     ],
 )
@@ -405,7 +345,6 @@ def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> Non
         Fault(kind="hang"),
         Fault(kind="drip", part="head", interval=0.1),
         Fault(kind="drip", interval=0.1, status=200, body="x" * 500),
-        Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="close"),
         Fault(kind="drip", interval=0.1, status=200, body="x" * 500, framing="chunked"),
     ],
 )
@@ -429,10 +368,7 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
         pytest.param(then_for_ever(CHUNKED + b"-1\r\n", b"x"), id="chunk of negative size"),
         pytest.param(then_for_ever(CHUNKED + b"0\r\n", b"X-Filler: x\r\n"), id="trailers"),
         pytest.param(then_for_ever(OK, b"X-Filler: x\r\n"), id="headers"),
-        pytest.param(then_for_ever(OK + b"X-Filler: ", b"x"), id="header"),
-        pytest.param(then_for_ever(b"HTTP/1.1 200 ", b"x"), id="status line"),
         pytest.param(then_for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim answers"),
-        pytest.param(then_for_ever(b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", b"x"), id="body of a redirect"),
         pytest.param(then_for_ever(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"x")), id="gzip"),
     ],
 )
@@ -461,7 +397,7 @@ def late(*pieces: bytes) -> Callable[[], Iterable[bytes]]:
     return answer
 
 
-@pytest.mark.parametrize("status", [100, 102, 103, 199])
+@pytest.mark.parametrize("status", [100, 103])
 def test_an_interim_answer_is_not_the_answer(status: int) -> None:
     """Taken for one, every later call over the connection would get the answer to the call before it."""
     interim = b"HTTP/1.1 %d Wait\r\nLink: </style.css>\r\n\r\n" % status
@@ -502,8 +438,6 @@ def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
         ({"Content-Type": "\xff;;=charset"}, b"\x00"),
         ({"Content-Encoding": "br"}, b"not Brotli"),
         ({"Content-Encoding": "gzip, gzip, gzip, gzip, gzip, gzip, gzip"}, b"not so many times"),
-        ({"Content-Encoding": "\x00"}, b"{}"),
-        ({"Content-Length": "soon"}, b"{}"),
         ({"Content-Length": "9" * 5000}, b"{}"),
         ({"Content-Length": "-1"}, b"{}"),
     ],
@@ -555,7 +489,7 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Tr
 
 
 @pytest.mark.fault(2, 31)
-@pytest.mark.parametrize("location", [PATH, "http://[::1", "http://a:b/", "\x00", "\xff", "x" * 60_000])
+@pytest.mark.parametrize("location", [PATH, "http://[::1", "\x00"])
 @pytest.mark.parametrize("status", [301, 307])
 def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int, location: str) -> None:
     with FakeDevin() as elsewhere:
@@ -598,13 +532,12 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     assert [one.key for one in api.calls()] == [fingerprint(V1_KEY)]
 
 
-@pytest.mark.parametrize("status", [413, 503])
-def test_retry_after_is_returned_and_not_waited_for(api: FakeDevin, transport: Transport, status: int) -> None:
-    api.script(Fault(status=status, headers={"Retry-After": "3600"}))
+def test_retry_after_is_returned_and_not_waited_for(api: FakeDevin, transport: Transport) -> None:
+    api.script(Fault(status=503, headers={"Retry-After": "3600"}))
 
     reply = call(transport)
 
-    assert (reply.status, reply.headers["retry-after"]) == (status, "3600")
+    assert (reply.status, reply.headers["retry-after"]) == (503, "3600")
     assert len(api.calls()) == 1
 
 
@@ -614,13 +547,9 @@ _ECHO = b"Bearer " + V1_KEY.encode()
 @pytest.mark.parametrize(
     "answer",
     [
-        _ECHO,
-        b"HTTP/1.1 " + _ECHO + b"\r\n\r\n",
         b"HTTP/1.1 200 " + _ECHO + b"\r\nX-Echo: " + _ECHO + b"\r\nContent-Length: 1000\r\n\r\n" + _ECHO,
         OK + b"Content-Length: " + _ECHO + b"1, 2, 3\r\nContent-Length: 4\r\n\r\n" + _ECHO,
         CHUNKED + _ECHO + b"\r\n" + _ECHO,
-        CHUNKED + b"2; " + _ECHO * 3000 + b"\r\n{}",
-        OK + _ECHO * 3000,
         OK + (b"X-Echo: " + _ECHO + b"\r\n") * 200 + EMPTY,
     ],
 )
@@ -637,28 +566,10 @@ def test_an_api_that_repeats_the_key_does_not_get_it_into_the_failure(answer: by
 
 
 _FRAGMENTS = [
-    b"HTTP/1.1 200 OK\r\n",
-    b"HTTP/1.0 500\r\n",
-    b"Content-Length:",
-    b"Transfer-Encoding: chunked\r\n",
-    b"Content-Encoding: gzip\r\n",
-    b"Set-Cookie: a=b; expires=",
-    b"Location: http://[\r\n",
-    b"Connection: close\r\n",
-    b"\r\n",
-    b"\r\n\r\n",
-    b"\n",
-    b": ",
-    b" ",
-    b",",
-    b"-",
-    b"-5\r\n",
-    b"0\r\n",
-    b"5",
-    b"{}",
+    *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 500\r\n", b"Content-Length:", b"Transfer-Encoding: chunked\r\n"),
+    *(b"Content-Encoding: gzip\r\n", b"Set-Cookie: a=b; expires=", b"Location: http://[\r\n", b"Connection: close\r\n"),
+    *(b"\r\n", b"\r\n\r\n", b"\n", b": ", b" ", b",", b"-", b"-5\r\n", b"0\r\n", b"5", b"{}", b"\x00", b"\xff"),
     gzip.compress(b"{}"),
-    b"\x00",
-    b"\xff",
 ]
 
 
@@ -674,7 +585,7 @@ def test_any_bytes_are_an_answer_or_a_transport_error() -> None:
         def answer(beginning: bytes, fragments: list[bytes]) -> None:
             server.answers = [beginning + b"".join(fragments)]
             try:
-                reply = call(Transport(f"http://{server.netloc}"))
+                reply = call(Transport(server.url))
             except TransportError:
                 return
             assert 100 <= reply.status <= 999
@@ -769,29 +680,3 @@ def test_a_call_that_a_kept_alive_connection_did_deliver_is_not_repeated(
 
     assert failure(transport, seconds=PATIENT_SECONDS) == said
     assert [one.method for one in api.calls()] == ["GET", "DELETE"]
-
-
-@pytest.mark.parametrize("kind", ["reset", "close"])
-def test_a_session_whose_end_was_not_heard_is_not_rejected_when_the_call_is_sent_again(
-    api: FakeDevin, transport: Transport, kind: str
-) -> None:
-    api.add_sessions("devin-b")
-    client = DevinClient(
-        transport,
-        ApiKeys(lambda _: V1_KEY, lambda _: None),
-        Throttle(),
-        Redactor(),
-        org_id=None,
-        archive=False,
-        seconds_left=lambda: 5,
-    )
-    api.script(Fault.from_json({"kind": kind, "effect": True}), reused=True, times=1)
-    verdicts = [
-        end_session(
-            client, session_id, Action.TERMINATE, {None}, may_have_ended=False, dry_run=False, protect_tag="keep"
-        )[None]
-        for session_id in ("devin-a", "devin-b")
-    ]
-
-    assert api.session("devin-b").exited
-    assert [verdict.outcome for verdict in verdicts] == [Outcome.TERMINATED, Outcome.ALREADY_EXITED]

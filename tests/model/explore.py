@@ -189,14 +189,9 @@ class Model:
                 continue
             client: Any = _Client(iter(environment.answers), environment.stopped)
             try:
+                ended = session_id in may_have_ended
                 results = end_session(
-                    client,
-                    session_id,
-                    action,
-                    wanted,
-                    may_have_ended=session_id in may_have_ended,
-                    dry_run=False,
-                    protect_tag="keep",
+                    client, session_id, action, wanted, may_have_ended=ended, dry_run=False, protect_tag="keep"
                 )
             except _NeedError as need:
                 return "ask", need.asked
@@ -284,8 +279,9 @@ def _deliveries(state: State, number: int) -> Iterator[Step]:
 def _progress(state: State, number: int, environment: Environment, model: Model) -> Iterator[Step]:
     kind, asked = model.call(environment)
     if kind == "result":
+        # A result changes nothing that others see: go on to what does.
         following = replace(environment, answers=(), results=environment.results + asked)
-        yield from _steps_of(state, number, following, model)
+        yield from _progress(_with(state, number, following), number, following, model)
         return
     if kind == "ask":
         for said, answer, sessions, odd in _answers(state, *asked):
@@ -304,11 +300,6 @@ def _progress(state: State, number: int, environment: Environment, model: Model)
         yield from _writes(state, number, environment, asked)
     else:
         yield _acknowledged(state, number, environment, asked)
-
-
-def _steps_of(state: State, number: int, environment: Environment, model: Model) -> Iterator[Step]:
-    """A result changes nothing that others see: go on to what does."""
-    yield from _progress(_with(state, number, environment), number, environment, model)
 
 
 def _answers(
@@ -412,39 +403,26 @@ def _killed(state: State, number: int, environment: Environment) -> State:
 
 def _changes(state: State) -> Iterator[Step]:
     budget = state.budget
-    if budget.redrives:
-        for letter in sorted(set(state.letters)):
-            left = list(state.letters)
-            left.remove(letter)
-            back = Queued(letter.lineage, letter.body, letter.attempts, tried=True)
-            yield (
-                f"{letter.body} is redriven",
-                replace(
-                    state,
-                    letters=tuple(left),
-                    queue=tuple(sorted([*state.queue, back])),
-                    budget=replace(budget, redrives=budget.redrives - 1),
-                    excused=state.excused | {letter.lineage},
-                ),
-                None,
-            )
+    for letter in sorted(set(state.letters)) if budget.redrives else ():
+        left = list(state.letters)
+        left.remove(letter)
+        queue = tuple(sorted([*state.queue, Queued(letter.lineage, letter.body, letter.attempts, tried=True)]))
+        less = replace(budget, redrives=budget.redrives - 1)
+        excused = state.excused | {letter.lineage}
+        redriven = replace(state, letters=tuple(left), queue=queue, budget=less, excused=excused)
+        yield f"{letter.body} is redriven", redriven, None
     for name, ended, woken, tagged in state.sessions:
         if ended:
             continue
         if budget.sweeps and not woken and not tagged:
             body = json.dumps({"session_id": name, "unless_updated_since": CONDITION})
             queue = tuple(sorted([*state.queue, Queued("sweep", body)]))
-            yield (
-                f"a sweep asks for {name}",
-                replace(state, queue=queue, budget=replace(budget, sweeps=budget.sweeps - 1)),
-                None,
-            )
+            swept = replace(state, queue=queue, budget=replace(budget, sweeps=budget.sweeps - 1))
+            yield f"a sweep asks for {name}", swept, None
         if budget.changes:
             less = replace(budget, changes=budget.changes - 1)
-            for label, changed in (
-                ("wakes up", (name, ended, True, tagged)),
-                ("is protected", (name, ended, woken, True)),
-            ):
+            changes = {"wakes up": (name, ended, True, tagged), "is protected": (name, ended, woken, True)}
+            for label, changed in changes.items():
                 sessions = tuple(changed if one[0] == name else one for one in state.sessions)
                 if sessions != state.sessions:
                     yield f"{name} {label}", replace(state, sessions=sessions, budget=less), None

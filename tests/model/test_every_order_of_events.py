@@ -39,7 +39,7 @@ SCENARIOS = {
     "two ids, three oddities, one failure": start(BOTH, failures=1, oddities=3),
     "two ids with a condition that wake up": start(BOTH_IF, kills=1, oddities=1, changes=2),
     "a redrive after everything": start(BOTH, kills=1, failures=1, oddities=1, redrives=1),
-    "a sweep beside a person": start(A, environments=2, kills=1, oddities=1, sweeps=1, changes=1),
+    "a sweep beside a person": start(A, environments=2, oddities=1, sweeps=1, changes=1),
     "the switch": start(BOTH, A_IF, failures=1, oddities=1, stops=2),
 }
 
@@ -62,6 +62,10 @@ def _letters_first(plans: Any, queues: Any, *, request_id: str, base_seconds: in
     return done
 
 
+def _acknowledged(planned: Any, _: str) -> Any:
+    return replace(planned, requeue=())
+
+
 def _never_looked_into(answer: Any) -> Any:
     outcome, look = classify(answer)
     return outcome, Look.NEVER if look is Look.IF_IT_MAY_HAVE_ENDED else look
@@ -77,37 +81,14 @@ def _without_attempts(message: Any, items: Any, delay: int) -> Any:
 
 
 _DEAD_LETTER, _REQUEUED = plan._dead_letter, plan.requeued
+CONDITION_FIRST, WAKES = "a condition and its id, everything fails once", "two ids with a condition that wake up"
 ODD, ALL_ONCE = "two ids, three oddities, one failure", "two ids and one of them, everything fails once"
 MUTATIONS: dict[str, tuple[str, str, Callable[..., Any], str, str]] = {
-    "dead letters before the requeue": (
-        "apply",
-        "apply",
-        _letters_first,
-        ODD,
-        "two dead",
-    ),
-    "de-duplication by id alone": (
-        "plan",
-        "_breadth",
-        lambda _: 0,
-        "a condition and its id, everything fails once",
-        "what is left has one",
-    ),
-    "acknowledged after a failed write": (
-        "apply",
-        "keep_whole",
-        lambda planned, _: replace(planned, requeue=()),
-        ODD,
-        "is nowhere",
-    ),
+    "dead letters before the requeue": ("apply", "apply", _letters_first, ODD, "two dead"),
+    "de-duplication by id alone": ("plan", "_breadth", lambda _: 0, CONDITION_FIRST, "what is left has one"),
+    "acknowledged after a failed write": ("apply", "keep_whole", _acknowledged, ODD, "is nowhere"),
     "a rejection not looked into on redelivery": ("termination", "classify", _never_looked_into, ALL_ONCE, "was tried"),
-    "a condition dropped in a dead letter": (
-        "plan",
-        "_dead_letter",
-        _without_condition,
-        "two ids with a condition that wake up",
-        "was lost on the way",
-    ),
+    "a condition dropped in a dead letter": ("plan", "_dead_letter", _without_condition, WAKES, "was lost on the way"),
     "a requeue without its attempts": ("plan", "requeued", _without_attempts, ALL_ONCE, "was tried before"),
 }
 

@@ -159,17 +159,11 @@ def test_every_reason_for_which_nothing_is_called_is_an_alarm_within_the_hour(pe
     assert (breaching >= alarm["DatapointsToAlarm"]) is off
 
 
-@pytest.mark.parametrize(
-    ("before", "now", "off"),
-    [(0, 1, False), (0, 5, False), (1, 1, False), (1, 2, True), (5, 4, False), (5, 0, False), (3, 9, True)],
-)
-def test_new_dead_letters_are_reported_while_others_are_there(before: int, now: int, off: bool) -> None:
+def test_new_dead_letters_are_reported_while_others_are_there() -> None:
     """The first ones raise the other alarm."""
     alarm = ALARMS["NewDeadLettersAlarm"]
-    expression = alarm["Metrics"][0]["Expression"]
-    assert expression == "IF(letters - DIFF(letters) >= 1, DIFF(letters), 0)"
-    value = now - before if now - (now - before) >= 1 else 0
-    assert (value >= alarm["Threshold"]) is off
+    assert alarm["Metrics"][0]["Expression"] == "IF(letters - DIFF(letters) >= 1, DIFF(letters), 0)"
+    assert alarm["Threshold"] == 1
     assert list(watched(alarm)) == list(watched(ALARMS["DeadLettersAlarm"]))
 
 
@@ -211,11 +205,3 @@ def test_template_passes_what_is_asked_for_and_nothing_else() -> None:
         "MakeDashboard": "true",
     }
     assert passed["RequestRuleName"] in stack.of_type("AWS::Events::Rule")
-
-
-def test_saved_queries_read_the_functions_logs() -> None:
-    queries = WHOLE.of_type("AWS::Logs::QueryDefinition").values()
-    assert len({query["Name"] for query in queries}) == len(queries)
-    for query in queries:
-        assert query["Name"].startswith("cleanup/")
-        assert set(query["LogGroupNames"]) <= {PASSED["TerminateLogGroupName"], PASSED["SweepLogGroupName"]}

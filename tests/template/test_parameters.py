@@ -61,11 +61,8 @@ ADMITTED = {
         "https://api.devin.ai/",
         "https://api.devin.ai:8443",
         "https://company.devinenterprise.com/api",
-        "https://localhost:8443",
-        "https://[::1]:8443",
         "http://localhost:8080",
         "http://127.0.0.1:8080",
-        "http://127.1.2.3",
         "http://[::1]:8080",
     ],
     "DevinOrgId": ["org-abc_123"],
@@ -76,14 +73,12 @@ ADMITTED = {
     "MaximumConcurrency": ["2", "7", "1000"],
     "ProducerArns": [
         "arn:aws:sns:eu-west-1:210987654321:stale-sessions",
-        "arn:aws:events:eu-west-1:123456789012:rule/at-night",
         "arn:aws:events:eu-west-1:123456789012:rule/bus/at-night",
         "arn:aws:iam::210987654321:role/service-role/rule",
     ],
     "ProtectTag": ["keep", "Do not end", "team:on-call/2026", "a" * 128],
     "SweepSchedule": [
         "rate(1 minute)",
-        "rate(12 hours)",
         "cron(0 18 ? * MON-FRI *)",
         "cron(0,30 8-18/2 ? JAN,MAR 2#1 *)",
         "cron(*/15 * L * ? 2026-2030)",
@@ -94,32 +89,22 @@ REFUSED = {
     "AlarmTopicArn": ["on-call", "arn:aws:sqs:eu-west-1:123456789012:x", "arn:aws:sns:eu-west-1:123456789012:x.fifo"],
     "DevinApiUrl": [
         "",
-        "api.devin.ai",
         "http://api.devin.ai",
-        "http://10.0.0.1",
         "http://localhost.example.com",
         "http://127.0.0.256",
-        "http://128.0.0.1",
         "http://[::2]",
         "http://localhost@example.com",
-        "https://user:password@api.devin.ai",
         "https://api.devin.ai?x=1",
-        "https://api.devin.ai#x",
         "https://api.devin.ai/v1",
-        "https://api.devin.ai/v3/",
         "https://api.devin.ai/a b",
-        "https://",
         "https:///api",
-        "https://-",
         "https://api.devin.ai:port",
-        "file:///etc/passwd",
         "https://api.devin.ai\r\nHost: example.com",
     ],
     "DevinOrgId": ["a/b", "a b", "x" * 129],
     "ExistingApiKeySecretArn": [
         "arn:aws:secretsmanager:eu-west-1:123456789012:secret:*",
         "arn:aws:secretsmanager:eu-west-1:123456789012:secret:devin",
-        "arn:aws:ssm:eu-west-1:123456789012:parameter/devin-AbCdEf",
         "devin",
     ],
     "MaximumConcurrency": ["1", "1001"],
@@ -127,17 +112,11 @@ REFUSED = {
         "*",
         "arn:aws:sns:eu-west-1:123456789012:*",
         "arn:aws:iam::123456789012:root",
-        "arn:aws:iam::123456789012:role/*",
-        "arn:aws:s3:::bucket",
     ],
     "ProtectTag": ["", " ", " keep", "keep ", "a  b", "a\tb", "ke\u0435p", "a" * 129],
     "SweepPolicy": [
-        "",
-        "{}",
-        "P3D",
         '["idle_for"]',
         '{"idle_for": {"days": 3}}',
-        '{"idle_for": "P3D"',
         '{"idle_for": "P3D"}\n',
         '{"idle_for": "P3D"}{"dry_run": false}',
         '{"title_matches": "{{resolve:secretsmanager:devin}}"}',
@@ -145,15 +124,11 @@ REFUSED = {
         '{"title_matches": "' + "x" * 2048 + '"}',
     ],
     "SweepSchedule": [
-        "every day",
         "at(2030-01-01T18:00:00)",  # would never recur
-        "rate(0 minutes)",
         "rate(1 hours)",
         "rate(2 hour)",
         "cron(0 18 * * *)",  # five fields, as in Unix
         "cron(0 18 * * * *)",  # one of the day fields has to be ?
-        "cron(0 18 ? * ? *)",
-        "cron(60 18 ? * MON *)",
         "cron(0 24 ? * MON *)",
     ],
 }
@@ -165,21 +140,14 @@ def test_values(name: str) -> None:
     assert [value for value in REFUSED.get(name, []) if _admits(name, value)] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "setting"),
-    [("DevinApiUrl", "devin_api_url"), ("DevinOrgId", "devin_org_id"), ("ProtectTag", "protect_tag")],
-)
-def test_text_that_is_admitted_reaches_the_functions(name: str, setting: str) -> None:
-    for value in ADMITTED[name]:
-        assert getattr(_settings(**{name: value}), setting) == value.rstrip("/")
-
-
-@pytest.mark.parametrize(
-    ("name", "setting"), [("DryRun", "dry_run"), ("Archive", "archive"), ("PublishOutcomes", "publish_outcomes")]
-)
-def test_switch_reaches_the_functions(name: str, setting: str) -> None:
-    assert not getattr(_settings(), setting), "off unless asked for"
-    assert getattr(_settings(**{name: "true"}), setting)
+def test_what_is_admitted_reaches_the_functions() -> None:
+    texts = {"DevinApiUrl": "devin_api_url", "DevinOrgId": "devin_org_id", "ProtectTag": "protect_tag"}
+    for name, setting in texts.items():
+        for value in ADMITTED[name]:
+            assert getattr(_settings(**{name: value}), setting) == value.rstrip("/")
+    for name, setting in {"DryRun": "dry_run", "Archive": "archive", "PublishOutcomes": "publish_outcomes"}.items():
+        assert not getattr(_settings(), setting), "off unless asked for"
+        assert getattr(_settings(**{name: "true"}), setting)
 
 
 def test_sweep_is_harmless_by_default() -> None:

@@ -198,7 +198,7 @@ def _script(trace: Trace) -> list[str]:
 
 
 @every_secret
-def test_a_batch_with_every_outcome(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_and_events_with_every_outcome(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = _script(traced)
     conditional = [
         json.dumps({"session_id": one, "unless_updated_since": "2026-11-02T00:00:00Z"})
@@ -207,22 +207,16 @@ def test_a_batch_with_every_outcome(traced: Trace, monkeypatch: pytest.MonkeyPat
     traced.queue(*ids, json.dumps({"session_ids": ids}), *conditional, "../x", "{", json.dumps({"session": "devin-1"}))
     monkeypatch.setenv("DRY_RUN", "true")
     traced.queue("devin-ends")
+    monkeypatch.delenv("DRY_RUN")
+    payloads: list[Any] = [{"detail": {"session_ids": ids}}, {"session_ids": [*ids, "../x", 7]}, []]
+    for payload in payloads:
+        traced.invoke(payload)
+    assert not traced.errors
     assert traced.leaks() == {}
     assert traced.outcomes - {""} == set(Outcome) - {Outcome.UNAUTHORIZED, Outcome.ARCHIVED}
     letters = {letter["MessageAttributes"]["reason"]["StringValue"] for letter in traced.letters}
     assert letters == {"invalid_message", *(f"rejected_{status}" for status in (302, 400, 404, 409, 422))}
     assert len(traced.world.aws.published) > 2 * len(ids)
-
-
-@both_kinds
-def test_an_event_with_every_outcome(traced: Trace) -> None:
-    ids = _script(traced)
-    payloads: list[Any] = [{"detail": {"session_ids": ids}}, {"session_ids": [*ids, "../x", 7]}, [], None, "devin-ends"]
-    for payload in payloads:
-        traced.invoke(payload)
-    assert not traced.errors
-    assert traced.leaks() == {}
-    assert traced.letters
 
 
 @pytest.mark.fault(8)
@@ -243,10 +237,8 @@ def test_a_key_that_is_refused_and_one_that_was_rotated(traced: Trace) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret",
-    [f"{V1}\n", f"{V1}\u00e9", f'{{"api_key": "{V1}"', json.dumps({"api_key": [V1]}), json.dumps({"key": V1}),
-     V1.encode(), f"{V1}\r\nX-Other: 1", f"{WITHOUT_PREFIX}\t"],
-)  # fmt: skip
+    "secret", [f"{V1}\u00e9", f'{{"api_key": "{V1}"', json.dumps({"key": V1}), V1.encode(), f"{WITHOUT_PREFIX}\t"]
+)
 def test_a_secret_without_a_usable_key(traced: Trace, secret: str | bytes) -> None:
     traced.store(secret)
     traced.queue("devin-1")
@@ -311,25 +303,6 @@ def test_a_sweep_of_sessions_with_the_key_in_every_field(traced: Trace) -> None:
 
 
 @both_kinds
-def test_a_sweep_that_fails_or_is_stopped(traced: Trace) -> None:
-    answers: list[Answer | Exception] = [
-        *(traced.said(status) for status in (401, 403, 500, 302)),
-        traced.said(200, traced.echo),
-        traced.said(200, {"items": [], "has_next_page": traced.key, "end_cursor": 1, "sessions": traced.key}),
-        requests.ConnectionError(traced.echo),
-        ZeroDivisionError(f"with {traced.key} in it"),
-        answer(200, page()[2], Date=f"Mon, 01 Jan 2024 00:00:00 {traced.key}"),
-    ]
-    for said in answers:
-        traced.world.api.on("LIST", "", said)
-        traced.sweep(**POLICY, dry_run=False)
-    assert len(traced.errors) >= 8
-    traced.world.switch("stop")
-    assert traced.sweep(**POLICY)["mode"] == "stopped"
-    assert traced.leaks() == {}
-
-
-@both_kinds
 def test_a_bug_in_the_handler_itself(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError(traced.echo)
@@ -352,54 +325,40 @@ def test_a_bug_in_the_handler_itself(traced: Trace, monkeypatch: pytest.MonkeyPa
     [
         V1,
         {"session_ids": [V1, "devin-1", V3]},
-        {"session_ids": [[V1]]},
         {"session_id": f"devin-{V1}"},
-        {"session_id": "devin-1", V1: "x"},
-        {"session_id": "devin-1", "api_key": f"Bearer {V1}"},
+        {"session_id": "devin-1", V1: "x", "api_key": f"Bearer {V1}"},
         {"session_id": "devin-1", "unless_updated_since": V3},
-        {"Authorization": V3, "detail": {"session_id": "devin-1"}},
-        {"detail": {"session_id": "devin-1", "Authorization": V1}},
+        {"Authorization": V3, "detail": {"session_id": "devin-1", "Authorization": V1}},
     ],
 )
-def test_a_key_in_a_message(traced: Trace, payload: Any) -> None:
-    body = payload if isinstance(payload, str) else json.dumps(payload)
-    traced.world.api.on("DELETE", f"devin-{V1}", traced.said(422))
-    traced.queue(body)
+def test_a_key_in_a_message_or_its_attributes(traced: Trace, payload: Any) -> None:
+    names = ("source", "attempts", "reason", "sweep_run")
+    attributes: Any = {name: {"DataType": "String", "StringValue": V3} for name in names}
+    traced.world.sqs.send_message(QueueUrl=traced.world.work_queue, MessageBody="devin-1", MessageAttributes=attributes)
+    traced.world.aws.forget()
+    for session_id in ("devin-1", f"devin-{V1}"):
+        traced.world.api.on("DELETE", session_id, traced.said(422))
+    traced.queue(payload if isinstance(payload, str) else json.dumps(payload))
     traced.invoke(payload)
     traced.invoke({"detail": payload})
     assert traced.leaks(senders_own=True) == {}
 
 
-def test_a_key_in_the_attributes_of_a_message(traced: Trace) -> None:
-    attributes: Any = {
-        name: {"DataType": "String", "StringValue": V3} for name in ("source", "attempts", "reason", "sweep_run")
-    }
-    traced.world.sqs.send_message(QueueUrl=traced.world.work_queue, MessageBody="devin-1", MessageAttributes=attributes)
-    traced.world.aws.forget()
-    traced.world.api.on("DELETE", "devin-1", traced.said(422))
-    traced.world.deliver()
-    assert traced.leaks() == {}
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [{V1: "x"}, {"idle_for": V3}, {"users": [V1, ""]}, {"title_matches": f"^[{V1}"},
-     {"idle_for": "PT6H", "api_key": V1}, {"max_sessions": V1, "idle_for": "PT6H"}],
-)  # fmt: skip
-def test_a_key_in_a_policy(traced: Trace, policy: dict[str, Any]) -> None:
-    assert isinstance(traced.sweep(**policy), Exception)
-    assert traced.leaks() == {}
-
-
-@pytest.mark.parametrize("variable", ["DEVIN_API_URL", "DEVIN_ORG_ID", "MAX_WORKERS", "DRY_RUN"])
-def test_a_key_in_a_setting(traced: Trace, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, f"{V1} https://{V1}@example.com")
-    assert isinstance(traced.invoke({"session_id": "devin-1"}), Exception)
-    assert isinstance(traced.sweep(**POLICY), Exception)
-    assert traced.leaks() == {}
-
-
-def test_a_key_in_the_stop_switch(traced: Trace) -> None:
+def test_a_key_in_a_policy_a_setting_or_the_switch(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: list[dict[str, Any]] = [
+        {V1: "x"},
+        {"idle_for": V3},
+        {"users": [V1, ""]},
+        {"title_matches": f"^[{V1}"},
+        {"max_sessions": V1, "idle_for": "PT6H"},
+    ]
+    for policy in policies:
+        assert isinstance(traced.sweep(**policy), Exception)
+    for variable in ("DEVIN_API_URL", "DEVIN_ORG_ID", "MAX_WORKERS", "DRY_RUN"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, f"{V1} https://{V1}@example.com")
+            assert isinstance(traced.invoke({"session_id": "devin-1"}), Exception)
+            assert isinstance(traced.sweep(**POLICY), Exception)
     client("ssm").put_parameter(Name=SWITCH, Value=V1, Type="String", Overwrite=True)
     traced.world.aws.forget()
     traced.queue("devin-1")

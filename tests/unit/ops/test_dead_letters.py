@@ -134,23 +134,6 @@ def test_those_that_say_nothing_usable_stay_unless_they_are_asked_for(letters: O
     assert dead(letters) == []
 
 
-@pytest.mark.parametrize(("dies_again", "status"), [(False, 0), (True, 1)])
-def test_what_is_sent_back_can_be_watched(
-    letters: Operator, monkeypatch: pytest.MonkeyPatch, dies_again: bool, status: int
-) -> None:
-    monkeypatch.setattr("infra.ops.commands.following.EVERY_SECONDS", 0)
-    monkeypatch.setattr("infra.ops.commands.following.SETTLE_SECONDS", 0)
-
-    def handle(_: dict[str, Any]) -> object:
-        if dies_again:
-            letters.dead_letter("devin-1")
-        return {"Successful": [{"Id": "0", "MessageId": "x", "MD5OfMessageBody": "x"}]}
-
-    letters.world.aws.faults[SEND] = handle
-    ran = letters.run("dead-letters", "redrive", "--session", "devin-1", "--yes", "--watch", "--json")
-    assert (ran.status, ran.data["watch"]["new_dead_letters"]) == (status, int(dies_again))
-
-
 REFUSED = {"Successful": [], "Failed": [{"Id": "0", "Code": "InvalidMessageContents", "SenderFault": True}]}
 DENIED = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "any")
 
@@ -223,14 +206,6 @@ def test_the_beginning_of_several_message_ids_is_refused(operator: Operator, com
     ran = operator.run("dead-letters", *command, twice)
     assert (ran.status, len(dead(operator))) == (2, 17)
     assert "give more of the id" in ran.err
-
-
-def test_a_session_may_be_named_by_its_address(operator: Operator) -> None:
-    name = f"https://app.devin.ai/sessions/{'0' * 32}"
-    operator.dead_letter("devin-2")
-    operator.dead_letter(f"devin-{'0' * 32}")
-    assert len(operator.run("dead-letters", "list", "--session", name, "--json").data) == 1
-    assert len(operator.run("dead-letters", "show", name, "--json").data) == 1
 
 
 def test_a_part_is_not_shown_as_the_whole(letters: Operator) -> None:

@@ -391,19 +391,3 @@ def test_what_somebody_deleted_is_a_failure(stack: Stack, operation: str, code: 
     found = stack.findings("--no-api")
     assert check in found["failed"]
     assert found["unknown"] == set()
-
-
-def test_where_nothing_may_be_looked_at_aws_refused(stack: Stack) -> None:
-    for operation in (
-        "cloudformation.DescribeStackResource",
-        "iam.SimulatePrincipalPolicy",
-        "lambda.GetFunctionConfiguration",
-        "lambda.ListEventSourceMappings",
-        "secretsmanager.GetSecretValue",
-        "sns.ListSubscriptionsByTopic",
-        "sqs.GetQueueAttributes",
-        "ssm.GetParameter",
-    ):
-        stack.operator.world.aws.fail(operation)
-    ran = stack.operator.run("doctor", "--json")
-    assert (ran.status, ran.data["status"]) == (3, "unknown")

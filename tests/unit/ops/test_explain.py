@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tests.unit.ops.world import Operator, report
+from tests.unit.ops.world import Operator, logged, report
 
 ID = "devin-1"
 LOGS = {"/aws/lambda/terminate": "terminate", "/aws/lambda/sweep": "sweep"}
@@ -26,11 +25,7 @@ class Logs:
 
     def _answer(self, given: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(given)
-        now = datetime.now(UTC).timestamp()
-        events = [
-            {"timestamp": int((now - minutes * 60) * 1000), "message": json.dumps(line)}
-            for minutes, line in self.lines[LOGS[given["logGroupName"]]]
-        ]
+        events = logged(*self.lines[LOGS[given["logGroupName"]]])
         text = given["filterPattern"].strip('"')
         return {"events": [one for one in events if text in str(one["message"])]}
 

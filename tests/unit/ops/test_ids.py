@@ -21,10 +21,12 @@ def test_a_column_of_a_csv_is_found_by_its_name() -> None:
     assert from_csv(rows, "session id") == [Given(2, "devin-1"), Given(4, "")]
 
 
-@pytest.mark.parametrize("column", ["id", "1", "9" * 5000])
-def test_a_column_that_is_not_there_is_refused(column: str) -> None:
-    with pytest.raises(UsageError, match="no column"):
-        from_csv(["a,b\n", "devin-1,x\n"], column)
+@pytest.mark.parametrize(
+    ("column", "says"), [("id", "no column"), ("1", "no column"), ("9" * 5000, "no column"), ("b", "2 columns 'b'")]
+)
+def test_a_column_that_is_not_there_or_is_there_twice_is_refused(column: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        from_csv(["a,b,b\n", "devin-1,x,y\n"], column)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

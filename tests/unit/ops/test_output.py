@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -49,12 +48,6 @@ def test_in_a_terminal_ids_are_whole_and_the_rest_gives(columns: int) -> None:
     assert "exited" in screen
 
 
-def test_a_terminal_has_colours(operator: Operator) -> None:
-    operator.world.switch("stop")
-    _, screen = in_terminal("doctor", "--no-api")
-    assert re.search(r"\x1b\[31mfailed", screen)
-
-
 @pytest.mark.parametrize(
     ("given", "shown"),
     [
@@ -78,23 +71,6 @@ def test_text_from_outside_is_shown_as_it_is(given: str, shown: str, capsys: pyt
     assert printed.out.splitlines() == [shown, f"{shown}\tend"]
     assert printed.err.splitlines() == [shown]
     assert visible(visible(given)) == visible(given)
-
-
-@pytest.mark.usefixtures("letters")
-def test_markup_in_a_dead_letter_is_text_in_a_terminal(operator: Operator) -> None:
-    operator.dead_letter("[bold]x[/nonsense]", reason="invalid_message", detail="[red]\u200b")
-    status, screen = in_terminal("dead-letters", "list", columns=120)
-    assert status == 0
-    assert "[bold]x[/nonsense]" in screen
-    assert r"[red]\u200b" in screen
-
-
-@pytest.mark.usefixtures("letters")
-@pytest.mark.parametrize("arguments", [("--json", "dead-letters", "list"), ("dead-letters", "--json", "list")])
-def test_json_may_stand_anywhere(arguments: tuple[str, ...]) -> None:
-    status, said = in_pipe(*arguments)
-    assert status == 0
-    assert len(json.loads(said)) == 2
 
 
 def test_a_full_disk_ends_with_a_sentence(operator: Operator) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from itertools import count
@@ -18,9 +17,8 @@ from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
 from infra.ops.drain import STALLED_SECONDS, Moment, watch
 from infra.ops.switch import Written, throw
-from retry import MAX_DELAY_SECONDS
 from stop_switch import stop_switch
-from tests.unit.ops.world import STACK, Operator
+from tests.unit.ops.world import STACK, Operator, logged, report
 from tests.unit.world import SWITCH, client
 
 
@@ -32,14 +30,9 @@ def mapping(function: str = "terminate", state: str = "Enabled") -> dict[str, st
 
 def write_log(operator: Operator, *lines: tuple[float, dict[str, Any]]) -> None:
     """Lines of the sweep's log, with how many minutes ago they were written; CloudWatch tells them oldest first."""
-    now = datetime.now(UTC).timestamp()
-    events = [
-        {
-            "timestamp": int((now - minutes * 60) * 1000),
-            "message": json.dumps(({"message": "sweep completed"} if "report" in line else {}) | line),
-        }
-        for minutes, line in sorted(lines, key=lambda one: -one[0])
-    ]
+    events = logged(
+        *((minutes, ({"message": "sweep completed"} if "report" in line else {}) | line) for minutes, line in lines)
+    )
 
     def answer(given: dict[str, Any]) -> dict[str, Any]:
         start, end, text = given["startTime"], given["endTime"], given["filterPattern"].strip('"')
@@ -225,8 +218,18 @@ def test_what_keeps_sessions_alive_is_shown_first(healthy: Operator) -> None:
     assert healthy.run("status", "--json").data["deployment"]["dry_run"] is True
 
 
-@pytest.mark.parametrize("command", [("watch", "--every", "0.2"), ("explain", "devin-1")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("watch", "--every", "0.2"),
+        ("explain", "devin-1"),
+        ("enqueue", "devin-1"),
+        ("sweep", '{"idle_for": "PT6H"}'),
+        ("dead-letters", "redrive", "--yes"),
+    ],
+)
 def test_a_stack_that_ends_nothing_says_so_first(healthy: Operator, command: tuple[str, ...]) -> None:
+    healthy.answer_sweeps(report())
     healthy.world.send("devin-1")
     healthy.parameters["DryRun"] = "true"
     healthy.run("stop", "--reason", "ask Ann")
@@ -254,13 +257,9 @@ def test_a_second_stop_keeps_the_first_ones_reason_and_time(healthy: Operator) -
     switch = healthy.run("status", "--json").data["stop_switch"]
     assert (switch["reason"], switch["since"]) == ("the API is on fire; Bob agrees", since)
     healthy.run("go", "--yes")
-    assert healthy.run("stop", "--reason", "again", "--json").data["now"] == "stop: again"
-
-
-def test_the_second_stops_reason_is_kept_where_the_first_one_gave_none(operator: Operator) -> None:
-    operator.run("stop")
-    operator.run("stop", "--reason", "{Ann}")
-    assert re.fullmatch(r"stop: no reason given \(20[0-9T:Z-]+\); \(Ann\)", operator.switch_says())
+    assert healthy.run("stop", "--json").data["now"] == "stop"
+    healthy.run("stop", "--reason", "again")
+    assert re.fullmatch(r"stop: no reason given \(20[0-9T:Z-]+\); again", healthy.switch_says())
 
 
 def test_the_hundredth_version_is_written_though_the_oldest_carries_a_label() -> None:
@@ -289,12 +288,6 @@ def test_who_may_only_write_the_switch_can_stop(operator: Operator) -> None:
     assert (ran.status, ran.data) == (0, {"switch": SWITCH, "before": None, "now": "stop"})
     operator.world.aws.faults.clear()
     assert operator.switch_says() == "stop"
-
-
-def test_stopping_writes_before_it_reads(operator: Operator) -> None:
-    operator.run("stop")
-    calls = [name for name in operator.world.aws.names() if name.startswith("ssm.")]
-    assert calls == ["ssm.PutParameter", "ssm.GetParameter"]
 
 
 def test_a_switch_that_was_deleted_stops_until_it_is_created_again(healthy: Operator) -> None:
@@ -416,11 +409,6 @@ def test_a_watch_does_not_wait_for_what_never_comes() -> None:
     assert (moments[-1].stopped, moments[-1].seconds) == ("nothing has changed for 20 minutes", 3 + STALLED_SECONDS)
 
 
-def test_a_watch_says_until_when_messages_are_hidden() -> None:
-    moments = seen(5, 4, 4, 4, timeout=4)
-    assert [one.hidden_for for one in moments] == [MAX_DELAY_SECONDS - age for age in (0, 0, 1, 2)]
-
-
 def test_watching_a_stopped_stack_ends_and_says_how_to_go_on(operator: Operator) -> None:
     operator.run("stop", "--reason", "ask Ann")
     operator.world.send("devin-1")
@@ -431,15 +419,6 @@ def test_watching_a_stopped_stack_ends_and_says_how_to_go_on(operator: Operator)
     assert re.search(r"hidden until 20[0-9-]+T[0-9:]+Z at the latest", ran.err)
     assert "1 message left, and the stop switch is on" in ran.err
     assert "to carry on: devin-ops go; see: devin-ops status" in ran.err
-
-
-def test_watching_without_a_terminal_says_a_line_every_few_seconds(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infra.ops.output.PROGRESS_SECONDS", 0.3)
-    operator.world.send("devin-1")
-    ran = operator.run("watch", "--every", "0.2", "--timeout", "1", "--json")
-    assert 2 <= ran.err.count("1 waiting, 0 in flight") <= 4
 
 
 def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,10 +443,3 @@ def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pyt
 )
 def test_on_this_machine_numbers_need_no_time_to_settle(address: str, seconds: float) -> None:
     assert settle_seconds(address) == seconds
-
-
-def test_watching_gives_up_with_1(operator: Operator) -> None:
-    operator.world.send("devin-1")
-    ran = operator.run("watch", "--every", "0.2", "--timeout", "0.1", "--json")
-    assert (ran.status, ran.data["drained"], ran.data["waiting"]) == (1, False, 1)
-    assert "not drained" in ran.err

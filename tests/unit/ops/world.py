@@ -144,6 +144,15 @@ class Operator:
         return [(message["Body"], attributes_of(message)) for message in self.world.receive(self.world.work_queue)]
 
 
+def logged(*lines: tuple[float, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Events of CloudWatch Logs for these lines, with how many minutes ago they were written; the oldest first."""
+    now = datetime.now(UTC).timestamp()
+    return [
+        {"timestamp": int((now - minutes * 60) * 1000), "message": json.dumps(line)}
+        for minutes, line in sorted(lines, key=lambda one: -one[0])
+    ]
+
+
 def report(*due: str, chosen: int | None = None, mode: str = "dry_run", **fields: Any) -> dict[str, Any]:
     """A sweep's report that names these."""
     choices = [

@@ -88,6 +88,7 @@ def test_a_page_that_has_no_next_one_is_the_last(v3: World, more: dict[str, Any]
     ],
 )
 @pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.fault(25)
 def test_a_session_is_counted_once_and_kept_if_one_of_two_pages_would(
     world: World, otherwise: dict[str, Any], *, first: bool
 ) -> None:
@@ -127,6 +128,7 @@ UNENDING: dict[str, tuple[int, Callable[[int], Answer]]] = {
 }
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(("version", "said"), UNENDING.values(), ids=UNENDING)
 def test_a_listing_without_end_is_ended_and_nothing_is_enqueued(
     world: World,
@@ -286,6 +288,7 @@ def dated(date: str) -> Answer:
     return status, {"Date": date}, body
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize(("minutes", "fits"), [(60, False), (-60, False), (10**7, False), (2, True), (-2, True)])
 def test_clocks_that_differ_by_more_than_minutes_fail_the_sweep(world: World, minutes: int, *, fits: bool) -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=minutes), usegmt=True)

@@ -219,6 +219,7 @@ def test_a_secret_that_does_not_exist_keeps_everything_and_says_what_to_check(
     world.send("devin-1", "devin-2")
     assert len(world.deliver()) == 2
     assert all("secretsmanager:GetSecretValue" in line["detail"] for line in log())
+    assert world.aws.names().count(READ) == 1, "however many ids ask for the key"
 
 
 # Versions ----------------------------------------------------------------------------------------------------------

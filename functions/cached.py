@@ -1,7 +1,5 @@
 """A value that is read again when it has become too old."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from threading import Lock

@@ -1,20 +1,16 @@
 """Texts compared as people see them."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable
 
 # Characters without a glyph that are in no category of their own: variation selectors, the combining grapheme joiner,
 # fillers of Hangul. Source: Default_Ignorable_Code_Point in
 # https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt
-_IGNORABLE = frozenset(
-    [
-        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0),
-        *range(0xFE00, 0xFE10),
-        *range(0xE0100, 0xE01F0),
-    ]
-)
+_IGNORABLE = {
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x3164, 0xFFA0),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+}
 
 
 def as_seen(text: str) -> str:
@@ -32,5 +28,4 @@ def as_seen(text: str) -> str:
 
 
 def all_as_seen(texts: Iterable[str]) -> set[str]:
-    """The same for each."""
     return {as_seen(text) for text in texts}

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
-SOURCE = "devin-session-cleanup"
+_SOURCE = "devin-session-cleanup"
 # https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html
 _MOST_ENTRIES = 10
 
@@ -22,8 +22,7 @@ class BusError(Exception):
 
 
 class Bus:
-    """The account's default event bus. `client` is asked for when there is something to publish: most invocations
-    have nothing, and a client is a good part of a cold start."""
+    """The account's default event bus. The client is made when there is something to publish, which is rare."""
 
     def __init__(self, client: Callable[[], EventBridgeClient]) -> None:
         self._client = client
@@ -34,7 +33,7 @@ class Bus:
             try:
                 answer = self._client().put_events(
                     Entries=[
-                        {"Source": SOURCE, "DetailType": detail_type, "Detail": json.dumps(detail, default=str)}
+                        {"Source": _SOURCE, "DetailType": detail_type, "Detail": json.dumps(detail, default=str)}
                         for detail in some
                     ]
                 )

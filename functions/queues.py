@@ -12,8 +12,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-Attributes = Mapping[str, str | int]
-
 # Entries and bytes of one request, and the bytes of one message.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 _BATCH_ENTRIES = 10
@@ -22,6 +20,7 @@ _MAX_BYTES = 1024 * 1024
 # KMS throttling error either. https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.1
+_SENDER_FAULTS = ("InvalidParameterValue", "TooLong", "InvalidMessageContents", "ReceiptHandleIsInvalid")
 
 
 class QueueError(Exception):
@@ -40,10 +39,10 @@ class QueueError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send. `delay_seconds`: 0 to 900, ignored for a dead letter."""
+    """A message to send. `delay_seconds`: 0 to 900."""
 
     body: str
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Mapping[str, str | int] = field(default_factory=dict)
     delay_seconds: int = 0
 
 
@@ -62,42 +61,42 @@ class Queues:
 
     def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
         """Send messages to the work queue, each body as it is, without the attributes that do not fit beside it."""
-        fitted = [_fitted(message, _MAX_BYTES) for message in messages]
-        return self._send("sending to the work queue", self._work_queue_url, fitted, lambda: True)
+        return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
 
     def dead_letter(
         self, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
     ) -> list[QueueError | None]:
         """Send messages to the dead-letter queue, each body as it is. Attributes that do not fit beside it are left
         out, the last ones first; a `detail` is cut. `has_time` is asked before every request."""
-        fitted = [_fitted(message, _MAX_BYTES) for message in messages]
-        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, fitted, has_time)
+        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, messages, has_time)
 
     def change_visibility(self, timeouts: Sequence[tuple[str, int]]) -> list[QueueError | None]:
         """Set visibility timeouts of received messages of the work queue: receipt handles and seconds from now."""
-        entries = [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, seconds in timeouts]
         return _in_batches(
             "changing the visibility timeout",
             lambda batch: self._sqs.change_message_visibility_batch(QueueUrl=self._work_queue_url, Entries=batch),
-            entries,
-            [0] * len(entries),
+            [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, seconds in timeouts],
+            [0] * len(timeouts),
             lambda: True,
         )
 
     def _send(
         self, operation: str, queue_url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool]
     ) -> list[QueueError | None]:
-        delayed = queue_url == self._work_queue_url
-        entries = [
-            {"MessageBody": message.body, "MessageAttributes": _typed(message.attributes)}
-            | ({"DelaySeconds": message.delay_seconds} if delayed else {})
-            for message in messages
-        ]
+        entries, sizes = [], []
+        for message in messages:
+            attributes, size = _fitted(message)
+            entries.append({
+                "MessageBody": message.body,
+                "DelaySeconds": message.delay_seconds,
+                "MessageAttributes": attributes,
+            })  # fmt: skip
+            sizes.append(size)
         return _in_batches(
             operation,
             lambda batch: self._sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
             entries,
-            [_size(message) for message in messages],
+            sizes,
             has_time,
         )
 
@@ -114,7 +113,6 @@ def _in_batches(
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
-        reachable = True
         for batch in _batches(left, sizes):
             if has_time():
                 found = _write(operation, request, [entries[index] for index in batch])
@@ -122,11 +120,10 @@ def _in_batches(
                 found = [QueueError(operation, "not enough time left in this invocation")] * len(batch)
             for index, error in zip(batch, found, strict=True):
                 errors[index] = error
-            reachable = not all(error is not None and error.whole_request for error in found)
-            if not reachable:
-                break
+            if all(error is not None and error.whole_request for error in found):
+                return errors
         left = [index for index in left if (error := errors[index]) is not None and not error.sender_fault]
-        if not left or not reachable or not has_time():
+        if not left or not has_time():
             break
     return errors
 
@@ -151,39 +148,16 @@ def _write(operation: str, request: Callable[[Any], Any], entries: Sequence[dict
     except (ClientError, BotoCoreError) as error:
         # Not the error's own text: for a wrong parameter it repeats what was to be sent.
         code = str(error.response["Error"].get("Code")) if isinstance(error, ClientError) else type(error).__name__
-        fault = _is_sender_fault(code)
+        fault = any(part in code for part in _SENDER_FAULTS)
         if fault and len(entries) > 1:
             return [_write(operation, request, [entry])[0] for entry in entries]
         repeated = not fault and "kms" not in code.lower()
         return [QueueError(operation, code, sender_fault=fault, whole_request=repeated)] * len(entries)
-    written = {entry["Id"] for entry in answer.get("Successful", [])}
-    failed = {entry["Id"]: entry for entry in answer.get("Failed", [])}
-    return [
-        None if str(number) in written else _entry_error(operation, failed.get(str(number), {}))
-        for number in range(len(entries))
-    ]
-
-
-def _entry_error(operation: str, failed: Mapping[str, Any]) -> QueueError:
-    return QueueError(operation, str(failed.get("Code", "no answer")), sender_fault=bool(failed.get("SenderFault")))
-
-
-def _is_sender_fault(code: str) -> bool:
-    return any(
-        part in code
-        for part in ("InvalidParameterValue", "TooLong", "InvalidMessageContents", "ReceiptHandleIsInvalid")
-    )
-
-
-def _typed(attributes: Attributes) -> dict[str, Any]:
-    return {
-        name: {"DataType": "Number" if isinstance(value, int) else "String", "StringValue": str(value)}
-        for name, value in attributes.items()
-    }
-
-
-def _size(message: Outgoing) -> int:
-    return _bytes(message.body) + sum(_attribute_size(name, value) for name, value in message.attributes.items())
+    results: dict[str, QueueError | None] = {entry["Id"]: None for entry in answer.get("Successful", [])}
+    for failed in answer.get("Failed", []):
+        fault = bool(failed.get("SenderFault"))
+        results[failed["Id"]] = QueueError(operation, str(failed.get("Code")), sender_fault=fault)
+    return [results.get(str(number), QueueError(operation, "no answer")) for number in range(len(entries))]
 
 
 def _bytes(text: str) -> int:
@@ -195,15 +169,16 @@ def _attribute_size(name: str, value: str | int) -> int:
     return len(name.encode()) + len("String") + _bytes(str(value))
 
 
-def _fitted(message: Outgoing, limit: int) -> Outgoing:
-    """The message with as many of its attributes as fit into so many bytes beside its body."""
-    room = limit - _bytes(message.body)
-    fitting: dict[str, str | int] = {}
+def _fitted(message: Outgoing) -> tuple[dict[str, Any], int]:
+    """As many of the message's attributes as fit beside its body, and the size of both."""
+    room = _MAX_BYTES - _bytes(message.body)
+    fitting = {}
     for name, value in message.attributes.items():
         if name == "detail":
             whole = str(value).encode("utf-8", "replace")
             value = whole[: max(room - _attribute_size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
         if value != "" and _attribute_size(name, value) <= room:
-            fitting[name] = value
+            kind = "Number" if isinstance(value, int) else "String"
+            fitting[name] = {"DataType": kind, "StringValue": str(value)}
             room -= _attribute_size(name, value)
-    return Outgoing(message.body, fitting, message.delay_seconds)
+    return fitting, _MAX_BYTES - room

@@ -1,7 +1,5 @@
 """Masks keys in text from outside, and cleans and cuts it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,27 +21,25 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u2
 
 
 class Redactor:
-    """Masks the keys that it was told of, wherever and however they turn up in a text."""
+    """Masks keys in texts."""
 
     def __init__(self) -> None:
         self._keys: frozenset[str] = frozenset()
-        self._folded: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
 
     def remember(self, key: str) -> None:
         """Mask this key from now on, also where JSON or an address has escaped it, wholly or in part."""
         if len(key) >= _SHORTEST_KEY and key not in self._keys:
             self._keys |= {key}
-            self._folded |= {key.casefold()}
             longest_first = sorted(self._keys, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(_spelled, longest_first)), re.IGNORECASE)
 
     def __call__(self, text: str) -> str:
         """The text with every known key, and whatever has the shape of one, replaced by a mask."""
-        # Looking for the parts first costs a hundredth of the patterns, and most lines have none.
+        # The patterns cost a hundred times as much as looking for parts of them, which most lines have none of.
         folded = text.casefold()
         escaped = "\\" in text or "%" in text
-        if self._pattern is not None and (escaped or any(key in folded for key in self._folded)):
+        if self._pattern is not None and (escaped or any(key.casefold() in folded for key in self._keys)):
             text = self._pattern.sub(_MASK, text)
         return _KEY_SHAPE.sub(_MASK, text) if any(start in folded for start in _KEY_STARTS) else text
 
@@ -57,7 +53,7 @@ def _spelled(key: str) -> str:
 
 
 class MaskedError(Exception):
-    """In place of an exception whose message held a key; this one says the same without it."""
+    """Stands for an exception whose message held a key."""
 
 
 @contextmanager

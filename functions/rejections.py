@@ -1,30 +1,24 @@
 """Sessions that the API refused to end, so that no sweep asks for the same again."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from table import Table, TableError
 from timestamps import parse_timestamp
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # Then it is tried once more: the API may have changed.
 _KEPT_FOR = timedelta(days=30)
 
 
 class Rejections:
-    """Items `rejected/<session id>` with the time `updated_at` that the session had."""
+    """Items `rejected/<session id>` with the session's `updated_at`."""
 
-    def __init__(self, dynamodb: Callable[[], DynamoDBClient], table: str) -> None:
-        self._table = Table(dynamodb, table)
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
-        """Remember these sessions, with None where it is not known when they were last updated. Best effort: tries
-        once, and returns what went wrong instead of raising it."""
+        """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
+        what went wrong instead of raising it."""
         items = {
             _subject(session_id): {"updated_at": updated_at.astimezone(UTC).isoformat()} if updated_at else {}
             for session_id, updated_at in rejected.items()

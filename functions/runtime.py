@@ -1,14 +1,11 @@
 """What a function keeps from one invocation to the next: clients, connections, threads, the cached secret."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -23,26 +20,20 @@ from queues import Queues
 from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
+from table import Table
 
-# Nobody's session depends on an event: one that is not taken at once must not use up the time for what does.
+# No session depends on an event: one that is not taken at once must not use up the time for what does.
 _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
 # What reading key and switch may take of the ten seconds that Lambda gives for initialisation.
 _FIRST_READS_SECONDS = 3
 # How long a key stays in use after it was replaced in the secret, unless the API refuses it before.
-KEY_CACHE_SECONDS = 300
+_KEY_CACHE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts that outlive an invocation.
-
-    `fetch_secret(fresh)` raises ApiKeyError, and caches unless `fresh`. `reason_to_stop()` tells what the stop switch
-    says, None for go. `dynamodb()` makes a client when first asked, which few invocations do.
-    """
+    """The parts that outlive an invocation. `fetch_secret(fresh)` raises ApiKeyError, and caches unless `fresh`.
+    `reason_to_stop()` is None for go."""
 
     transport: Transport
     queues: Queues
@@ -50,16 +41,19 @@ class Runtime:
     fetch_secret: Callable[[bool], str | bytes]
     reason_to_stop: Callable[[], str | None]
     bus: Bus
-    dynamodb: Callable[[], DynamoDBClient]
+    table: Table | None
     rejections: Rejections | None
 
 
 @lru_cache(maxsize=1)
 def runtime_for(settings: Settings) -> Runtime:
-    """The runtime for these settings, the same one as long as they stay the same."""
+    """The same runtime as long as the settings stay the same."""
     tls.share_with_botocore()
     config = _config(settings)
+    # A client is a good part of a cold start, and few invocations use these.
     dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
+    eventbridge = cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))
+    table = Table(dynamodb, settings.announcements_table) if settings.announcements_table else None
     return Runtime(
         transport=Transport(settings.devin_api_url),
         queues=Queues(
@@ -70,26 +64,25 @@ def runtime_for(settings: Settings) -> Runtime:
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
         fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
-        bus=Bus(cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))),
-        dynamodb=dynamodb,
-        rejections=Rejections(dynamodb, settings.announcements_table) if settings.announcements_table else None,
+        bus=Bus(eventbridge),
+        table=table,
+        rejections=Rejections(table) if table else None,
     )
 
 
 def initialise(environ: Mapping[str, str]) -> None:
     """Make clients and TLS context, and read key and switch, as the module of a handler is imported: Lambda gives a
     function a whole CPU then, and a share of one afterwards. An error is met again, and reported, by the invocation."""
+
+    def read(runtime: Runtime) -> None:
+        with suppress(Exception):
+            runtime.reason_to_stop()
+            runtime.fetch_secret(False)
+
     with suppress(Exception):
-        runtime = runtime_for(Settings.from_environment(environ))
-        reads = Thread(target=_first_reads, args=[runtime], daemon=True)
+        reads = Thread(target=read, args=[runtime_for(Settings.from_environment(environ))], daemon=True)
         reads.start()
         reads.join(_FIRST_READS_SECONDS)
-
-
-def _first_reads(runtime: Runtime) -> None:
-    with suppress(Exception):
-        runtime.reason_to_stop()
-        runtime.fetch_secret(False)
 
 
 def _config(settings: Settings) -> Config:
@@ -116,7 +109,7 @@ def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]
         answer = secrets.get_secret_value(SecretId=secret)
         return answer.get("SecretString") or answer.get("SecretBinary", b"")
 
-    value = Cached(read, KEY_CACHE_SECONDS)
+    value = Cached(read, _KEY_CACHE_SECONDS)
 
     def fetch(fresh: bool) -> str | bytes:
         try:

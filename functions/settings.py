@@ -1,15 +1,15 @@
 """The functions' settings: read from the environment, checked, frozen."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urlsplit
 
-# The template's pattern, but for which addresses are loopback. Who connects parses the address with another parser than
-# we do: what the two could read differently is refused, as is whatever would swallow the path that is put behind it.
+# The template's pattern, but for which addresses are loopback. What two parsers could read differently is refused, and
+# so is what would swallow the path that is put behind it.
 _ADDRESS = re.compile(
     r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?"
 )
@@ -21,11 +21,8 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the stack tells the functions.
-
-    `devin_org_id` is None when unset (v1 needs none); `retry_base_seconds` is the first step of the backoff. Without a
-    `stop_switch_parameter` there is no switch to obey, without an `announcements_table` no policy can announce.
-    """
+    """The stack's settings. Version 1 needs no `devin_org_id`; `retry_base_seconds` is the first step of the backoff.
+    Without a `stop_switch_parameter` there is no switch, without an `announcements_table` no policy can announce."""
 
     devin_api_url: str
     api_key_secret_arn: str
@@ -42,7 +39,7 @@ class Settings:
     announcements_table: str | None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Read and check every variable; raises SettingsError on the first one that will not do."""
         return cls(
             devin_api_url=_api_url(environ),
@@ -69,59 +66,48 @@ def _required(environ: Mapping[str, str], name: str, what: str) -> str:
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:
-    # An unreadable DRY_RUN must not count as "no".
-    match environ.get(name, "").lower():
-        case "" | "false" | "0":
-            return False
-        case "true" | "1":
-            return True
-        case _:
-            raise SettingsError(f"{name} should hold true or false")
+    flag = {"": False, "false": False, "0": False, "true": True, "1": True}.get(environ.get(name, "").lower())
+    if flag is None:  # an unreadable DRY_RUN must not count as "no"
+        raise SettingsError(f"{name} should hold true or false")
+    return flag
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
-    text = environ.get(name, "")
-    if not text:
-        return default
+    text = environ.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,4}", text) or not low <= int(text) <= high:
         raise SettingsError(f"{name} should hold a whole number from {low} to {high}")
     return int(text)
 
 
 def _org_id(environ: Mapping[str, str]) -> str | None:
-    value = environ.get("DEVIN_ORG_ID", "")
-    if not value:
-        return None
+    value = environ.get("DEVIN_ORG_ID") or None
     # It becomes a path segment of every v3 call, so it is matched against an allow-list like a session id.
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
         raise SettingsError("DEVIN_ORG_ID should hold an organisation id such as org-abc123def456")
     return value
 
 
 def _api_url(environ: Mapping[str, str]) -> str:
-    value = environ.get("DEVIN_API_URL", "") or "https://api.devin.ai"
-    complaint = (
+    value = environ.get("DEVIN_API_URL") or "https://api.devin.ai"
+    unusable = SettingsError(
         "DEVIN_API_URL should hold an https address (http for loopback addresses alone), e.g. https://api.devin.ai"
     )
     if not _ADDRESS.fullmatch(value):
-        raise SettingsError(complaint)
+        raise unusable
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it raises ValueError for a port that is none
     except ValueError:
-        raise SettingsError(complaint) from None
+        raise unusable from None
     if re.search(r"/v[0-9]+/?$", parts.path):
         without = re.sub(r"/v[0-9]+/?$", "", value)
         raise SettingsError(f"DEVIN_API_URL should not end in the API's version; write {without}")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise SettingsError(complaint)
+        raise unusable
     return value.rstrip("/")
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
+    with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"

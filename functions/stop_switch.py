@@ -1,7 +1,5 @@
 """The stop switch: one parameter that keeps both functions from acting, without a deployment."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,10 +11,8 @@ SWITCH_CACHE_SECONDS = 15
 
 
 def stop_switch(read: Callable[[], str], parameter: str) -> Callable[[], str | None]:
-    """A question: why nothing may be done now, or None if all is well. `read` reads the parameter from SSM.
-
-    Only a parameter that says `go` means go. If it cannot be read, the answer is stop.
-    """
+    """A function that returns why nothing may be done now, None for go. `read` reads the parameter from SSM. Anything
+    but `go` means stop, and so does a parameter that cannot be read."""
     value = Cached(read, SWITCH_CACHE_SECONDS)
 
     def reason_to_stop() -> str | None:

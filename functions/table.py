@@ -44,7 +44,7 @@ class Table:
 
         for some in batched(subjects, _MAX_GETS, strict=False):
             keys = [{"subject": {"S": subject}} for subject in some]
-            self._until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
+            _until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
         return found
 
     def put(self, items: Mapping[str, Mapping[str, str]], expires: datetime, *, attempts: int = _ATTEMPTS) -> None:
@@ -53,29 +53,23 @@ class Table:
         def put(wanted: Any) -> Any:
             return self._dynamodb().batch_write_item(RequestItems=wanted).get("UnprocessedItems")
 
+        expiry = {"expires": {"N": str(int(expires.timestamp()))}}
         for some in batched(items.items(), _MAX_PUTS, strict=False):
-            requests = [{"PutRequest": {"Item": _item(subject, texts, expires)}} for subject, texts in some]
-            self._until_done("writing", put, {self._name: requests}, attempts)
-
-    @staticmethod
-    def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempts: int) -> None:
-        """Call with what is wanted, then with what was left undone."""
-        for attempt in range(attempts):
-            if attempt:
-                time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-            try:
-                wanted = call(wanted)
-            except (ClientError, BotoCoreError) as error:
-                code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
-                raise TableError(f"{operation} the table of notices and rejections: {code}") from None
-            if not wanted:
-                return
-        raise TableError(f"{operation} the table of notices and rejections: it is busy")
+            texts = [{"subject": subject, **item} for subject, item in some]
+            each = [{name: {"S": text} for name, text in item.items()} | expiry for item in texts]
+            _until_done("writing", put, {self._name: [{"PutRequest": {"Item": item}} for item in each]}, attempts)
 
 
-def _item(subject: str, texts: Mapping[str, str], expires: datetime) -> dict[str, Any]:
-    return {
-        "subject": {"S": subject},
-        **{name: {"S": text} for name, text in texts.items()},
-        "expires": {"N": str(int(expires.timestamp()))},
-    }
+def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempts: int) -> None:
+    """Call with what is wanted, then with what was left undone."""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        try:
+            wanted = call(wanted)
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
+            raise TableError(f"{operation} the table of notices and rejections: {code}") from None
+        if not wanted:
+            return
+    raise TableError(f"{operation} the table of notices and rejections: it is busy")

@@ -1,7 +1,5 @@
 """Timestamps: always aware and in UTC."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -15,10 +13,7 @@ _CONDITION_SKEW = timedelta(minutes=5)
 
 
 def parse_timestamp(text: str) -> datetime:
-    """An ISO 8601 date and time as an aware datetime in UTC; without a zone it is taken as UTC.
-
-    Raises ValueError if it is none, or lies outside the years 1 to 9999 in UTC.
-    """
+    """An ISO 8601 date and time, in UTC if it has no zone. Raises ValueError, also outside the years 1 to 9999."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
@@ -29,10 +24,9 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def parse_condition(value: object, now: datetime) -> datetime:
-    """`unless_updated_since`: a timestamp from 2024 to five minutes after `now` (aware).
+    """`unless_updated_since`: a timestamp from 2024 to five minutes after `now` (aware), or ValueError.
 
-    The date and the time are separated by `T` or a space. Basic formats (20261101T100000), week dates and plain numbers
-    are refused: milliseconds would be read as a year. Raises ValueError with a sentence that says what is expected.
+    Basic formats (20261101T100000), week dates and plain numbers are refused: milliseconds would be read as a year.
     """
     not_a_time = "unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z"
     if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):

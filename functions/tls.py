@@ -1,7 +1,4 @@
-"""One TLS context for all connections. botocore parses a bundle of some 120 certificates for each new connection,
-requests once more: half of a cold start. https://github.com/boto/botocore/issues/3171"""
-
-from __future__ import annotations
+"""One TLS context for all connections."""
 
 import ssl
 from functools import cache
@@ -13,6 +10,9 @@ import certifi
 from botocore.endpoint import Endpoint, EndpointCreator
 from botocore.httpsession import URLLib3Session, get_cert_path
 
+# botocore parses a bundle of some 120 certificates for each new connection, requests once more: half of a cold start.
+# https://github.com/boto/botocore/issues/3171
+
 # certifi's bundle, a file for each authority, which OpenSSL finds by its name and reads when it needs it. The build
 # makes it (infra/artefact.py); without a build the bundle is parsed as a whole.
 _HASHED = Path(__file__).with_name("authorities")
@@ -21,9 +21,10 @@ _HASHED = Path(__file__).with_name("authorities")
 @cache
 def context(bundle: str) -> ssl.SSLContext:
     """Verifies certificates and host names against a bundle of authorities; the same one for the same bundle."""
-    if bundle == certifi.where() and _HASHED.is_dir():
-        return ssl.create_default_context(capath=str(_HASHED))
-    return ssl.create_default_context(cafile=bundle)
+    hashed = bundle == certifi.where() and _HASHED.is_dir()
+    made = ssl.create_default_context(capath=str(_HASHED)) if hashed else ssl.create_default_context(cafile=bundle)
+    made.set_alpn_protocols(["http/1.1"])
+    return made
 
 
 def devin_context() -> ssl.SSLContext:
@@ -32,8 +33,6 @@ def devin_context() -> ssl.SSLContext:
 
 
 class _Session(URLLib3Session):
-    """botocore's HTTP, which otherwise parses the bundle again for every new connection."""
-
     _verify: bool
 
     def _get_ssl_context(self) -> ssl.SSLContext:

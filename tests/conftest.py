@@ -23,4 +23,7 @@ class _OneStack(LoadScopeScheduling):  # type: ignore[misc]
     """One process runs all tests of the stack, so that there is only one; other files go to any free process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "the stack" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
+        path = nodeid.partition("::")[0]
+        return (
+            "the stack" if path.startswith("tests/integration/") and not path.endswith("test_sam_deploy.py") else path
+        )

@@ -131,7 +131,7 @@ class Function:
             fetch_secret=lambda _: key,
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
-            dynamodb=lambda: cast(Any, None),
+            table=None,
             rejections=None,
         )
 

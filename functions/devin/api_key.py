@@ -1,7 +1,5 @@
 """The service key: what a secret may hold, and one invocation's use of it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -20,8 +18,7 @@ class ApiKeyError(Exception):
 def parse_api_key(secret: str | bytes) -> str:
     """The key in a secret: the bare key or a JSON object with it under `api_key`, `service_key` or `token`.
 
-    Raises ApiKeyError. A newline at the end is refused, not trimmed: it would be a header injection if it got
-    through, and the person who stored it should know.
+    Raises ApiKeyError. A newline at the end is refused, not trimmed: the person who stored it should know.
     """
     if isinstance(secret, bytes):
         raise ApiKeyError(f"the secret is binary; {_ADVICE}")
@@ -52,8 +49,7 @@ class ApiKeys:
     """The key as one invocation sees it: read when first needed, read again once when the API refuses it.
 
     `fetch(fresh)` returns the secret, past any cache if `fresh`, and raises ApiKeyError. Safe to share between threads:
-    however many calls are refused at once, the secret is read once. `unreadable` is why it could not be read after a
-    refusal: the key that was refused may have been replaced.
+    however many calls are refused at once, the secret is read once. `unreadable` is why that failed.
     """
 
     def __init__(self, fetch: Callable[[bool], str | bytes], remember: Callable[[str], None]) -> None:
@@ -71,14 +67,15 @@ class ApiKeys:
             if self._error is not None:
                 raise self._error
             if self._key is None:
-                self._key = self._read_first()
+                try:
+                    self._key = self._read()
+                except ApiKeyError as error:
+                    self._error = error
+                    raise
             return self._key
 
     def after_refusal(self, refused: str) -> str | None:
-        """Another key than the one the API refused, if the secret holds one by now; None if not, or if unreadable.
-
-        The old key stays in use where only one session was refused.
-        """
+        """Another key than the one the API refused, if the secret holds one by now."""
         with self._lock:
             if self._key == refused and not self._read_again:
                 try:
@@ -87,24 +84,18 @@ class ApiKeys:
                     self.unreadable = error
             return self._key if self._key != refused else None
 
-    def _read_first(self) -> str:
+    def _read(self) -> str:
+        secret = self._fetch(False)
         try:
-            secret = self._fetch(False)
-            try:
-                return self._key_in(secret)
-            except ApiKeyError:
-                # What was cached may have been mended since; the operator should not have to wait for the cache. What
-                # could not be read is not read again: nothing of it is cached, and its time is better spent.
-                return self._read_past_the_cache()
-        except ApiKeyError as error:
-            self._error = error
-            raise
+            key = parse_api_key(secret)
+        except ApiKeyError:
+            # The cached secret may have been corrected since. One that could not be fetched is not cached.
+            return self._read_past_the_cache()
+        self._remember(key)
+        return key
 
     def _read_past_the_cache(self) -> str:
         self._read_again = True
-        return self._key_in(self._fetch(True))
-
-    def _key_in(self, secret: str | bytes) -> str:
-        key = parse_api_key(secret)
+        key = parse_api_key(self._fetch(True))
         self._remember(key)
         return key

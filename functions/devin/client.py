@@ -1,18 +1,17 @@
 """The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
-from __future__ import annotations
-
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from threading import Lock
 
 from devin.api_key import ApiKeyError, ApiKeys
 from devin.error_detail import error_detail, parse_json
-from devin.http import Reply, Transport, TransportError
+from devin.http import Transport, TransportError
 from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
 from devin.throttle import Throttle
 from devin.version import V3, Version, version_of
@@ -54,9 +53,9 @@ class Answer:
 
     `status` is None if no call was made (`not_called` says why) or no whole response arrived; `detail` holds what the
     API or we say of it, without secrets. `retry_after` is in seconds. `session` and `page` are what a 2xx held, if it
-    could be read and is what was asked for. `confirmed`: a 2xx to a terminate or archive call said that it was done.
-    `replayed`: the request was sent twice, and may have been carried out the first time. `key_refused`: this answer is
-    about the key, not the session. `other_session`: a 2xx to a read held another session. `date` is the header.
+    could be read. `confirmed`: a 2xx to a terminate or archive call said that it was done. `replayed`: the request was
+    sent twice, and may have been carried out the first time. `key_refused`: this answer is about the key, not the
+    session. `other_session`: a 2xx to a read held another session. `date` is the header.
     """
 
     status: int | None = None
@@ -76,21 +75,15 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-def _no_query(_: Version) -> Mapping[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A request below the version's path of sessions, and how to read a 2xx. `at_once`: without waiting for the end of
-    a pause."""
+    """A request below the version's path of sessions, and how to read a 2xx."""
 
     method: str
     path: str
     keep_bytes: int
     read: Callable[[bytes, Version], Answer]
-    query: Callable[[Version], Mapping[str, str]] = _no_query
-    seconds: float = CALL_SECONDS
+    query: Callable[[Version], dict[str, str]] = lambda _: {}
     at_once: bool = False
 
 
@@ -100,10 +93,9 @@ _PROBE = _Call("GET", "", PAGE_BYTES, lambda *_: Answer(), lambda _: {"first": "
 class DevinClient:
     """Calls the API on behalf of one invocation; shared by its threads. Session ids must come from `parse_session_id`.
 
-    `seconds_left` says how long a call may take at most. A 429 or a refused key stops every call that has not begun.
-    `stop` is a reason to make no call at all. `throttle` is the one of this execution environment, so that a later
-    invocation keeps to the pause that this one was asked for. `latencies` collects milliseconds, one for each answered
-    call.
+    `seconds_left` says how long a call may take. A 429 or a refused key stops every call that has not begun. `stop` is
+    a reason to make no call at all. `throttle` outlives the invocation, so that the next one keeps to the pause too.
+    `latencies` has the milliseconds of each answered call.
     """
 
     def __init__(
@@ -135,28 +127,21 @@ class DevinClient:
         return self._stop
 
     def terminate(self, session_id: str, *, at_once: bool = False) -> Answer:
-        """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the end
-        of a pause, because what was read of the session would grow stale."""
+        """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the end of a pause,
+        because what was read of the session would grow stale."""
 
-        def query(version: Version) -> Mapping[str, str]:
+        def query(version: Version) -> dict[str, str]:
             return {"archive": "true"} if self._archive and version is V3 else {}
 
-        def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "terminated")
-
-        return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once=at_once))
+        read = partial(_confirmation, session_id, "terminated")
+        return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once))
 
     def archive(self, session_id: str, *, at_once: bool = False) -> Answer:
         """POST …/archive: the session sleeps and leaves the lists, and can be brought back. Version 3 only."""
-
-        def read(body: bytes, version: Version) -> Answer:
-            return _confirmation(body, session_id, version, "archived")
-
+        read = partial(_confirmation, session_id, "archived")
         return self._call(_Call("POST", f"/{session_id}/archive", _DETAIL_BYTES, read, at_once=at_once))
 
     def get(self, session_id: str) -> Answer:
-        """GET the session."""
-
         def read(body: bytes, version: Version) -> Answer:
             session = parse_session_body(body, version)
             if session is None or session.session_id is None:
@@ -170,16 +155,13 @@ class DevinClient:
 
         return self._call(_Call("GET", f"/{session_id}", SESSION_BYTES, read))
 
-    def list_page(self, cursor: str | None, *, seconds: float = CALL_SECONDS) -> Answer:
-        """GET a page of the organisation's sessions, the first one for None, in at most so many seconds."""
+    def list_page(self, cursor: str | None) -> Answer:
+        """GET a page of the organisation's sessions, the first one for None."""
 
         def read(body: bytes, version: Version) -> Answer:
             return Answer(page=parse_page_body(body, version, cursor))
 
-        def query(version: Version) -> Mapping[str, str]:
-            return version.page_query(cursor)
-
-        return self._call(_Call("GET", "", PAGE_BYTES, read, query, seconds=seconds))
+        return self._call(_Call("GET", "", PAGE_BYTES, read, lambda version: version.page_query(cursor)))
 
     def _call(self, call: _Call) -> Answer:
         """With the key, and once more if the API refuses it and the secret holds another by now."""
@@ -210,7 +192,7 @@ class DevinClient:
             return Answer(detail=NotCalled.UNSUPPORTED, not_called=NotCalled.UNSUPPORTED)
         if not call.at_once and (not_called := self._wait()) is not None:
             return not_called
-        seconds = min(self._seconds_left(), call.seconds)
+        seconds = min(self._seconds_left(), CALL_SECONDS)
         if seconds < _MIN_CALL_SECONDS:
             return Answer(detail=NotCalled.NO_TIME, not_called=NotCalled.NO_TIME)
         started = time.monotonic()
@@ -230,24 +212,18 @@ class DevinClient:
         if reply.status == 429:
             self._throttle.pause(retry_after)
         if not 200 <= reply.status < 300:
-            answer = Answer(detail=self._said(reply))
+            detail = error_detail(reply.body[:_DETAIL_BYTES])
+            answer = Answer(detail=detail and one_line(self._redact(detail), _DETAIL_CHARACTERS))
         elif reply.unreadable:
             answer = Answer(detail="the answer is too large, or not in the encoding that it claims")
         else:
             answer = call.read(reply.body, version)
-        return replace(
-            answer,
-            status=reply.status,
-            retry_after=retry_after,
-            replayed=reply.repeated,
-            date=reply.headers.get("Date"),
-        )
+        date = reply.headers.get("Date")
+        return replace(answer, status=reply.status, retry_after=retry_after, replayed=reply.repeated, date=date)
 
     def _wait(self) -> Answer | None:
-        """Wait until a pause is over that an earlier 429 asked for; why no call may begin, if it is too long.
-
-        Failing uses up a receive of the message, so a short pause is waited for.
-        """
+        """Wait until a pause is over that an earlier 429 asked for; why no call may begin, if it is too long. To fail
+        at once would use up a receive of the message."""
         if pause := self._throttle.retry_in():
             if pause > min(_MAX_PAUSE_SECONDS, self._seconds_left() - _MIN_CALL_SECONDS):
                 return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
@@ -277,26 +253,19 @@ class DevinClient:
             advice += ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
         return f"{said}; {advice}"
 
-    def _said(self, reply: Reply) -> str | None:
-        detail = error_detail(reply.body[:_DETAIL_BYTES])
-        return detail and one_line(self._redact(detail), _DETAIL_CHARACTERS)
-
 
 def _is_about_the_session(answer: Answer) -> bool:
     """Whether the API accepted the key. A gateway that is down, or redirects, has not looked at it."""
     return answer.ok or (answer.status is not None and 400 <= answer.status < 500 and answer.status not in _NO_VERDICT)
 
 
-def _confirmation(body: bytes, session_id: str, version: Version, word: str) -> Answer:
+def _confirmation(session_id: str, word: str, body: bytes, version: Version) -> Answer:
     """Whether a 2xx says what the API says when it did what it was asked: nothing at all, that the session was
     terminated or archived, or the session itself."""
-    if not body.strip():
-        return Answer(confirmed=True)
-    fields = parse_json(body)
-    if isinstance(fields, dict):
+    confirmed = not body.strip()
+    if isinstance(fields := parse_json(body), dict):
         detail = fields.get("detail")
-        if isinstance(detail, str) and (said := _DONE.fullmatch(detail.strip())) and said["done"].lower() == word:
-            return Answer(confirmed=True)
-        if parse_session(fields, version).session_id == session_id:
-            return Answer(confirmed=True)
-    return Answer(detail="the answer does not say that it was done")
+        said = _DONE.fullmatch(detail.strip()) if isinstance(detail, str) else None
+        done = said is not None and said["done"].lower() == word
+        confirmed = done or parse_session(fields, version).session_id == session_id
+    return Answer(confirmed=confirmed, detail=None if confirmed else "the answer does not say that it was done")

@@ -1,14 +1,11 @@
 """What the API says of an error."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
 
 def error_detail(body: bytes) -> str | None:
-    """What the API says of an error: FastAPI's `detail` (a text, or a list of complaints), a problem of RFC 9457, or,
-    where it is neither, the text of the body itself. None for an empty body."""
+    """FastAPI's `detail` (a text, or a list of complaints), a problem of RFC 9457, or else the body; None if empty."""
     fields = parse_json(body)
     if isinstance(fields, dict):
         detail = fields.get("detail")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import http.client
 import io
-import logging
 import re
 import socket
 import ssl
 import threading
 import time
-import weakref
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,29 +17,23 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
-import urllib3
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.wait import wait_for_read
 
 import tls
-from devin.dns import SlowNameServerError, look_up
+from devin.dns import NameServerError, look_up
 
-# It warns of odd headers in lines of its own making, which quote them: a hostile API may have put the key there.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
-
-CONNECT_SECONDS = 3.0
+_CONNECT_SECONDS = 3.0
 # A kept connection may have died without a word, behind a NAT gateway for instance. One that was idle for longer than
 # load balancers usually keep one is not used again, and data that is not acknowledged for so long breaks it.
 _MAX_IDLE_SECONDS = 50.0
 _UNACKNOWLEDGED_MILLISECONDS = 3000
-_SOCKET_OPTIONS = (
-    [(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS)]
-    if hasattr(socket, "TCP_USER_TIMEOUT")  # Linux has it, macOS does not
-    else []
-)
+_SOCKET_OPTIONS = [(socket.TCP_NODELAY, 1)]
+if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it, macOS does not
+    _SOCKET_OPTIONS.append((socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MILLISECONDS))
 # What is read of a body beyond what is kept, so that a merely large answer is still a whole one.
-DRAIN_BYTES = 16 * 1024 * 1024
+_DRAIN_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _MOST_HEADERS, _LONGEST_LINE = 100, 65536
 # Without sessions, nobody else says `Connection`; some servers of HTTP/1.0 keep a connection only if asked to.
@@ -57,12 +49,12 @@ class TransportError(Exception):
     """No whole response arrived; the message names the kind of failure and holds nothing of the request."""
 
 
-class _EndlessBodyError(urllib3.exceptions.HTTPError):
-    """The body went on past DRAIN_BYTES."""
+class _EndlessBodyError(OSError):
+    """The body went on past _DRAIN_BYTES."""
 
 
-class _NameServerError(socket.gaierror):
-    """The name may well exist; who should know does not say."""
+class _ConnectTimeoutError(TimeoutError):
+    """No address of the host took the connection in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +70,11 @@ class Reply:
     unreadable: bool = False
 
 
-# Whether the thread's current attempt has made a connection, rather than used one that was kept alive.
-_ATTEMPT = threading.local()
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
-
-
 class Transport:
     """Calls one base address, each thread over a kept-alive connection of its own.
 
-    An adapter of requests per thread, because it is not promised to be thread-safe
-    (https://github.com/psf/requests/issues/2766); they share one TLS context, the costly part of a new connection. No
-    session around it: proxies, .netrc, cookies, redirects and a CA bundle from the environment are what sessions add,
-    and none of them is wanted.
+    The threads share one TLS context, the costly part of a new connection. No session of requests: what it adds are
+    proxies, .netrc, cookies, redirects and a CA bundle from the environment, and none of them is wanted.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -109,27 +94,21 @@ class Transport:
         give_up = time.monotonic() + seconds
         request = _prepared(method, self._base_url + path, params, key)
         repeated = False
+        adapter = self._adapter()
         while True:
-            _ATTEMPT.connected = False
             try:
-                with self._adapter().send(request, timeout=max(give_up - time.monotonic(), 0.001)) as response:
+                with adapter.send(request, timeout=max(give_up - time.monotonic(), 0.001)) as response:
                     body = _read(response.raw, keep_bytes)
                     return Reply(response.status_code, response.headers, body or b"", repeated, body is None)
-            except _FAILURES as error:
-                if repeated or _ATTEMPT.connected or not _is_stale(error):
+            except (http.client.HTTPException, OSError) as error:
+                if repeated or not adapter.reused or not _is_stale(error):
                     raise TransportError(_describe(error)) from None
                 repeated = True
 
     def _adapter(self) -> _Adapter:
-        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
-        now = time.time()
         adapter: _Adapter | None = getattr(self._mine, "adapter", None)
-        if adapter is not None and not 0 <= now - self._mine.used_at <= _MAX_IDLE_SECONDS:
-            adapter.close()
-            adapter = None
         if adapter is None:
             adapter = self._mine.adapter = _Adapter(self._base_url, self._tls)
-        self._mine.used_at = now
         return adapter
 
 
@@ -146,16 +125,15 @@ def _prepared(method: str, url: str, params: Mapping[str, str] | None, key: str)
 
 def _read(raw: Any, keep_bytes: int) -> bytes | None:
     """The first keep_bytes of the body, None if it is unreadable; reads on to its end, or raises if that is farther
-    than DRAIN_BYTES."""
-    announced = raw.length_remaining
+    than _DRAIN_BYTES."""
     kept, seen = bytearray(), 0
-    if announced is not None and announced > DRAIN_BYTES:
+    if (raw.length_remaining or 0) > _DRAIN_BYTES:
         # Its size says that it is whole; it is not worth reading. Closing drops the connection.
         return None
     while chunk := raw.read(_CHUNK_BYTES):
         kept += chunk[: max(keep_bytes - len(kept), 0)]
         seen += len(chunk)
-        if seen > DRAIN_BYTES:
+        if seen > _DRAIN_BYTES:
             raise _EndlessBodyError
     if raw.length_remaining:
         raise http.client.IncompleteRead(b"")
@@ -168,73 +146,61 @@ def _read(raw: Any, keep_bytes: int) -> bytes | None:
     return bytes(kept)
 
 
-def _causes(error: BaseException | None) -> list[BaseException]:
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
-
-
 def _is_stale(error: BaseException) -> bool:
     """Closed, reset or dead before a byte of the response: what a call sees over a connection that is stale."""
-    return any(
-        isinstance(cause, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError))
-        or (isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT)
-        for cause in _causes(error)
+    return isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)) or (
+        isinstance(error, OSError) and error.errno == errno.ETIMEDOUT
     )
 
 
 def _describe(error: BaseException) -> str:
     """The kind of failure in words. Not str(error): that may quote what the other side sent."""
-    causes = _causes(error)
-    # Most telling first: urllib3 counts a refused connection among its connect timeouts.
-    kinds: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
+    kinds: list[tuple[type[BaseException], str]] = [  # a class before those that it is derived from
         (_EndlessBodyError, "the response does not end"),
-        ((SlowNameServerError, _NameServerError), "the name server gives no answer"),
+        (NameServerError, "the name server gives no answer"),
         (socket.gaierror, "host name not found"),
         (ConnectionRefusedError, "connection refused"),
-        ((requests.exceptions.SSLError, ssl.SSLError), "TLS failure"),
-        ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
-        ((requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError), "no whole response in time"),
-        ((ConnectionError, ssl.SSLEOFError), "connection closed by the API"),
-        ((urllib3.exceptions.ProtocolError, http.client.HTTPException), "response cut short or garbled"),
+        (ssl.SSLError, "TLS failure"),
+        (_ConnectTimeoutError, "no connection in time"),
+        (TimeoutError, "no whole response in time"),
+        (ConnectionError, "connection closed by the API"),
+        (http.client.HTTPException, "response cut short or garbled"),
     ]
-    for kind, words in kinds:
-        if any(isinstance(cause, kind) for cause in causes):
-            return words
-    return f"no usable response ({type(causes[0]).__name__})"
+    unknown = f"no usable response ({type(error).__name__})"
+    return next((words for kind, words in kinds if isinstance(error, kind)), unknown)
 
 
 class _Adapter(BaseAdapter):
     """requests over one connection to one host. What its own adapter and urllib3 find out for each call, the proxy, the
-    pool, cookies, retries, is known here, and is most of what a call costs them."""
+    pool, cookies, retries, is known here, and is most of what a call costs them.
+
+    `sock` is the connection, None before the first call and after it was closed; `reused` tells whether the last call
+    used one that was kept alive.
+    """
 
     def __init__(self, base_url: str, tls: ssl.SSLContext | None) -> None:
         super().__init__()
-        url = urlsplit(base_url)
-        self._host = url.netloc
-        host = url.hostname or ""
-        self._connection: HTTPConnection = (
-            _HTTPConnection(host, url.port) if tls is None else _HTTPSConnection(host, url.port, ssl_context=tls)
-        )
-        # With the thread whose adapter this is.
-        weakref.finalize(self, self._connection.close)
+        self._url = urlsplit(base_url)
+        self._tls = tls
+        self.sock: socket.socket | None = None
+        self.reused = False
+        self._used_at = 0.0
 
     def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
         """Send it and read the head of the response; the body is to be read from `raw`, and the response closed."""
-        connection, give_up = self._connection, time.monotonic() + timeout
-        if connection.sock is not None and not connection.is_connected:
-            connection.close()
-        if connection.sock is None:
-            connection.timeout = min(CONNECT_SECONDS, timeout)
-            connection.connect()
-        connection.sock.settimeout(max(give_up - time.monotonic(), 0.001))
-        lines = [f"{request.method} {request.path_url} HTTP/1.1", f"Host: {self._host}"]
+        give_up = time.monotonic() + timeout
+        # By the clock of the day: a monotonic one may stand still while Lambda freezes the environment.
+        idle, self._used_at = time.time() - self._used_at, time.time()
+        if self.sock is not None and (not 0 <= idle <= _MAX_IDLE_SECONDS or wait_for_read(self.sock, timeout=0)):
+            self.close()  # it may be dead, the API has closed it, or there is data that belongs to no request
+        self.reused = self.sock is not None
+        sock = self.sock or self._connect(min(_CONNECT_SECONDS, timeout))
+        sock.settimeout(max(give_up - time.monotonic(), 0.001))
+        lines = [f"{request.method} {request.path_url} HTTP/1.1", f"Host: {self._url.netloc}"]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
-        raw = _Response(connection, request.method)
+        raw = _Response(self, sock, request.method)
         try:
-            connection.sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+            sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
             raw.begin()
         except BaseException:
             raw.close()
@@ -251,7 +217,19 @@ class _Adapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        self._connection.close()
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    def __del__(self) -> None:
+        # When the thread ends whose adapter this is.
+        self.close()
+
+    def _connect(self, seconds: float) -> socket.socket:
+        host, port = self._url.hostname or "", self._url.port or (80 if self._tls is None else 443)
+        sock = _connected(host, port, seconds)
+        self.sock = sock if self._tls is None else self._tls.wrap_socket(sock, server_hostname=host)
+        return self.sock
 
 
 class _WholeResponseInTime(io.RawIOBase):
@@ -262,18 +240,16 @@ class _WholeResponseInTime(io.RawIOBase):
         self._stream = stream
         self._sock = sock
         self._begun = False
-        timeout = sock.gettimeout()
-        self._give_up = None if timeout is None else time.monotonic() + timeout
+        self._give_up = time.monotonic() + (sock.gettimeout() or 0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if self._give_up is not None:
-            left = self._give_up - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._sock.settimeout(left)
+        left = self._give_up - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
         try:
             count = self._stream.readinto(buffer)
         except ConnectionResetError:
@@ -310,11 +286,11 @@ class _Response(http.client.HTTPResponse):
 
     headers: CaseInsensitiveDict[str]  # type: ignore[assignment]
 
-    def __init__(self, connection: Any, method: str | None) -> None:
-        super().__init__(connection.sock, method=method)
-        self._connection = connection
+    def __init__(self, adapter: _Adapter, sock: socket.socket, method: str | None) -> None:
+        super().__init__(sock, method=method)
+        self._adapter = adapter
         # A server that drips a byte a second never trips a per-read timeout.
-        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), connection.sock))
+        self.fp = _WholeLines(_WholeResponseInTime(self.fp.detach(), sock))
 
     @property
     def length_remaining(self) -> int | None:
@@ -324,10 +300,7 @@ class _Response(http.client.HTTPResponse):
         whole = self.isclosed()
         super().close()
         if not whole or self.will_close:
-            self._connection.close()
-
-    def release_conn(self) -> None:
-        """requests asks for it."""
+            self._adapter.close()
 
     def begin(self) -> None:
         version, self.status, self.reason = self._read_status()
@@ -380,21 +353,12 @@ def _headers(lines: Any) -> CaseInsensitiveDict[str]:
     raise http.client.HTTPException("too many headers")
 
 
-def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
+def _connected(host: str, port: int, seconds: float) -> socket.socket:
     """A socket connected within so many seconds, the lookup of the host's name included, however many addresses it
-    has: urllib3 would give each of them all the time, and the lookup no bound at all."""
-    _ATTEMPT.connected = True
+    has."""
     give_up = time.monotonic() + seconds
-    try:
-        addresses = look_up(connection.host, connection.port, seconds)
-    except SlowNameServerError as error:
-        raise urllib3.exceptions.ConnectTimeoutError(connection, "name server") from error
-    except (socket.gaierror, UnicodeError) as error:  # the latter for a name that no resolver could be asked for
-        reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-        if reason.errno in {socket.EAI_AGAIN, socket.EAI_FAIL}:
-            reason = _NameServerError()
-        raise urllib3.exceptions.NameResolutionError(connection.host, connection, reason) from reason
-    failure: OSError = TimeoutError("no address answered in time")
+    addresses = look_up(host, port, seconds)
+    failure: OSError = TimeoutError()
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         left = give_up - time.monotonic()
         if left <= 0:
@@ -403,8 +367,8 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
         try:
             # Fails if the machine has no such protocol, as one without IPv6.
             sock = socket.socket(family, kind, protocol)
-            for option in (*_SOCKET_OPTIONS, *(connection.socket_options or ())):
-                sock.setsockopt(*option)
+            for option, value in _SOCKET_OPTIONS:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
             # Those that come after it get their share.
             sock.settimeout(left / (len(addresses) - number))
             sock.connect(address)
@@ -414,16 +378,4 @@ def _connected(connection: HTTPConnection, seconds: float) -> socket.socket:
             if sock is not None:
                 sock.close()
             failure = error
-    if isinstance(failure, TimeoutError):
-        raise urllib3.exceptions.ConnectTimeoutError(connection, str(failure)) from failure
-    raise urllib3.exceptions.NewConnectionError(connection, type(failure).__name__) from failure
-
-
-class _HTTPConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self, float(self.timeout or CONNECT_SECONDS))
-
-
-class _HTTPSConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _connected(self, float(self.timeout or CONNECT_SECONDS))
+    raise _ConnectTimeoutError if isinstance(failure, TimeoutError) else failure

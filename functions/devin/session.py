@@ -1,13 +1,11 @@
 """A session and a page of sessions, read from what the API answers in bounded memory."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Concatenate
+from typing import Any
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from devin.version import V3, Version
@@ -87,28 +85,37 @@ class Page:
 
 def parse_session_body(body: bytes, version: Version) -> Session | None:
     """The session in an answer, None if it holds none that can be read."""
-    return _in_turn(body, _session_in, version)
+    return _in_turn(body, lambda fields: parse_session(fields, version))
 
 
 def parse_page_body(body: bytes, version: Version, following: str | None) -> Page | None:
     """The page in an answer to a request with the cursor `following`, None if it holds none that can be read."""
-    return _in_turn(body, _page_in, version, following)
+    return _in_turn(body, lambda fields: _page(fields, version, following))
 
 
-def _in_turn[**P, T](body: bytes, read: Callable[Concatenate[bytes, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _in_turn[T](body: bytes, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """What `read` makes of the JSON object in the body, None if there is no object that can be read."""
     if len(body) <= _PARSED_IN_PARALLEL_BYTES:
-        return read(body, *args, **kwargs)
-    return _PARSER.submit(read, body, *args, **kwargs).result()
+        return _parse(body, read)
+    return _PARSER.submit(_parse, body, read).result()
 
 
-def _session_in(body: bytes, version: Version) -> Session | None:
-    fields = _parse(body)
-    return parse_session(fields, version) if isinstance(fields, dict) else None
+def _parse[T](body: bytes, read: Callable[[dict[str, Any]], T]) -> T | None:
+    if body.count(b"[") > _MAX_ARRAYS:
+        return None
+    try:
+        fields = json.loads(body, object_pairs_hook=_only_what_is_read)
+    except (ValueError, RecursionError):
+        return None
+    return read(fields) if isinstance(fields, dict) else None
 
 
-def _page_in(body: bytes, version: Version, following: str | None) -> Page | None:
-    fields = _parse(body)
-    items = fields.get(version.items_field) if isinstance(fields, dict) else None
+def _only_what_is_read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in pairs if key in _READ} or (_NOT_EMPTY if pairs else _EMPTY)
+
+
+def _page(fields: dict[str, Any], version: Version, following: str | None) -> Page | None:
+    items = fields.get(version.items_field)
     if not isinstance(items, list) or len(items) > _MAX_ITEMS:
         return None
     try:
@@ -117,19 +124,6 @@ def _page_in(body: bytes, version: Version, following: str | None) -> Page | Non
         return None
     sessions = tuple(parse_session(item if isinstance(item, dict) else {}, version) for item in items)
     return Page(sessions, after, can_archive=version is V3)
-
-
-def _parse(body: bytes) -> Any:
-    if body.count(b"[") > _MAX_ARRAYS:
-        return None
-    try:
-        return json.loads(body, object_pairs_hook=_only_what_is_read)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _only_what_is_read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in pairs if key in _READ} or (_NOT_EMPTY if pairs else _EMPTY)
 
 
 def parse_session(fields: dict[str, Any], version: Version) -> Session:
@@ -184,7 +178,7 @@ def _tags(value: object) -> tuple[str, ...] | None:
 
 
 def _users(values: list[object]) -> tuple[str, ...]:
-    """None of them unless all can be read: the one that cannot might be excluded."""
+    """Empty unless all can be read: the one that cannot might be excluded."""
     users = [_text(value) for value in values if value is not None]
     return tuple(user for user in users if user) if all(users) else ()
 

@@ -1,7 +1,5 @@
 """Session ids: what may stand in the path of a call that cannot be undone."""
 
-from __future__ import annotations
-
 import re
 
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
@@ -28,13 +26,11 @@ class InvalidSessionIdError(ValueError):
 
 
 def parse_session_id(text: object) -> str:
-    """The id in the one form that the API's path takes, `devin-…`.
+    """The id in the one form that the API's path takes, `devin-…`; raises InvalidSessionIdError.
 
     Takes `devin-` + letters, digits, `-`, `_` (128 characters at most in all), 32 hexadecimal digits (the prefix is
-    added), or the address of a session in the web application or a dedicated deployment. 32 hexadecimal digits are
-    lower-cased: in upper case they name the same session. An allow-list matched against the whole text: quoting does
-    not stop `..` from being resolved on its way. Raises InvalidSessionIdError for anything else, and for what looks
-    like a key behind the prefix.
+    added, and in upper case they name the same session), or the address of a session. An allow-list for the whole text:
+    quoting does not stop `..` from being resolved on its way.
     """
     if not isinstance(text, str):
         raise InvalidSessionIdError

@@ -1,7 +1,5 @@
 """When this execution environment may call the API again after a 429."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable
@@ -13,8 +11,7 @@ _MAX_STRETCH = 1.25
 
 
 class Throttle:
-    """Remembers the end of the pause that a 429 asked for. `clock` gives monotonic seconds. Safe to share between
-    threads: they race only to set the same moment."""
+    """Remembers the end of the pause that a 429 asked for. Safe to share between threads."""
 
     def __init__(
         self,

@@ -1,6 +1,4 @@
-"""What differs between the versions of the API."""
-
-from __future__ import annotations
+"""The versions of the API."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -49,11 +49,8 @@ class Metric(StrEnum):
 
 @masked_errors(redact)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
-    """Carry out the policy that is the event, and answer with a report (see `Sweep.report`).
-
-    Raises PolicyError before any call if the policy cannot be used, CapExceededError if more matches than it allows,
-    and others if the sweep could not be carried out: an invocation that failed is an alarm, a report is not.
-    """
+    """Carry out the policy that is the event, and answer with a report. Raises PolicyError before any call if the
+    policy cannot be used, CapExceededError if more matches than it allows, and others if the sweep failed."""
     logger.append_keys(function_request_id=context.aws_request_id)
     # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
@@ -70,9 +67,8 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     if stopped := runtime.reason_to_stop():
         _count({Metric.STOPPED: 1})
         return _publish(runtime, {"mode": "stopped", "run": run, "why": redact(stopped), "chosen": 0, "enqueued": 0})
-    sweep = _sweep(settings, runtime, policy, context)
     try:
-        result = sweep.carry_out(policy, datetime.now(UTC))
+        report, announced = _sweep(settings, runtime, policy, context).carry_out(policy, datetime.now(UTC))
     except CapExceededError as error:
         _refuse(error)
         _publish(runtime, {"mode": "refused", "run": run, "why": str(error), "enqueued": 0})
@@ -82,22 +78,21 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         _count({Metric.FAILED: 1})
         raise
     _count({
-        Metric.LISTED: result.selection.listed,
-        Metric.CHOSEN: len(result.selection.matched),
-        Metric.KEPT: result.selection.kept.total(),
-        Metric.ENQUEUED: result.enqueued,
-        Metric.ANNOUNCED: result.announced,
+        Metric.LISTED: report["listed"],
+        Metric.CHOSEN: report["chosen"],
+        Metric.KEPT: sum(report["kept"].values()),
+        Metric.ENQUEUED: report["enqueued"],
+        Metric.ANNOUNCED: report["announced"],
     })  # fmt: skip
-    for one in result.plan.to_announce if result.announced else ():
+    for one in announced:
         logger.info("announced", extra={"session_id": one.session_id, "updated_at": one.updated_at.isoformat()})
-    return _publish(runtime, sweep.report(result, policy))
+    return _publish(runtime, report)
 
 
 def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:
     def remaining_seconds() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
-    table = settings.announcements_table
     return Sweep(
         run=context.aws_request_id,
         client=DevinClient(
@@ -113,7 +108,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         eventbridge=runtime.bus,
         reason_to_stop=runtime.reason_to_stop,
         redact=redact,
-        notices=None if table is None else Notices(runtime.dynamodb, table, fingerprint(policy)),
+        notices=None if runtime.table is None else Notices(runtime.table, fingerprint(policy)),
         rejections=runtime.rejections,
         protect_tag=settings.protect_tag,
         remaining_seconds=remaining_seconds,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 
 from devin.session import Page, Session
 
@@ -26,38 +26,36 @@ class Listing:
     has_time: Callable[[], bool]
     pages: int = 0
     end: str = "not begun"
-    _seen: set[str | None] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
         return self.end == "complete"
 
     def __iter__(self) -> Iterator[Session]:
+        self.end = yield from self._sessions()
+
+    def _sessions(self) -> Generator[Session, None, str]:
         cursor: str | None = None
         asked: set[str] = set()
+        seen: set[str | None] = set()
         stale_pages = 0
         while True:
             if self.pages == MAX_PAGES:
-                self.end = f"more than {MAX_PAGES} pages"
-                return
-            if len(self._seen) > MAX_SESSIONS:
-                self.end = f"more than {MAX_SESSIONS} sessions"
-                return
+                return f"more than {MAX_PAGES} pages"
+            if len(seen) > MAX_SESSIONS:
+                return f"more than {MAX_SESSIONS} sessions"
             if not self.has_time():
-                self.end = "out of time"
-                return
+                return "out of time"
             page = self.fetch(cursor)
             self.pages += 1
-            before = len(self._seen)
+            before = len(seen)
             for session in page.sessions:
-                self._seen.add(session.session_id)
+                seen.add(session.session_id)
                 yield session
-            stale_pages = stale_pages + 1 if len(self._seen) == before else 0
+            stale_pages = stale_pages + 1 if len(seen) == before else 0
             cursor = page.following
             if cursor is None:
-                self.end = "complete"
-                return
+                return "complete"
             if cursor in asked or stale_pages == _MAX_STALE_PAGES:
-                self.end = "the API repeats itself"
-                return
+                return "the API repeats itself"
             asked.add(cursor)

@@ -1,17 +1,11 @@
 """Termination notices: what was announced and when. The memory behind `notify_first`."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from table import Table, TableError
 from timestamps import parse_timestamp
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 # Three times the longest `notify_first`. A session that still matches after that is announced again.
 _KEPT_FOR = timedelta(days=90)
@@ -30,8 +24,8 @@ class TerminationNotice:
 class Notices:
     """Items `<policy>/<session id>`. Every method raises TableError: a sweep must not go on without its memory."""
 
-    def __init__(self, dynamodb: Callable[[], DynamoDBClient], table: str, policy: str) -> None:
-        self._table = Table(dynamodb, table)
+    def __init__(self, table: Table, policy: str) -> None:
+        self._table = table
         self._policy = policy
 
     def of(self, session_ids: Iterable[str]) -> dict[str, TerminationNotice]:

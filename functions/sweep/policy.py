@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -99,11 +99,11 @@ def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) 
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
-    ended, protection = _ended(session), _protection(session, now, protect_tag)
-    if ended or protection:
+    protection = _protection(session, now, protect_tag)
+    if reason := _ended(session) or protection:
         # The status of one that has ended does not matter any more, but it may have been in use lately.
         family_reason = protection or _first_unmet(("idle_for", "without_tags", "exclude_users"), policy, session, now)
-        return Evaluation(False, (ended or str(protection),), family_reason)
+        return Evaluation(False, (reason,), family_reason)
     reasons: list[str] = []
     for name in CRITERIA:
         unmet, found = _check(name, policy, session, now)
@@ -157,8 +157,8 @@ def _protection(session: Session, now: datetime, protect_tag: str) -> str | None
     return "family unknown" if session.is_family_unknown else None
 
 
+# Whether a criterion holds, None if that is unknown; and what was found.
 type Check = tuple[bool | None, object]
-"""Whether a criterion holds, None if that is unknown; and what was found."""
 
 
 def _at_least(since: datetime | None, least: timedelta, now: datetime) -> Check:
@@ -180,12 +180,6 @@ def _none_of(unwanted: Iterable[str], found: Iterable[str]) -> Check:
     return not all_as_seen(unwanted) & all_as_seen(found), "none of them"
 
 
-def _title_matches(pattern: str, session: Session, _: datetime) -> Check:
-    if session.title is None:
-        return None, None
-    return fnmatch.fnmatchcase(session.title.casefold(), pattern.casefold()), "yes"
-
-
 def _pull_requests(wanted: tuple[str, ...], session: Session, _: datetime) -> Check:
     """All of them, and at least one: an open one beside a merged one is work in progress."""
     if session.pull_request_states is None:
@@ -203,7 +197,10 @@ CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
     "without_tags": lambda unwanted, session, _: _none_of(unwanted, session.tags or ()),
     "users": lambda wanted, session, _: _any_of(wanted, session.users),
     "exclude_users": lambda unwanted, session, _: _none_of(unwanted, session.users) if session.users else (None, None),
-    "title_matches": _title_matches,
+    "title_matches": lambda pattern, session, _: (
+        None if session.title is None else fnmatchcase(session.title.casefold(), pattern.casefold()),
+        "yes",
+    ),
     "origins": lambda wanted, session, _: _any_of(wanted, (session.origin,)),
     "playbook_ids": lambda wanted, session, _: _any_of(wanted, (session.playbook_id,)),
     "automation_ids": lambda wanted, session, _: _any_of(wanted, (session.automation_id,)),
@@ -217,10 +214,20 @@ CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
 }
 
 
-def _boolean(key: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise PolicyError(f"{key} should be true or false")
-    return value
+type _Parser = Callable[[str, Any], Any]
+
+
+def _expect(what: str, is_valid: Callable[[Any], bool]) -> _Parser:
+    def parse(key: str, value: object) -> object:
+        if not is_valid(value):
+            raise PolicyError(f"{key} should be {what}")
+        return value
+
+    return parse
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= most
 
 
 def _texts(key: str, value: object) -> tuple[str, ...]:
@@ -234,8 +241,7 @@ def _duration(key: str, value: object, *, most: timedelta = _MAX_AGE) -> timedel
     """ISO 8601, without years and months: they have no length."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
-        example = "an ISO 8601 duration of weeks, days, hours, minutes and seconds, such as PT6H or P3D"
-        raise PolicyError(f"{key} should be {example}")
+        raise PolicyError(f"{key} should be an ISO 8601 duration of weeks to seconds, such as PT6H or P3D")
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     duration = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
     if not FLOOR <= duration <= most:
@@ -257,35 +263,21 @@ def _pattern(key: str, value: object) -> str:
     return value
 
 
-def _number(key: str, value: object, *, above: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
-        raise PolicyError(f"{key} should be a number above {above:g} and at most {most:g}")
-    return value
-
-
-def _count(key: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_SESSIONS:
-        raise PolicyError(f"{key} should be a whole number from 1 to {_MAX_SESSIONS}")
-    return value
-
-
-def _action(key: str, value: object) -> str:
-    if value not in ("terminate", "archive"):
-        raise PolicyError(f"{key} should be terminate or archive")
-    return str(value)
-
-
-_PARSERS: dict[str, Callable[[str, object], Any]] = {
+_BOOLEAN = _expect("true or false", lambda value: isinstance(value, bool))
+_PARSERS: dict[str, _Parser] = {
     **dict.fromkeys(("idle_for", "older_than"), _duration),
     **dict.fromkeys(("statuses", "tags", "without_tags", "users", "exclude_users"), _texts),
     "title_matches": _pattern,
     **dict.fromkeys(("origins", "playbook_ids", "automation_ids", "categories"), _texts),
-    "has_pull_request": _boolean,
+    "has_pull_request": _BOOLEAN,
     "pull_request_states": _texts,
-    "min_acus": partial(_number, above=0, most=1e6),
-    "action": _action,
-    "dry_run": _boolean,
-    "max_sessions": _count,
-    "max_share": partial(_number, above=0, most=1),
+    "min_acus": _expect("a number above 0 and at most 1,000,000", lambda value: _is_number(value, 1e6)),
+    "action": _expect("terminate or archive", lambda value: value in ("terminate", "archive")),
+    "dry_run": _BOOLEAN,
+    "max_sessions": _expect(
+        f"a whole number from 1 to {_MAX_SESSIONS}",
+        lambda value: isinstance(value, int) and _is_number(value, _MAX_SESSIONS),
+    ),
+    "max_share": _expect("a number above 0 and at most 1", lambda value: _is_number(value, 1)),
     "notify_first": partial(_duration, most=_MAX_NOTICE),
 }

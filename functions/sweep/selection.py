@@ -17,7 +17,7 @@ _SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A session that matches the policy, when it was last updated, and why it matches."""
+    """A session that matches the policy, and why."""
 
     session_id: str
     updated_at: datetime
@@ -49,8 +49,7 @@ class Selection:
 
     @property
     def alive(self) -> int:
-        """How many could be ended. A session without an id cannot be told apart from another occurrence of itself, and
-        must not make a share look smaller."""
+        """How many could be ended. A session without an id may be listed twice, so it does not count."""
         return len(self.matched) + len(self._kept) - len(self._ended)
 
     def add(self, session: Session, policy: Policy, now: datetime, protect_tag: str) -> None:
@@ -92,8 +91,8 @@ class Selection:
         return self._kept.get(session_id)
 
     def keep_rejected(self, rejected: Mapping[str, datetime | None]) -> None:
-        """Keep what the API refused to end, and was not updated since the time in `rejected`, None if that is unknown:
-        it would be a dead letter at every sweep."""
+        """Keep what the API refused to end and was not updated since (None: unknown): else it would be a dead letter
+        at every sweep."""
         self.keep({
             session_id: "rejected before"
             for session_id, updated_at in rejected.items()
@@ -102,8 +101,7 @@ class Selection:
         })  # fmt: skip
 
     def keep_families(self) -> None:
-        """Keep what matched if a relative keeps it: one that is in use or protected, or one that is not listed, of
-        which nothing is known. Call it when everything is listed."""
+        """Keep what matched if a relative is in use, protected, or not listed. Call it when everything is listed."""
         reasons: dict[str, str] = {}
         for member in self._families:
             listed = member in self.matched or member in self._kept
@@ -131,11 +129,8 @@ def check_caps(selection: Selection, policy: Policy) -> None:
     that could be ended: the policy may say something else than its author meant."""
     matched, alive = len(selection.matched), selection.alive
     share = matched / alive if alive else 0.0
-    exceeded = []
-    if matched > policy.max_sessions:
-        exceeded.append(f"max_sessions is {policy.max_sessions}")
-    if share > policy.max_share:
-        exceeded.append(f"max_share is {policy.max_share:g}")
+    exceeded = [f"max_sessions is {policy.max_sessions}"] if matched > policy.max_sessions else []
+    exceeded += [f"max_share is {policy.max_share:g}"] if share > policy.max_share else []
     if exceeded:
         sample = ", ".join(sorted(selection.matched)[:_SAMPLE])
         raise CapExceededError(

@@ -32,21 +32,9 @@ class SweepError(Exception):
     """The sweep could not be carried out, or not to its end; the message says what was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """What a sweep found and did."""
-
-    selection: Selection
-    plan: Plan
-    listing: Listing
-    enqueued: int = 0
-    announced: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The parts that a sweep works with. `run` is its id, `notices` and `rejections` are None where the stack has no
-    table for them."""
+    """The parts of a sweep. `run` is its id; `notices` and `rejections` are None if the stack has no table."""
 
     run: str
     client: DevinClient
@@ -59,12 +47,17 @@ class Sweep:
     protect_tag: str
     remaining_seconds: Callable[[], float]
 
-    def carry_out(self, policy: Policy, now: datetime) -> SweepResult:
-        """Raises SweepError, CapExceededError, TableError and BusError. Nothing is announced or enqueued before the
-        whole listing is evaluated."""
+    def carry_out(self, policy: Policy, now: datetime) -> tuple[dict[str, Any], tuple[Candidate, ...]]:
+        """The report of what was found and done, and the sessions that were announced.
+
+        Nothing is announced or enqueued before the whole listing is evaluated. Raises SweepError, CapExceededError,
+        TableError and BusError.
+        """
         if policy.notify_first is not None and self.notices is None:
             raise SweepError("notify_first needs a table to remember notices; set ANNOUNCEMENTS_TABLE")
-        listing = Listing(lambda cursor: self._page(cursor, policy), self._has_time)
+        listing = Listing(
+            lambda cursor: self._page(cursor, policy), lambda: self.remaining_seconds() > 2 * RESERVE_SECONDS
+        )
         selection = Selection()
         for session in listing:
             if session.session_id is not None and self.redact(session.session_id) != session.session_id:
@@ -78,17 +71,19 @@ class Sweep:
         if self.rejections is not None:
             selection.keep_rejected(self.rejections.of(selection.matched))
         check_caps(selection, policy)
-        planned = self._plan(policy, selection, now)
+        candidates = sorted(selection.matched.values(), key=lambda one: one.session_id)
+        notices: dict[str, TerminationNotice] = {}
+        if policy.notify_first is not None and self.notices is not None:
+            notices = self.notices.of(one.session_id for one in candidates)
+        planned = plan(candidates, notices, policy.notify_first, now)
+        report = self._report(policy, listing, selection, planned)
         if policy.dry_run:
-            return SweepResult(selection, planned, listing)
+            return report, ()
         if stopped := self.reason_to_stop():
             raise SweepError(f"{stopped}; nothing was enqueued")
         self._announce(planned.to_announce, policy, now)
         self._enqueue(planned.ready, policy)
-        return SweepResult(selection, planned, listing, len(planned.ready), len(planned.to_announce))
-
-    def _has_time(self) -> bool:
-        return self.remaining_seconds() > 2 * RESERVE_SECONDS
+        return report, planned.to_announce
 
     def _page(self, cursor: str | None, policy: Policy) -> Page:
         answer = self.client.list_page(cursor)
@@ -103,13 +98,6 @@ class Sweep:
             )
         _check_clock(answer.date, datetime.now(UTC))
         return answer.page
-
-    def _plan(self, policy: Policy, selection: Selection, now: datetime) -> Plan:
-        candidates = sorted(selection.matched.values(), key=lambda candidate: candidate.session_id)
-        notices: dict[str, TerminationNotice] = {}
-        if policy.notify_first is not None and self.notices is not None:
-            notices = self.notices.of(candidate.session_id for candidate in candidates)
-        return plan(candidates, notices, policy.notify_first, now)
 
     def _announce(self, candidates: tuple[Candidate, ...], policy: Policy, now: datetime) -> None:
         """Publish first, remember second: what was published and forgotten is published again, what was remembered but
@@ -146,7 +134,7 @@ class Sweep:
                 "run it again, repeats do no harm"
             )
 
-    def report(self, result: SweepResult, policy: Policy) -> dict[str, Any]:
+    def _report(self, policy: Policy, listing: Listing, selection: Selection, planned: Plan) -> dict[str, Any]:
         """A sweep as plain JSON: counts for each reason, the candidates with their why (the first hundred of each
         kind), caps and mode."""
 
@@ -160,17 +148,17 @@ class Sweep:
             "mode": "dry_run" if policy.dry_run else "enforce",
             "run": self.run,
             **_action(policy),
-            "listed": result.selection.listed,
-            "pages": result.listing.pages,
-            "listing": result.listing.end,
-            "kept": dict(sorted(result.selection.kept.items())),
-            "chosen": len(result.selection.matched),
-            "enqueued": result.enqueued,
-            "announced": result.announced,
+            "listed": selection.listed,
+            "pages": listing.pages,
+            "listing": listing.end,
+            "kept": dict(sorted(selection.kept.items())),
+            "chosen": len(selection.matched),
+            "enqueued": 0 if policy.dry_run else len(planned.ready),
+            "announced": 0 if policy.dry_run else len(planned.to_announce),
             "caps": {"max_sessions": policy.max_sessions, "max_share": policy.max_share},
-            "due": listed(result.plan.ready),
-            "to_announce": listed(result.plan.to_announce),
-            "waiting": listed(result.plan.waiting),
+            "due": listed(planned.ready),
+            "to_announce": listed(planned.to_announce),
+            "waiting": listed(planned.waiting),
         }
 
     def _why(self, candidate: Candidate) -> list[str]:

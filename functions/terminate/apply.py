@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from queues import QueueError, Queues
-from terminate.plan import MessageResult, is_done, keep_whole, letters, replan, requeued
+from queues import Queues
+from terminate.plan import MessageResult, keep_whole, letters, replan, requeued
 
 
 class RedeliveryError(Exception):
@@ -22,21 +22,18 @@ def apply(
     base_seconds: int,
     has_time: Callable[[], bool],
 ) -> list[MessageResult]:
-    """Write what the plans ask for, and return what became of each message.
-
-    What needs another try is written before the dead letters: if that fails and the message is redelivered whole, no
-    part of it is in the dead-letter queue yet, so none gets there twice. Raises RedeliveryError only if a message that
-    no queue holds could not be sent to one.
-    """
+    """Write what the plans ask for, and return what became of each message. Raises RedeliveryError only if a message
+    that no queue holds could not be sent to one."""
     done = list(plans)
-    if is_done(done):
-        return done
+    # Requeued before the dead letters are written: if that fails and the message is redelivered whole, no part of it
+    # is in the dead-letter queue yet, so none gets there twice.
     _requeue(done, range(len(done)), queues)
     unwritten = _write_letters(done, queues, request_id, has_time)
     for number, reasons in unwritten.items():
         done[number] = replan(done[number], reasons, base_seconds, random.uniform)
     _requeue(done, unwritten, queues)
-    return _hide(done, queues)
+    _change_visibility(done, queues)
+    return done
 
 
 def _requeue(done: list[MessageResult], numbers: Iterable[int], queues: Queues) -> None:
@@ -60,30 +57,23 @@ def _write_letters(
     return unwritten
 
 
-def _hide(done: list[MessageResult], queues: Queues) -> list[MessageResult]:
+def _change_visibility(done: list[MessageResult], queues: Queues) -> None:
     """Set the visibility timeout of what is redelivered. If that fails, the queue's own brings it back, only later."""
-    hidden = [
+    redelivered = [
         (number, planned.message.receipt_handle, planned.delay_seconds)
         for number, planned in enumerate(done)
         if planned.redeliver and planned.message.receipt_handle is not None and planned.delay_seconds is not None
     ]
-    errors = queues.change_visibility([(handle, delay) for _, handle, delay in hidden])
-    for (number, _, delay), error in zip(hidden, errors, strict=True):
-        if error is not None:
-            warnings = [str(error)]
-            if error.handle_invalid:
-                warnings += _send_unheld(done[number], queues, delay)
-            done[number] = replace(done[number], warnings=(*done[number].warnings, *warnings))
-    return done
-
-
-def _send_unheld(planned: MessageResult, queues: Queues, delay: int) -> list[str]:
-    """A record whose receipt handle the queue does not know came by another way than the queue, by an asynchronous
-    invocation for instance: nobody reads the answer, so it is sent to the queue."""
-    items = [item for item, _ in planned.results]
-    errors: list[QueueError] = [
-        error for error in queues.enqueue(requeued(planned.message, items, delay)) if error is not None
-    ]
-    if errors:
-        raise RedeliveryError(str(errors[0]))
-    return ["the queue does not hold this message; it was sent to the queue"]
+    errors = queues.change_visibility([(handle, delay) for _, handle, delay in redelivered])
+    for (number, _, delay), error in zip(redelivered, errors, strict=True):
+        if error is None:
+            continue
+        planned, warnings = done[number], [str(error)]
+        if error.handle_invalid:
+            # The record came by another way than the queue, by an asynchronous invocation for instance: nobody reads
+            # the answer, so it is sent to the queue.
+            for failed in queues.enqueue(requeued(planned.message, [item for item, _ in planned.results], delay)):
+                if failed is not None:
+                    raise RedeliveryError(str(failed))
+            warnings.append("the queue does not hold this message; it was sent to the queue")
+        done[number] = replace(planned, warnings=(*planned.warnings, *warnings))

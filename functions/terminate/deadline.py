@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 # For dead letters. Those that are not written by then go back to the work queue.
 _DEAD_LETTER_SECONDS = 0.75
-# For sending back what is left: a write to SQS takes some ten milliseconds, and what is left of however many ids takes
-# a hundred of them at most.
+# To requeue what is left: a write to SQS takes some ten milliseconds, and `plan` makes a hundred messages at most.
 _SECONDS_PER_WRITE = 0.02
-_MOST_WRITES = 100
-# For saying what became of each id: a log line is a tenth of a millisecond of a whole CPU, and 256 MB come with a
-# seventh of one. No more than half of the time, or a message of very many short ids would never get to its first call.
+_MAX_WRITES = 100
+# A log line takes a tenth of a millisecond of a whole CPU, and 256 MB come with a seventh of one. No more than half of
+# the time, or a message of very many short ids would never get to its first call.
 _SECONDS_PER_ID = 0.001
-_MOST_SECONDS_FOR_IDS = 30.0
+_MAX_SECONDS_FOR_IDS = 30.0
 # How long a client goes on that gets no answer from the table: three attempts of seven seconds each.
 _TABLE_SECONDS = 22.0
 # For the answer, and for what takes longer than it should.
@@ -23,21 +22,19 @@ _LAST_SECONDS = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Lambda's limit, seen from the inside. `remaining_milliseconds` asks Lambda, `ids` is how many ids were given.
-
-    What follows the calls follows in this order: what needs another try is sent back, dead letters are written, those
-    that could not be are sent back too, every id has its log line, rejections are remembered, and events are published.
-    """
+    """Lambda's limit, less what follows the calls: requeue, write dead letters, requeue those that could not be
+    written, log every id, remember rejections, publish events. `remaining_milliseconds` asks Lambda, `ids` is how many
+    ids were given."""
 
     remaining_milliseconds: Callable[[], int]
     ids: int
 
     def seconds_for_a_call(self) -> float:
-        """How long a call that starts now may take, and the rest still be done; negative if it is too late."""
+        """How long a call that starts now may take; negative if it is too late."""
         return self._left() - self._afterwards() - _DEAD_LETTER_SECONDS
 
     def allows_a_write(self) -> bool:
-        """Whether another dead letter can be written, and what is left still be sent back and told."""
+        """Whether there is time for another dead letter."""
         return self._left() > self._afterwards()
 
     def allows_the_table(self) -> bool:
@@ -52,5 +49,5 @@ class Deadline:
         return self.remaining_milliseconds() / 1000
 
     def _afterwards(self) -> float:
-        writes = _SECONDS_PER_WRITE * min(self.ids, _MOST_WRITES)
-        return _LAST_SECONDS + writes + min(_SECONDS_PER_ID * self.ids, _MOST_SECONDS_FOR_IDS)
+        writes = _SECONDS_PER_WRITE * min(self.ids, _MAX_WRITES)
+        return _LAST_SECONDS + writes + min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)

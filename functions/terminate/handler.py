@@ -17,12 +17,12 @@ from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
 from settings import Settings
-from terminate.apply import RedeliveryError
+from terminate.apply import RedeliveryError, apply
 from terminate.deadline import Deadline
-from terminate.invocation import end_sessions, settle
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
-from terminate.plan import MessageResult, rejected_conditions
+from terminate.plan import MessageResult, plan_all, rejected_conditions
 from terminate.report import publish, report
+from terminate.termination import end_sessions
 
 redact = Redactor()
 # Last line of defence: whatever a line holds, a traceback included, the key is masked before it is printed.
@@ -79,8 +79,11 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
     deadline = Deadline(context.get_remaining_time_in_millis, sum(len(message.items) for message in messages))
-    stop = _stop(runtime.reason_to_stop())
-    bugs: list[Exception] = []
+    stop = None
+    if (reason := runtime.reason_to_stop()) is not None:
+        # No call is made, and everything waits as long as SQS allows.
+        stop = Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)
+    bugs = []
 
     def on_bug(error: Exception) -> None:
         bugs.append(error)
@@ -97,14 +100,12 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         stop=stop,
     )
     results = end_sessions(messages, client, runtime.executor, settings, on_bug)
-    settled = settle(
-        messages,
-        results,
+    settled = apply(
+        plan_all(messages, results, settings.retry_base_seconds, on_bug),
         runtime.queues,
-        settings,
-        has_time=deadline.allows_a_write,
         request_id=context.aws_request_id,
-        on_bug=on_bug,
+        base_seconds=settings.retry_base_seconds,
+        has_time=deadline.allows_a_write,
     )
     report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
     if runtime.rejections is not None and deadline.allows_the_table() and (rejected := rejected_conditions(settled)):
@@ -114,10 +115,3 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     if settings.publish_outcomes:
         publish(settled, runtime.bus, logger, deadline.allows_an_event)
     return settled
-
-
-def _stop(reason: str | None) -> Answer | None:
-    """With the stop switch on, no call is made, and everything waits as long as SQS allows."""
-    if reason is None:
-        return None
-    return Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)

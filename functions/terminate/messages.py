@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -41,11 +41,13 @@ class Body:
 
     `raw` is the body as it came. `payload` is our own payload with `session_ids` in it, None where the items cannot be
     told apart; `envelopes` are around it, outermost first: the envelope, its key, and whether it holds a text.
+    `attempts`: how often Lambda invoked the function in vain, if envelopes say.
     """
 
     raw: str
     envelopes: tuple[tuple[Mapping[str, Any], str, bool], ...] = ()
     payload: Mapping[str, Any] | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,6 @@ class InvalidItem:
 
 
 Item = Request | InvalidItem
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedBody:
-    """What a body asks for. `attempts_before`: how often Lambda invoked the function in vain, if an envelope says."""
-
-    items: tuple[Item, ...]
-    attempts_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +105,14 @@ def is_batch(event: object) -> bool:
 def parse_record(record: Mapping[str, Any]) -> Message:
     """One SQS record of a Lambda event. Raises KeyError or TypeError only if SQS itself sent something else."""
     attributes = record.get("messageAttributes") or {}
-    parsed = parse_body(record["body"])
+    items = parse_body(record["body"])
+    attempts_before = max((item.body.attempts for item in items), default=0)
     receives = _count(record.get("attributes", {}).get("ApproximateReceiveCount")) or 1
     source = _attribute(attributes, "source")
     return Message(
-        items=parsed.items,
+        items=items,
         source=source if source in {"eventbridge", "direct", "sweep"} else "sqs",
-        attempts=receives + _count(_attribute(attributes, "attempts")) + parsed.attempts_before,
+        attempts=receives + _count(_attribute(attributes, "attempts")) + attempts_before,
         receive_count=receives,
         message_id=record["messageId"],
         receipt_handle=record["receiptHandle"],
@@ -130,12 +125,12 @@ def parse_event(event: object) -> Message:
     source = "eventbridge" if isinstance(event, dict) and "detail" in event else "direct"
     # As the body of a message, a number of 32 digits would be an id, which it is not here.
     raw = {"session_id": event} if isinstance(event, int) and 10**31 <= event < 10**32 else event
-    return Message(items=_parse(event, _dump(raw), (), 0).items, source=source)
+    return Message(items=_parse(event, Body(_dump(raw))), source=source)
 
 
-def parse_body(text: str) -> ParsedBody:
+def parse_body(text: str) -> tuple[Item, ...]:
     """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one."""
-    return _parse_text(text, text, (), 0)
+    return _parse_text(text, Body(text))
 
 
 def rebuild_body(items: Sequence[Item]) -> str:
@@ -150,106 +145,95 @@ def rebuild_body(items: Sequence[Item]) -> str:
     return _dump(inner)
 
 
-type _Envelopes = tuple[tuple[Mapping[str, Any], str, bool], ...]
-
-
-def _parse_text(text: str, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+def _parse_text(text: str, body: Body) -> tuple[Item, ...]:
     if not text.lstrip().startswith(("{", '"')):
-        return ParsedBody((_item(text, None, Action.TERMINATE, Body(raw)),))
+        return (_item(text, body),)
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError):
-        return _invalid("the body is neither a session id nor readable JSON (or a key stands twice in it)", raw)
-    return _parse(value, raw, envelopes, depth)
+        return _invalid("the body is neither a session id nor readable JSON (or a key stands twice in it)", body)
+    return _parse(value, body)
 
 
-def _parse(value: object, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+def _parse(value: object, body: Body) -> tuple[Item, ...]:
     if isinstance(value, str):
         # An input path such as $.detail.session_id leaves the id as a JSON text.
-        return ParsedBody((_item(value, None, Action.TERMINATE, Body(raw)),))
+        return (_item(value, body),)
     if not isinstance(value, dict):
-        return _invalid("expected a JSON object", raw)
-    if depth > _MAX_DEPTH:
-        return _invalid("too many envelopes inside each other", raw)
+        return _invalid("expected a JSON object", body)
+    if len(body.envelopes) > _MAX_DEPTH:
+        return _invalid("too many envelopes inside each other", body)
     found = [key for key in _ENVELOPES if key in value]
     if len(found) > 1 or (found and _OWN_KEYS & value.keys()):
-        return _invalid("ambiguous: the shape of more than one kind of message", raw)
-    if not found:
-        return _parse_own(value, raw, envelopes)
-    return _parse_envelope(value, found[0], raw, envelopes, depth)
+        return _invalid("ambiguous: the shape of more than one kind of message", body)
+    return _parse_envelope(value, found[0], body) if found else _parse_own(value, body)
 
 
-def _parse_envelope(value: Mapping[str, Any], key: str, raw: str, envelopes: _Envelopes, depth: int) -> ParsedBody:
+def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Item, ...]:
     inner, beside = value[key], _ENVELOPES[key]
     if beside is not None and beside not in value:
-        return _invalid(f"unknown key; {key} belongs beside {beside}", raw)
+        return _invalid(f"unknown key; {key} belongs beside {beside}", body)
     if key == "Message" and value["Type"] != "Notification":
-        return _invalid("of what SNS sends, only a Notification carries a message", raw)
+        return _invalid("of what SNS sends, only a Notification carries a message", body)
     context = value.get("requestContext")
     context = context if isinstance(context, dict) else {}
     if key == "requestPayload" and str(context.get("condition")).lower() == "success":
-        return _invalid("the record of an invocation that succeeded asks for nothing", raw)
-    attempts = context.get("approximateInvokeCount")
-    attempts = attempts if isinstance(attempts, int) and 0 < attempts < 1000 else 0
+        return _invalid("the record of an invocation that succeeded asks for nothing", body)
+    count = context.get("approximateInvokeCount")
+    attempts = body.attempts + (count if isinstance(count, int) and 0 < count < 1000 else 0)
     if key == "requestPayload" and is_batch(inner):
-        # A batch that Lambda dropped because of its recursive-loop detection.
-        return ParsedBody(tuple(_items_of_records(inner["Records"])), attempts)
-    around = (*envelopes, (value, key, isinstance(inner, str)))
+        # A batch that Lambda dropped because of its recursive-loop detection: each record's body becomes a message.
+        items: list[Item] = []
+        for record in inner["Records"]:
+            text = record["body"] if isinstance(record.get("body"), str) else _dump(record)
+            items += _parse_text(text, Body(text, attempts=attempts))
+        return tuple(items)
+    body = replace(body, envelopes=(*body.envelopes, (value, key, isinstance(inner, str))), attempts=attempts)
     # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
-    if isinstance(inner, str):
-        parsed = _parse_text(inner, raw, around, depth + 1)
-    else:
-        parsed = _parse(inner, raw, around, depth + 1)
-    return ParsedBody(parsed.items, parsed.attempts_before + attempts)
+    return _parse_text(inner, body) if isinstance(inner, str) else _parse(inner, body)
 
 
-def _items_of_records(records: Iterable[Mapping[str, Any]]) -> Iterable[Item]:
-    """Each record's body was a message of its own, and becomes one again."""
-    for record in records:
-        body = record.get("body")
-        yield from parse_body(body if isinstance(body, str) else _dump(record)).items
-
-
-def _parse_own(payload: Mapping[str, Any], raw: str, envelopes: _Envelopes) -> ParsedBody:
+def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
     if payload.keys() - _OWN_KEYS:
         # A misspelt condition must not become no condition.
-        return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", raw)
+        return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body)
     if ("session_id" in payload) == ("session_ids" in payload):
-        return _invalid("expected either session_id or session_ids", raw)
+        return _invalid("expected either session_id or session_ids", body)
     try:
         action = Action(payload.get("action", Action.TERMINATE))
     except ValueError:
-        return _invalid("action should be terminate or archive", raw)
+        return _invalid("action should be terminate or archive", body)
     since = None
     if "unless_updated_since" in payload:
         try:
             since = parse_condition(payload["unless_updated_since"], datetime.now(UTC))
         except ValueError as error:
-            return _invalid(str(error), raw)
+            return _invalid(str(error), body)
     if "session_id" in payload:
-        return ParsedBody((_item(payload["session_id"], since, action, Body(raw)),))
+        return (_item(payload["session_id"], body, action, since),)
     ids = payload["session_ids"]
     if not isinstance(ids, list) or not ids:
-        return _invalid("session_ids is not a list of at least one session id", raw)
-    body = Body(raw, envelopes, payload if len(ids) > 1 else None)
+        return _invalid("session_ids is not a list of at least one session id", body)
+    if len(ids) > 1:
+        body = replace(body, payload=payload)
     # What is no id may be of any type, and is compared by how it would be written.
     items: dict[tuple[bool, str], Item] = {}
     for one in ids:
-        item = _item(one, since, action, body)
+        item = _item(one, body, action, since)
         same = (True, item.session_id) if isinstance(item, Request) else (False, _dump(one))
         items.setdefault(same, item)
-    return ParsedBody(tuple(items.values()))
+    return tuple(items.values())
 
 
-def _item(raw: object, unless_updated_since: datetime | None, action: Action, body: Body) -> Item:
+def _item(raw: object, body: Body, action: Action = Action.TERMINATE, since: datetime | None = None) -> Item:
     try:
-        return Request(parse_session_id(raw), action, unless_updated_since, str(raw), body)
+        return Request(parse_session_id(raw), action, since, str(raw), body)
     except InvalidSessionIdError as error:
         return InvalidItem(str(error), body, raw)
 
 
-def _invalid(why: str, raw: str) -> ParsedBody:
-    return ParsedBody((InvalidItem(why, Body(raw)),))
+def _invalid(why: str, body: Body) -> tuple[Item, ...]:
+    return (InvalidItem(why, body),)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -32,19 +32,6 @@ class Disposition(Enum):
     RETRY = "retry"
 
 
-def disposition(outcome: Outcome) -> Disposition:
-    """What follows. A new outcome has to be decided upon here, or the types do not check."""
-    match outcome:
-        case Outcome.TERMINATED | Outcome.ARCHIVED | Outcome.SPARED | Outcome.WOULD_TERMINATE | Outcome.ALREADY_EXITED:
-            return Disposition.DONE
-        case Outcome.REJECTED | Outcome.INVALID:
-            return Disposition.DEAD_LETTER
-        case Outcome.UNAUTHORIZED | Outcome.FORBIDDEN | Outcome.RETRY:
-            return Disposition.RETRY
-        case _:
-            assert_never(outcome)
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """An outcome and what is known about how it came about.
@@ -63,7 +50,18 @@ class Result:
 
     @property
     def disposition(self) -> Disposition:
-        return disposition(self.outcome)
+        """A new outcome has to be decided upon here, or the types do not check."""
+        match self.outcome:
+            case Outcome.TERMINATED | Outcome.ARCHIVED | Outcome.ALREADY_EXITED:
+                return Disposition.DONE
+            case Outcome.SPARED | Outcome.WOULD_TERMINATE:
+                return Disposition.DONE
+            case Outcome.REJECTED | Outcome.INVALID:
+                return Disposition.DEAD_LETTER
+            case Outcome.UNAUTHORIZED | Outcome.FORBIDDEN | Outcome.RETRY:
+                return Disposition.RETRY
+            case _:
+                assert_never(self.outcome)
 
     @property
     def reason(self) -> str:
@@ -107,7 +105,7 @@ _BY_CLASS = {
     4: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
     5: (Outcome.RETRY, Look.NEVER),
 }
-_NOT_CALLED = {
+_NOT_CALLED: dict[NotCalled | None, Outcome] = {
     NotCalled.KEY_REFUSED: Outcome.UNAUTHORIZED,
     NotCalled.UNSUPPORTED: Outcome.INVALID,
 }
@@ -120,8 +118,7 @@ def classify(answer: Answer) -> tuple[Outcome, Look]:
     repeats events), that was read before the call, or whose call was replayed.
     """
     if answer.status is None:  # no call was made, or no whole response arrived
-        outcome = _NOT_CALLED.get(answer.not_called, Outcome.RETRY) if answer.not_called else Outcome.RETRY
-        return outcome, Look.NEVER
+        return _NOT_CALLED.get(answer.not_called, Outcome.RETRY), Look.NEVER
     if answer.key_refused:
         return Outcome.UNAUTHORIZED, Look.NEVER
     if answer.confirmed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ _DETAIL_CHARACTERS = 1000
 
 type Order = tuple[str, Action, datetime | None]
 """What one call is made for: session id, action, condition."""
+type Pairs = tuple[tuple[Item, Result], ...]
+type Jitter = Callable[[float, float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class MessageResult:
     """
 
     message: Message
-    results: tuple[tuple[Item, Result], ...]
+    results: Pairs
     redeliver: bool = False
     delay_seconds: int | None = None
     requeue: tuple[Outgoing, ...] = ()
@@ -44,18 +47,15 @@ class MessageResult:
     warnings: tuple[str, ...] = ()
 
 
-type Jitter = Callable[[float, float], float]
-
-
-def order_of(request: Request) -> Order:
-    """Requests that are alike in all of it are one call."""
-    return request.session_id, request.action, request.unless_updated_since
-
-
 def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, jitter: Jitter) -> MessageResult:
     """What to do with a message, given the results of its orders."""
     pairs = tuple(
-        (item, Result(Outcome.INVALID, detail=item.why) if isinstance(item, InvalidItem) else results[order_of(item)])
+        (
+            item,
+            results[item.session_id, item.action, item.unless_updated_since]
+            if isinstance(item, Request)
+            else Result(Outcome.INVALID, detail=item.why),
+        )
         for item in message.items
     )
     planned = _retry(message, pairs, _indexes(pairs, Disposition.RETRY), base_seconds, jitter)
@@ -64,16 +64,30 @@ def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, j
     return replace(planned, dead_letters=_indexes(pairs, Disposition.DEAD_LETTER))
 
 
+def plan_all(
+    messages: Sequence[Message],
+    results: Mapping[Order, Result],
+    base_seconds: int,
+    on_bug: Callable[[Exception], None],
+) -> list[MessageResult]:
+    """The same for each; never raises."""
+    plans = []
+    for message in messages:
+        try:
+            plans.append(plan(message, results, base_seconds, random.uniform))
+        except Exception as error:  # noqa: BLE001 - one message's bug must not affect the others
+            on_bug(error)
+            unknown = tuple((item, UNEXPECTED_ERROR) for item in message.items)
+            plans.append(MessageResult(message, unknown, redeliver=True))
+    return plans
+
+
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
-    """The rest could not be requeued: the message is delivered again as a whole, so no dead letter is written yet."""
+    """The rest could not be requeued: deliver the message again as a whole, and write no dead letter yet."""
     unwritten = "no dead letter yet: the rest of the message is redelivered with it"
-    results = tuple(
-        (item, replace(result, outcome=Outcome.RETRY, detail=unwritten) if index in planned.dead_letters else result)
-        for index, (item, result) in enumerate(planned.results)
-    )
     return replace(
         planned,
-        results=results,
+        results=_retried(planned, dict.fromkeys(planned.dead_letters, unwritten)),
         redeliver=True,
         requeue=(),
         dead_letters=(),
@@ -83,20 +97,21 @@ def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
 
 def replan(planned: MessageResult, unwritten: Mapping[int, str], base_seconds: int, jitter: Jitter) -> MessageResult:
     """Some of its dead letters could not be written, for these reasons: their items are tried again."""
-    pairs = tuple(
-        (item, replace(result, outcome=Outcome.RETRY, detail=unwritten[index]) if index in unwritten else result)
-        for index, (item, result) in enumerate(planned.results)
-    )
-    again = _retry(planned.message, pairs, tuple(unwritten), base_seconds, jitter)
+    again = _retry(planned.message, _retried(planned, unwritten), tuple(unwritten), base_seconds, jitter)
     return replace(again, delay_seconds=planned.delay_seconds or again.delay_seconds, warnings=planned.warnings)
 
 
-def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[tuple[int, int]], Outgoing]]:
-    """The dead letters of all messages, each with the places (message, result) that it stands for.
+def _retried(planned: MessageResult, details: Mapping[int, str]) -> Pairs:
+    """Its results, those at these indexes turned into retries."""
+    return tuple(
+        (item, replace(result, outcome=Outcome.RETRY, detail=details[index]) if index in details else result)
+        for index, (item, result) in enumerate(planned.results)
+    )
 
-    A session has one, however many messages ask for it: the one that asks for most, so that nothing that was asked for
-    is lost.
-    """
+
+def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[tuple[int, int]], Outgoing]]:
+    """The dead letters of all messages, each with the places (message, result) that it stands for. A session has one,
+    however many messages ask for it: the one that asks for most."""
     places: dict[object, list[tuple[int, int]]] = {}
     for number, planned in enumerate(plans):
         for index in planned.dead_letters:
@@ -119,16 +134,12 @@ def _breadth(item: Item) -> tuple[bool, bool, datetime]:
     return item.action is Action.TERMINATE, since is None, since or datetime.max.replace(tzinfo=UTC)
 
 
-def _indexes(pairs: Sequence[tuple[Item, Result]], wanted: Disposition) -> tuple[int, ...]:
+def _indexes(pairs: Pairs, wanted: Disposition) -> tuple[int, ...]:
     return tuple(index for index, (_, result) in enumerate(pairs) if result.disposition is wanted)
 
 
 def _retry(
-    message: Message,
-    pairs: tuple[tuple[Item, Result], ...],
-    indexes: Collection[int],
-    base_seconds: int,
-    jitter: Jitter,
+    message: Message, pairs: Pairs, indexes: Collection[int], base_seconds: int, jitter: Jitter
 ) -> MessageResult:
     """Try a part of a message again: as messages of its own, or by redelivery if it is all that is asked for."""
     if not indexes:
@@ -159,7 +170,7 @@ def requeued(message: Message, items: Sequence[Item], delay: int) -> tuple[Outgo
 
 
 def _dead_letter(message: Message, item: Item, result: Result, request_id: str) -> Outgoing:
-    attributes: dict[str, str | int | None] = {
+    attributes = {
         "reason": result.reason,
         "http_status": result.http_status,
         "session_id": item.session_id if isinstance(item, Request) else None,
@@ -170,18 +181,7 @@ def _dead_letter(message: Message, item: Item, result: Result, request_id: str) 
         "attempts": message.attempts,
         "detail": result.detail and one_line(result.detail, _DETAIL_CHARACTERS),
     }
-    known: dict[str, str | int] = {name: value for name, value in attributes.items() if value is not None}
-    return Outgoing(rebuild_body([item]), known)
-
-
-def redeliver_unplanned(message: Message) -> MessageResult:
-    """After an unexpected error: nothing is known, so everything is delivered again."""
-    return MessageResult(message, tuple((item, UNEXPECTED_ERROR) for item in message.items), redeliver=True)
-
-
-def is_done(plans: Iterable[MessageResult]) -> bool:
-    """Whether nothing is left to write."""
-    return not any(planned.redeliver or planned.requeue or planned.dead_letters for planned in plans)
+    return Outgoing(rebuild_body([item]), {name: value for name, value in attributes.items() if value is not None})
 
 
 def rejected_conditions(settled: Iterable[MessageResult]) -> dict[str, datetime | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import batched
@@ -15,14 +16,14 @@ from terminate.messages import InvalidItem, Item, Request
 from terminate.outcomes import Disposition, Outcome, Result
 from terminate.plan import MessageResult
 
-API_LATENCY = "api_latency"
-STOPPED = "stopped"
+_API_LATENCY = "api_latency"
+_STOPPED = "stopped"
 # Ids that could not be tried, for another reason than the stop switch or a refused key: no key, a 429, no time.
-NOT_CALLED = "not_called"
+_NOT_CALLED = "not_called"
 # Unexpected exceptions: each kept an id or a message for another try.
-UNEXPECTED = "unexpected_errors"
+_UNEXPECTED = "unexpected_errors"
 # Dashboard and alarms use these names.
-METRICS = frozenset({*Outcome, API_LATENCY, STOPPED, NOT_CALLED, UNEXPECTED})
+METRICS = frozenset({*Outcome, _API_LATENCY, _STOPPED, _NOT_CALLED, _UNEXPECTED})
 # Items without a call that share a log line, so that one message of 80,000 is logged in time.
 _IDS_PER_LINE = 500
 _FEW = 100
@@ -42,26 +43,23 @@ def report(
     An id that several messages asked for has a line for each of them, but is counted once. `unexpected`: the number of
     unexpected errors. `stopped`: the stop switch kept this invocation from acting.
     """
-    counted: set[tuple[Outcome, object]] = set()
-    not_called: set[object] = set()
+    counted: set[tuple[str, object]] = set()
     for one in settled:
         for warning in one.warnings:
             logger.warning(warning, extra={"message_id": one.message.message_id})
         _log(one, logger)
         for item, result in one.results:
             subject = item.session_id if isinstance(item, Request) else id(item)
-            counted.add((result.outcome, subject))
+            counted.add((result.outcome.value, subject))
             if result.blocked and result.outcome is Outcome.RETRY and not stopped:
-                not_called.add(subject)
-    counts = {outcome.value: sum(1 for other, _ in counted if other is outcome) for outcome in Outcome}
-    counts[UNEXPECTED] = unexpected
-    counts[STOPPED] = int(stopped)
-    counts[NOT_CALLED] = len(not_called)
+                counted.add((_NOT_CALLED, subject))
+    counts = Counter(name for name, _ in counted)
+    counts.update({_UNEXPECTED: unexpected, _STOPPED: int(stopped)})
     for name, number in counts.items():
         if number:
             metrics.add_metric(name, MetricUnit.Count, number)
     for milliseconds in latencies:
-        metrics.add_metric(API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
+        metrics.add_metric(_API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
     if metrics.metric_set:
         metrics.flush_metrics()
 
@@ -95,8 +93,8 @@ def _log(settled: MessageResult, logger: Logger) -> None:
     for result, items in together.items():
         for some in batched(items, _IDS_PER_LINE, strict=False):
             ids = [item.session_id for item in some if isinstance(item, Request)]
-            told = {"session_ids": ids} if ids else {}
-            logger.warning(result.outcome.value, extra=_fields(settled, None, result) | told | {"items": len(some)})
+            shared = _fields(settled, None, result) | ({"session_ids": ids} if ids else {})
+            logger.warning(result.outcome.value, extra=shared | {"items": len(some)})
 
 
 def _fields(settled: MessageResult, item: Item | None, result: Result) -> dict[str, str | int]:

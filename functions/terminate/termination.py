@@ -1,19 +1,87 @@
-"""Ends one session: read it if there is a condition, call, and check with a GET if the answer is ambiguous."""
+"""Ends sessions: read each that has a condition, call, and check with a GET if the answer is ambiguous."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 
 from comparison import all_as_seen, as_seen
 from devin.client import Answer, DevinClient
 from devin.session import Session
-from terminate.messages import Action
-from terminate.outcomes import Disposition, Look, Outcome, Result, classify
+from settings import Settings
+from terminate.messages import Action, Message, Request
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Look, Outcome, Result, classify
+from terminate.plan import Order
 
+# `unless_updated_since`, or None where a request has no condition.
 Condition = datetime | None
-"""`unless_updated_since`, or None where a request has no condition."""
+
+
+def end_sessions(
+    messages: Sequence[Message],
+    client: DevinClient,
+    executor: Executor,
+    settings: Settings,
+    on_bug: Callable[[Exception], None],
+) -> dict[Order, Result]:
+    """Make the calls, each order once, however many messages ask for it; never raises."""
+    conditions, may_have_ended = orders(messages)
+    results: dict[Order, Result] = {}
+    waiting = deque(conditions)
+
+    def work() -> None:
+        # Each thread takes the next one when it is free: a task for each of thousands would cost more than its call.
+        while waiting:
+            try:
+                session_id, action = waiting.popleft()
+            except IndexError:  # another thread took the last
+                return
+            wanted = conditions[session_id, action]
+            started = time.monotonic()
+            try:
+                found = end_session(
+                    client,
+                    session_id,
+                    action,
+                    wanted,
+                    may_have_ended=session_id in may_have_ended,
+                    dry_run=settings.dry_run,
+                    protect_tag=settings.protect_tag,
+                )
+            except Exception as error:  # noqa: BLE001 - one id's bug must not affect the others
+                on_bug(error)
+                found = dict.fromkeys(wanted, UNEXPECTED_ERROR)
+            took = round((time.monotonic() - started) * 1000)
+            for since, result in found.items():
+                results[session_id, action, since] = replace(result, duration_ms=took)
+
+    for worker in [executor.submit(work) for _ in range(min(settings.max_workers, len(waiting)))]:
+        worker.result()
+    return results
+
+
+def orders(messages: Sequence[Message]) -> tuple[dict[tuple[str, Action], set[Condition]], set[str]]:
+    """The conditions of each call to make, and the sessions that another attempt may have ended."""
+    conditions: dict[tuple[str, Action], set[Condition]] = {}
+    may_have_ended: set[str] = set()
+    for message in messages:
+        # How often an event came is unknown: Lambda repeats one whose function was killed.
+        repeated = message.attempts > 1 or message.receipt_handle is None
+        for item in message.items:
+            if isinstance(item, Request):
+                conditions.setdefault((item.session_id, item.action), set()).add(item.unless_updated_since)
+                if repeated:
+                    may_have_ended.add(item.session_id)
+    # What one message has terminated cannot be archived for another.
+    may_have_ended |= {
+        one for one, action in conditions if action is Action.ARCHIVE and (one, Action.TERMINATE) in conditions
+    }
+    return conditions, may_have_ended
 
 
 def end_session(
@@ -28,8 +96,8 @@ def end_session(
 ) -> dict[Condition, Result]:
     """End a session once for all requests that name it, and say for each condition what came of it.
 
-    A request without a condition asks for the end whatever others say. `may_have_ended`: an earlier attempt may have
-    ended the session without its answer being seen, so a rejection is checked by a GET.
+    A request without a condition overrides others. `may_have_ended`: another attempt may have ended the session without
+    its answer being seen, so a rejection is checked by a GET.
     """
     results: dict[Condition, Result] = {}
     seen = None
@@ -61,23 +129,22 @@ def _spared(
 ) -> dict[Condition, Result]:
     """Results for the conditions under which the session lives on, or which cannot be judged."""
 
-    def each(outcome: Outcome, detail: str | None = None) -> Result:
-        return Result(outcome, http_status=http_status, session_status=seen.status, detail=detail)
-
+    moved_on = {since for since in conditions if since and seen.updated_at and since < seen.updated_at}
+    detail, spared = None, conditions
     if seen.updated_at is None:
-        return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say when the session was updated"))
-    updated_at = seen.updated_at
-    # Ending a session updates it, so the update may be our own.
-    if not seen.exited:
-        if seen.tags is None:
-            return dict.fromkeys(conditions, each(Outcome.RETRY, "the API does not say which tags the session has"))
-        if as_seen(protect_tag) in all_as_seen(seen.tags):
-            return dict.fromkeys(conditions, each(Outcome.SPARED, f"protected by the tag {protect_tag}"))
-        if seen.is_archived:
-            outcome = Outcome.ARCHIVED if action is Action.ARCHIVE else Outcome.SPARED
-            return dict.fromkeys(conditions, each(outcome, "archived already"))
-    moved_on = {since for since in conditions if since is not None and updated_at > since}
-    return dict.fromkeys(moved_on, each(Outcome.ALREADY_EXITED if seen.exited else Outcome.SPARED))
+        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated"
+    elif seen.exited:
+        # Ending a session updates it, so the update may be our own.
+        outcome, spared = Outcome.ALREADY_EXITED, moved_on
+    elif seen.tags is None:
+        outcome, detail = Outcome.RETRY, "the API does not say which tags the session has"
+    elif as_seen(protect_tag) in all_as_seen(seen.tags):
+        outcome, detail = Outcome.SPARED, f"protected by the tag {protect_tag}"
+    elif seen.is_archived:
+        outcome, detail = Outcome.ARCHIVED if action is Action.ARCHIVE else Outcome.SPARED, "archived already"
+    else:
+        outcome, spared = Outcome.SPARED, moved_on
+    return dict.fromkeys(spared, Result(outcome, http_status, detail, session_status=seen.status))
 
 
 def _end(

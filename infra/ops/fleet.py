@@ -20,7 +20,7 @@ from settings import SettingsError
 from sweep.listing import Listing
 from sweep.policy import FLOOR, Policy, parse_policy
 from sweep.selection import CapExceededError, Selection, check_caps
-from table import TableError
+from table import Table, TableError
 
 THRESHOLDS = ("PT1H", "PT2H", "PT4H", "PT8H", "PT12H", "P1D", "P2D", "P3D", "P5D", "P7D", "P14D")
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -110,7 +110,7 @@ def rejected_before(
         return {}
     ids = {one.session_id for one in sessions if one.session_id and not one.exited and not one.is_archived}
     try:
-        return Rejections(lambda: stack.account.dynamodb, table).of(sorted(ids))
+        return Rejections(Table(lambda: stack.account.dynamodb, table)).of(sorted(ids))
     except TableError as error:
         say(f"sessions that the API refused to end before count as if it had not: {error}")
         return {}

@@ -48,12 +48,12 @@ def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -
 
 def ids_in(body: str) -> tuple[str, ...]:
     """The sessions that a message asks to terminate, as the function reads it."""
-    return tuple(item.session_id for item in parse_body(body).items if isinstance(item, Request))
+    return tuple(item.session_id for item in parse_body(body) if isinstance(item, Request))
 
 
 def without(body: str, session_ids: Container[str]) -> tuple[list[str], list[str]]:
     """Which of these a message asks to terminate, and messages that ask for the rest of it."""
-    items = parse_body(body).items
+    items = parse_body(body)
     found = [item for item in items if isinstance(item, Request) and item.session_id in session_ids]
     left = groupby((item for item in items if item not in found), key=lambda item: id(item.body))
     return [item.session_id for item in found], [rebuild_body(list(some)) for _, some in left]

@@ -653,7 +653,9 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    timeout = transport._adapter()._connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    sock = transport._adapter().sock
+    assert sock is not None
+    timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000
 
     # As the kernel then says it.

@@ -28,11 +28,11 @@ _SIGN_OF_LIFE_SECONDS = 0.2
 class AwsFault:
     """What a request meets instead of its answer.
 
-    answer: an error of AWS's, with `status` and `code`. hang: nothing until the caller gives up. reset: the connection
-    is reset, the request not passed on. lose: it is passed on and carried out, then the connection is reset.
+    answer: an error of AWS's, with `status` and `code`. reset: the connection is reset, the request not passed on.
+    lose: it is passed on and carried out, then the connection is reset.
     """
 
-    kind: Literal["answer", "hang", "reset", "lose"]
+    kind: Literal["answer", "reset", "lose"]
     status: int = 0
     code: str = ""
 
@@ -42,7 +42,6 @@ THROTTLED = AwsFault("answer", 400, "ThrottlingException")
 REQUEST_THROTTLED = AwsFault("answer", 400, "RequestThrottled")
 UNAVAILABLE = AwsFault("answer", 503, "ServiceUnavailable")
 FAILED = AwsFault("answer", 500, "InternalFailure")
-HANGS = AwsFault("hang")
 RESET = AwsFault("reset")
 LOST = AwsFault("lose")
 
@@ -213,8 +212,6 @@ class _Handler(BaseHTTPRequestHandler):
             case AwsFault(kind="answer", status=status, code=code):
                 error = json.dumps({"__type": code, "message": "as a test would have it"}).encode()
                 self._send(status, [("Content-Type", "application/x-amz-json-1.0")], error)
-            case AwsFault(kind="hang"):
-                self.close_connection = self._caller_has_left(patience=None)
             case AwsFault(kind=kind):
                 if kind == "lose":
                     self._passed_on(body)
@@ -254,11 +251,11 @@ class _Handler(BaseHTTPRequestHandler):
         lines += [f"Content-Length: {len(body)}", "", ""]
         self.wfile.write("\r\n".join(lines).encode("latin-1") + body)
 
-    def _caller_has_left(self, *, patience: float | None = 0) -> bool:
+    def _caller_has_left(self) -> bool:
         # Nobody says more before an answer, so whatever comes is the end.
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
-        return bool(poll.poll(patience))
+        return bool(poll.poll(0))
 
     def _reset(self) -> None:
         self.close_connection = True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.world import World, wait_for
+from tests.integration.world import World
 
 DAYS_AGO = datetime.now(UTC) - timedelta(days=2)
 
@@ -89,10 +89,10 @@ def test_a_notice_is_announced_and_remembered_before_anything_ends(world: World)
 
 def test_the_stop_switch_stops_both_functions(quiet: World) -> None:
     swept, sent = quiet.stale("stopped"), quiet.session("stopped")
-    # New workers, so that none remembers what the switch said before.
-    with stopped(quiet), quiet.environment(DEVIN_ORG_ID="org-stopped"):
-        # It may remember for some seconds what the switch said before.
-        wait_for(lambda: quiet.sweep({"tags": ["stopped"]})["mode"] == "stopped", "the sweep to stop")
+    # New processes, so that none remembers what the switch said before.
+    quiet.kill_workers()
+    quiet.kill_workers(quiet.stack.sweep_function_name)
+    with stopped(quiet):
         report = quiet.sweep({"tags": ["stopped"], "dry_run": False})
         assert (report["mode"], report["enqueued"]) == ("stopped", 0)
         quiet.send(sent)
@@ -105,3 +105,5 @@ def test_the_stop_switch_stops_both_functions(quiet: World) -> None:
     # It would be back in a quarter of an hour; other tests need not wait for it.
     quiet.stack.aws.sqs.purge_queue(QueueUrl=quiet.stack.work_queue_url)
     quiet.wait_until_drained()
+    quiet.kill_workers()
+    quiet.kill_workers(quiet.stack.sweep_function_name)

@@ -23,11 +23,10 @@ from devin.client import Answer, NotCalled
 from devin.session import Session
 from queues import Outgoing, QueueError
 from terminate import apply as application
-from terminate.invocation import _orders
 from terminate.messages import Message, Request, parse_record
 from terminate.outcomes import Disposition, Result
 from terminate.plan import MessageResult, Order, plan
-from terminate.termination import end_session
+from terminate.termination import end_session, orders
 
 CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 CONDITION = "2026-11-02T00:00:00+00:00"
@@ -183,7 +182,7 @@ class Model:
 
     def _call(self, environment: Environment) -> tuple[str, Any]:
         """What the invocation does next: `("ask", (method, id))`, `("result", pairs)` or `("settle", None)`."""
-        conditions, may_have_ended = _orders(self.messages(environment))
+        conditions, may_have_ended = orders(self.messages(environment))
         known = {(session_id, action) for (session_id, action, _), _ in environment.results}
         for (session_id, action), wanted in conditions.items():
             if (session_id, action) in known:

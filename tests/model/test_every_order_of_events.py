@@ -58,7 +58,8 @@ def _letters_first(plans: Any, queues: Any, *, request_id: str, base_seconds: in
     for number in application._write_letters(done, queues, request_id, has_time):
         done[number] = plan.keep_whole(done[number], "no dead letter")
     application._requeue(done, range(len(done)), queues)
-    return application._hide(done, queues)
+    application._change_visibility(done, queues)
+    return done
 
 
 def _acknowledged(planned: Any, _: str) -> Any:

@@ -20,7 +20,7 @@ from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay
 from settings import Settings, SettingsError
 from terminate.messages import InvalidItem, Request, parse_body, parse_event, rebuild_body
-from terminate.outcomes import Disposition, Outcome, classify, disposition
+from terminate.outcomes import Disposition, Outcome, Result, classify
 from timestamps import parse_timestamp
 
 ON_THE_WIRE = re.compile(r"devin-[A-Za-z0-9_-]{1,122}", re.ASCII)
@@ -84,7 +84,7 @@ def test_an_id_has_128_characters_at_most() -> None:
 def test_no_body_and_no_event_breaks_the_parser_or_is_dropped(value: object) -> None:
     items = parse_event(value).items
     assert items
-    for item in items + parse_body(value if isinstance(value, str) else json.dumps(value)).items:
+    for item in items + parse_body(value if isinstance(value, str) else json.dumps(value)):
         assert isinstance(rebuild_body([item]), str)
         if isinstance(item, Request):
             assert ON_THE_WIRE.fullmatch(item.session_id)
@@ -121,12 +121,12 @@ def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
     for envelope in envelopes:
         body = envelope(body)  # type: ignore[operator]
 
-    parsed = parse_body(body)
+    items = parse_body(body)
 
-    assert [item.session_id for item in parsed.items if isinstance(item, Request)] == ids
-    assert [item.raw for item in parse_body(rebuild_body(parsed.items)).items] == [item.raw for item in parsed.items]
-    for item in parsed.items:
-        (alone,) = parse_body(rebuild_body([item])).items
+    assert [item.session_id for item in items if isinstance(item, Request)] == ids
+    assert [item.raw for item in parse_body(rebuild_body(items))] == [item.raw for item in items]
+    for item in items:
+        (alone,) = parse_body(rebuild_body([item]))
         assert isinstance(item, Request)
         assert isinstance(alone, Request)
         assert (alone.session_id, alone.unless_updated_since) == (item.session_id, since)
@@ -136,7 +136,7 @@ def test_each_id_gets_a_body_of_its_own_that_asks_for_it_alone(
 def test_an_unknown_key_beside_an_id_makes_the_message_invalid(extra: dict[str, int]) -> None:
     payload = {**extra, "session_id": "devin-1"}
     if payload.keys() - {"session_id", "session_ids", "unless_updated_since", "detail", "requestPayload", "Message"}:
-        (item,) = parse_body(json.dumps(payload)).items
+        (item,) = parse_body(json.dumps(payload))
         assert isinstance(item, InvalidItem)
 
 
@@ -174,12 +174,12 @@ def test_only_a_confirmed_answer_ends_a_session_and_only_a_3xx_or_4xx_is_final()
     for status in range(100, 1000):
         outcome, _ = classify(Answer(status))
         assert outcome is not Outcome.TERMINATED
-        assert status in range(300, 500) or disposition(outcome) is not Disposition.DEAD_LETTER
+        assert status in range(300, 500) or Result(outcome).disposition is not Disposition.DEAD_LETTER
     assert classify(Answer(200, confirmed=True))[0] is Outcome.TERMINATED
 
 
 def test_each_outcome_has_a_disposition() -> None:
-    assert {outcome: disposition(outcome).name for outcome in Outcome} == {
+    assert {outcome: Result(outcome).disposition.name for outcome in Outcome} == {
         Outcome.TERMINATED: "DONE",
         Outcome.ARCHIVED: "DONE",
         Outcome.SPARED: "DONE",

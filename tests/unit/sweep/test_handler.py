@@ -17,7 +17,7 @@ from rejections import Rejections
 from settings import SettingsError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
-from table import TableError
+from table import Table, TableError
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -163,7 +163,7 @@ def test_beyond_the_caps_nothing_is_done_and_everybody_can_see_it(
 
 def rejected(world: World, **updated_at: datetime | None) -> None:
     found = {f"devin-{name}": moment for name, moment in updated_at.items()}
-    assert Rejections(lambda: world.dynamodb, TABLE).remember(found, NOW) is None
+    assert Rejections(Table(lambda: world.dynamodb, TABLE)).remember(found, NOW) is None
 
 
 def test_what_was_rejected_before_is_kept_until_it_is_updated(table: World) -> None:
@@ -179,9 +179,9 @@ def test_what_was_rejected_before_is_kept_until_it_is_updated(table: World) -> N
 def test_rejections_are_many_and_a_rejection_that_cannot_be_written_is_only_said(table: World) -> None:
     many = {f"n{number}": NOW for number in range(120)}
     rejected(table, **many)
-    assert len(Rejections(lambda: table.dynamodb, TABLE).of(f"devin-{name}" for name in many)) == 120
+    assert len(Rejections(Table(lambda: table.dynamodb, TABLE)).of(f"devin-{name}" for name in many)) == 120
     table.aws.fail("dynamodb.BatchWriteItem")
-    rejections = Rejections(lambda: table.dynamodb, TABLE)
+    rejections = Rejections(Table(lambda: table.dynamodb, TABLE))
     assert "AccessDeniedException" in str(rejections.remember({"devin-1": None}, NOW))
     table.aws.faults["dynamodb.BatchWriteItem"] = lambda given: {"UnprocessedItems": given["RequestItems"]}
     assert "busy" in str(rejections.remember({"devin-1": None}, NOW))

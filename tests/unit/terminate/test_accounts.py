@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from devin.http import Reply, TransportError
 from terminate.apply import RedeliveryError
 from terminate.messages import Message, Request, parse_body, parse_event, parse_record
-from terminate.outcomes import Disposition, Outcome, disposition
+from terminate.outcomes import Disposition, Outcome, Result
 from tests.in_memory import ORG_ID, Function, MemorySqs, ScriptedTransport, Write, batch
 
 PATH = re.compile(rf"(?:/v1|/v3/organizations/{ORG_ID})/sessions(?:/(devin-[A-Za-z0-9_-]{{1,122}})(?:/archive)?)?")
@@ -123,7 +123,7 @@ class World:
             for item in message.items:
                 line = next(lines)
                 subject = (item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw
-                match disposition(Outcome(line["outcome"])):
+                match Result(Outcome(line["outcome"])).disposition:
                     case Disposition.DONE:
                         assert isinstance(item, Request)
                     case Disposition.DEAD_LETTER:
@@ -155,7 +155,7 @@ class World:
         return {
             str((item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw)
             for write in writes
-            for item in parse_body(write.body).items
+            for item in parse_body(write.body)
         }
 
 

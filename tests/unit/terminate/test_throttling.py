@@ -109,7 +109,7 @@ def test_what_was_done_before_a_429_stays_done(world: World) -> None:
 def test_the_backoff_doubles_up_to_15_minutes(
     world: World, monkeypatch: pytest.MonkeyPatch, receives: int, expected: int
 ) -> None:
-    monkeypatch.setattr("terminate.invocation.random", SimpleNamespace(uniform=lambda _, high: high))
+    monkeypatch.setattr("terminate.plan.random", SimpleNamespace(uniform=lambda _, high: high))
     world.api.on("DELETE", "devin-1", throttled("10"))
     world.send("devin-1")
     world.invoke(world.batch(receives=receives))

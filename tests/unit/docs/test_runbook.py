@@ -26,9 +26,10 @@ FIRST, *OTHERS = blocks(TEXT)
 # Options of the aws CLI itself, whatever the command, and whether a value follows.
 GLOBAL = {"output": True, "query": True, "cli-read-timeout": True}
 # The programs that the runbook calls, as functions that write down what they are called with.
+# One write for each call: the programs of a pipe run at the same time.
 STUBS = """
 for program in aws devin-ops jq sleep; do
-  eval "$program() { { printf '%s\\0' $program \\"\\$@\\"; printf '\\n'; } >> '$CALLS'; echo said; }"
+  eval "$program() { printf '%s\\0' $program \\"\\$@\\" END >> '$CALLS'; echo said; }"
 done
 """
 
@@ -86,7 +87,7 @@ def calls_of(block: Block, tmp_path: Path) -> list[list[str]]:
         check=True,
         capture_output=True,
     )
-    return [line.split("\0") for line in calls.read_text().split("\0\n") if line]
+    return [call.split("\0") for call in calls.read_text().split("\0END\0") if call]
 
 
 @cache

@@ -76,7 +76,9 @@ def banner(context: CliContext, output: Output) -> bool:
         output.warn(f"the stop switch could not be read: {said(error)}")
         return False
     if stopped:
-        output.warn(f"the stop switch is on ({stopped}): no session is ended before {context.command} go")
+        output.warn(
+            f"the stop switch is on ({stopped}): from 15 s after that, no session is ended before {context.command} go"
+        )
     return stopped is not None
 
 

@@ -101,7 +101,7 @@ def _summary(found: Sequence[_Withdrawal], look: Peek, wanted: Sequence[str]) ->
 def _show(output: Output, summary: Mapping[str, Any], look: Peek) -> None:
     output.some(summary["session_ids"])
     if summary["not_found"]:
-        output.warn(f"{len(summary['not_found'])} of the ids were not found in what could be looked at")
+        output.warn(f"{len(summary['not_found'])} of the ids were not found; what became of one: devin-ops explain ID")
     if look.unseen:
         output.warn(
             f"{count(look.unseen, 'message')} could not be looked at: in flight or delayed, visible again within 15 "

@@ -131,11 +131,11 @@ def _spared(
 
     moved_on = {since for since in conditions if since and seen.updated_at and since < seen.updated_at}
     detail, spared = None, conditions
-    if seen.updated_at is None:
-        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated"
-    elif seen.exited:
+    if seen.exited:
         # Ending a session updates it, so the update may be our own.
-        outcome, spared = Outcome.ALREADY_EXITED, moved_on
+        outcome, spared = Outcome.ALREADY_EXITED, moved_on if seen.updated_at else conditions
+    elif seen.updated_at is None:
+        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated"
     elif seen.tags is None:
         outcome, detail = Outcome.RETRY, "the API does not say which tags the session has"
     elif as_seen(protect_tag) in all_as_seen(seen.tags):

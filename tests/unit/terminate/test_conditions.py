@@ -251,3 +251,11 @@ def test_a_rejection_is_remembered_only_if_a_table_that_hangs_cannot_outlast_the
     assert world.deliver() == []
     assert len(world.dead_letters()) == 1
     assert len(world.remembered()) == remembered
+
+
+def test_an_exited_session_without_a_date_is_not_tried_for_ever(world: World) -> None:
+    world.api.on("GET", "devin-1", session("expired", updated_at=""))
+    world.send(asks("devin-1"))
+    assert world.deliver() == []
+    assert world.api.deleted() == []
+    assert world.dead_letters() == []

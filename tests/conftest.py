@@ -23,13 +23,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _OneStack(config, log)
 
 
-# They take long, and have an account of their own in a process of their own.
-_ALONE = ("tests/integration/test_accounting.py", "tests/integration/test_sam_deploy.py")
-
-
 class _OneStack(LoadScopeScheduling):  # type: ignore[misc]
-    """One process runs the tests of the stack, so that there is only one; other files go to any free process."""
+    """One process runs all tests of the stack, so that there is only one; other files go to any free process."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "the stack" if path.startswith("tests/integration/") and path not in _ALONE else path
+        return (
+            "the stack" if path.startswith("tests/integration/") and not path.endswith("test_sam_deploy.py") else path
+        )

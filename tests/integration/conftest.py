@@ -34,9 +34,7 @@ def _rank(item: pytest.Item) -> int:
     fixtures = getattr(item, "fixturenames", ())
     if "aws" in fixtures:
         return 3
-    if "quiet" in fixtures or item.path.name == "test_accounting.py":
-        return 2
-    return 1 if "underway" in fixtures else 0
+    return 2 if "quiet" in fixtures else 1 if "underway" in fixtures else 0
 
 
 # A topic that may send to the work queue.

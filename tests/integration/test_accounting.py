@@ -9,7 +9,6 @@ from collections import Counter
 
 import pytest
 
-from infra.local.stack import Stack
 from tests.chaos.plan import KINDS, make_plan
 from tests.chaos.reconciler import ENDED
 from tests.chaos.run import ChaosRun
@@ -20,13 +19,11 @@ SEED = 20261102
 
 
 @pytest.mark.fault(17, 32)
-def test_every_id_ends_in_one_place(stack: Stack) -> None:
-    world = World(stack)
-    world.wait_until_drained()
+def test_every_id_ends_in_one_place(quiet: World) -> None:
     plan = make_plan(SEED, ids=IDS, seconds=10, kill_every=2)
     assert set(plan.subjects.values()) == set(KINDS), "the seed makes no session of some kind"
 
-    result = ChaosRun(world, plan).run(visibility_seconds=25)
+    result = ChaosRun(quiet, plan).run(visibility_seconds=25)
 
     for audit in (result.first, result.redriven):
         stories = [(problem, problem.name and result.story(problem.name)) for problem in audit.problems]

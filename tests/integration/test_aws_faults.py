@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -49,14 +50,16 @@ def warnings(world: World, message_id: str) -> list[str]:
 def test_a_dead_letter_that_sqs_does_not_take_is_kept_until_it_does(quiet: World, aws: FaultyAws) -> None:
     _, dead = names(quiet)
     ids = {said: quiet.session(f"undead-{said}") for said in SQS_FAULTS}
-    # One after the other: dead letters of one invocation are written by one request, and meet one fault.
-    for said, session_id in ids.items():
-        quiet.stack.api.script(NO, session_id=session_id, operation="terminate", times=2)
-        with aws.meeting(SQS_FAULTS[said], SEND, dead, session_id, times=TRIES):
+    with ExitStack() as faults:
+        for said, session_id in ids.items():
+            quiet.stack.api.script(NO, session_id=session_id, operation="terminate", times=2)
+            faults.enter_context(aws.meeting(SQS_FAULTS[said], SEND, dead, session_id, times=TRIES))
             quiet.send(session_id)
+            wait_for(partial(aws.requests, SEND, dead, session_id), "the first dead letter")
+        for said, session_id in ids.items():
             assert quiet.story(session_id, "rejected") == ["retry", "rejected"]
-        first = quiet.lines(session_id)[0]
-        assert (first["http_status"], first["detail"]) == (422, f"sending to the dead-letter queue: {said}")
+            first = quiet.lines(session_id)[0]
+            assert (first["http_status"], first["detail"]) == (422, f"sending to the dead-letter queue: {said}")
     quiet.wait_until_drained()
     for session_id in ids.values():
         quiet.redrive(quiet.take_letter(session_id))
@@ -72,9 +75,8 @@ def test_ids_that_cannot_be_sent_back_are_kept_with_their_whole_message(quiet: W
         for said, (_, failing) in pairs.items():
             spoilt.enter_context(aws.meeting(SQS_FAULTS[said], SEND, work, failing, times=TRIES))
             messages[said] = quiet.send(json.dumps({"session_ids": pairs[said]}))
-            # Not in the invocation of the next one.
+        for said, (good, failing) in pairs.items():
             assert quiet.wait_for_attempt(failing)[0] == "retry"
-        for said, (good, _) in pairs.items():
             assert quiet.wait_for_attempt(good)[0] == "terminated"
             assert f"sending to the work queue: {said}" in warnings(quiet, messages[said])
     for good, failing in pairs.values():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.environments import ENVIRONMENTS, ROOT
 from infra.local import build, cloudformation, overlay
-from infra.local.stack import Account
+from infra.local.stack import Account, Stack
 
 SAM = ENVIRONMENTS["sam"].path / "bin" / "sam"
 # What differs between runs and between pip and uv.
@@ -38,7 +38,7 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
-def test_sam_makes_the_same_stack(account: Account) -> None:
+def test_sam_makes_the_same_stack(account: Account, stack: Stack) -> None:
     policy = json.dumps({"idle_for": "PT12H", "tags": ["a tag"]})
     built = account.directory / "scratch" / "sam-build"
 
@@ -59,6 +59,6 @@ def test_sam_makes_the_same_stack(account: Account) -> None:
     for function in ("TerminateFunction", "SweepFunction"):
         assert files(built / function) == files(build.FUNCTIONS)
     (deployed,) = account.aws.cloudformation.describe_stacks(StackName="by-sam")["Stacks"]
-    assert {one["OutputKey"] for one in deployed["Outputs"]} == account.deploy().outputs.keys()
+    assert {one["OutputKey"] for one in deployed["Outputs"]} == stack.outputs.keys()
     parameters = {one["ParameterKey"]: one["ParameterValue"] for one in deployed["Parameters"]}
     assert (parameters["SweepPolicy"], parameters["DevinApiUrl"]) == (policy, account.api.url)

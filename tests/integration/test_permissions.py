@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -96,7 +94,7 @@ def test_without_reading_the_switch_everything_is_kept(quiet: World) -> None:
     session_id = quiet.session("switchless")
     # New processes, so that none remembers what the switch said before.
     quiet.kill_workers()
-    with without(quiet, "TerminateRole", "StopSwitch", "ssm:GetParameter"):
+    with quiet.without("StopSwitch", "ssm:GetParameter"):
         quiet.send(session_id)
         assert quiet.wait_for_attempt(session_id) == ["retry"]
         (line,) = quiet.lines(session_id)
@@ -117,7 +115,8 @@ def test_without_putting_events_outcomes_are_not_published_and_sessions_end_all_
         before = len(warnings(quiet, denied))
         assert quiet.invoke({"session_id": first}) == {"terminated": [first]}
         wait_for(lambda: len(warnings(quiet, denied)) > before, "a warning")
-        with granted(quiet, "TerminateRole", written("TerminateRole", "Outcomes", quiet, PublishOutcomes="true")):
+        statement = written("TerminateRole", "Outcomes", quiet, PublishOutcomes="true")
+        with quiet.statements("TerminateRole", lambda others: [*others, statement]):
             assert quiet.invoke({"session_id": second}) == {"terminated": [second]}
             found = wait_for(heard, "an outcome")
     assert [json.loads(body)["detail"]["session_id"] for body in found] == [second]
@@ -144,7 +143,7 @@ def test_without_a_permission_a_sweep_fails_and_ends_nothing(
     session_id = quiet.stale(tag)
     # New processes, which have no key in their cache.
     quiet.kill_workers(quiet.stack.sweep_function_name)
-    with without(quiet, "SweepRole", sid, action):
+    with quiet.without(sid, action, "SweepRole"):
         error = quiet.sweep({**policy, "tags": [tag]})["errorMessage"]
     assert says in error
     assert "AccessDenied" in error
@@ -155,7 +154,7 @@ def test_without_a_permission_a_sweep_fails_and_ends_nothing(
 
 def test_without_reading_the_switch_a_sweep_stops(quiet: World) -> None:
     quiet.kill_workers(quiet.stack.sweep_function_name)
-    with without(quiet, "SweepRole", "StopSwitch", "ssm:GetParameter"):
+    with quiet.without("StopSwitch", "ssm:GetParameter", "SweepRole"):
         report = quiet.sweep({"idle_for": "PT6H"})
     assert report["mode"] == "stopped"
     assert "ssm:GetParameter" in report["why"]
@@ -191,55 +190,13 @@ def resources(world: World) -> dict[str, str]:
     }
 
 
-def role_name(world: World, holder: str) -> str:
-    functions = {"TerminateRole": "TerminateFunctionName", "SweepRole": "SweepFunctionName"}
-    if holder in functions:
-        name = world.stack.outputs[functions[holder]]
-        role = world.stack.aws.lambda_.get_function_configuration(FunctionName=name)["Role"]
-    else:
-        role = world.stack.outputs[f"{holder}Arn"]
-    return role.rpartition("/")[2]
-
-
 def may(world: World, holder: str, action: str, resource: str) -> bool:
     """What the account's policies say of a role."""
-    role = world.stack.aws.iam.get_role(RoleName=role_name(world, holder))["Role"]["Arn"]
+    role = world.stack.aws.iam.get_role(RoleName=world.role_name(holder))["Role"]["Arn"]
     answer = world.stack.aws.iam.simulate_principal_policy(
         PolicySourceArn=role, ActionNames=[action], ResourceArns=[resources(world)[resource]]
     )
     return [result["EvalDecision"] for result in answer["EvaluationResults"]] == ["allowed"]
-
-
-@contextmanager
-def granted(world: World, holder: str, *statements: dict[str, Any]) -> Iterator[None]:
-    """The role with these statements in place of those of the same name, or beside the others."""
-    iam, role = world.stack.aws.iam, role_name(world, holder)
-    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    document: Any = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-    replaced = {statement["Sid"] for statement in statements}
-    kept = [one for one in document["Statement"] if one["Sid"] not in replaced]
-    if changed := [*kept, *(one for one in statements if one["Action"])]:
-        now = json.dumps({**document, "Statement": changed})
-        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=now)
-    else:
-        iam.delete_role_policy(RoleName=role, PolicyName=policy)
-    try:
-        yield
-    finally:
-        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
-
-
-@contextmanager
-def without(world: World, holder: str, sid: str, action: str) -> Iterator[None]:
-    """The role without an action of one statement."""
-    iam, role = world.stack.aws.iam, role_name(world, holder)
-    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    document: Any = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-    (statement,) = (one for one in document["Statement"] if one["Sid"] == sid)
-    actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-    assert action in actions
-    with granted(world, holder, {**statement, "Action": [one for one in actions if one != action]}):
-        yield
 
 
 def written(holder: str, sid: str, world: World, **parameters: str) -> dict[str, Any]:
@@ -288,7 +245,7 @@ def test_the_roles_may_do_it_and_only_by_their_statements(quiet: World) -> None:
     """The emulator asks no role to poll, to log, or to deliver what is scheduled or has failed; AWS does."""
     for holder, sid, action, resource in GRANTS:
         assert may(quiet, holder, action, resource)
-        with without(quiet, holder, sid, action):
+        with quiet.without(sid, action, holder):
             assert not may(quiet, holder, action, resource), f"another statement than {sid} allows {action}"
 
 

@@ -366,24 +366,41 @@ class World:
             self.stack.api.set_keys([API_KEY])
             self.stack.put_api_key(API_KEY)
 
-    def role_name(self) -> str:
-        role = self.stack.aws.lambda_.get_function_configuration(FunctionName=self.stack.terminate_function_name)[
-            "Role"
-        ]
-        return role.rsplit("/", 1)[-1]
+    def role_name(self, holder: str = "TerminateRole") -> str:
+        """The name of a role by its name in the template."""
+        functions = {"TerminateRole": self.stack.terminate_function_name, "SweepRole": self.stack.sweep_function_name}
+        if holder in functions:
+            role = self.stack.aws.lambda_.get_function_configuration(FunctionName=functions[holder])["Role"]
+        else:
+            role = self.stack.outputs[f"{holder}Arn"]
+        return role.rpartition("/")[2]
 
     @contextmanager
-    def without(self, sid: str, action: str) -> Iterator[None]:
-        """The function's role without an action of one statement."""
-        iam, role, policy = self.stack.aws.iam, self.role_name(), "terminate"
+    def without(self, sid: str, action: str, holder: str = "TerminateRole") -> Iterator[None]:
+        """The role without an action of one statement."""
+
+        def change(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            (statement,) = (one for one in statements if one["Sid"] == sid)
+            granted = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+            assert action in granted, f"{sid} does not grant {action}"
+            left = [one for one in granted if one != action]
+            others = [one for one in statements if one is not statement]
+            return [*others, {**statement, "Action": left}] if left else others
+
+        with self.statements(holder, change):
+            yield
+
+    @contextmanager
+    def statements(self, holder: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Iterator[None]:
+        """The role with what `change` makes of its policy's statements."""
+        iam, role = self.stack.aws.iam, self.role_name(holder)
+        (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
         document: Any = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-        (statement,) = (statement for statement in document["Statement"] if statement.get("Sid") == sid)
-        granted = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        left = [one for one in granted if one != action]
-        assert len(left) == len(granted) - 1, f"{sid} does not grant {action}"
-        others = [one for one in document["Statement"] if one is not statement]
-        changed = {**document, "Statement": others + ([{**statement, "Action": left}] if left else [])}
-        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(changed))
+        if changed := change(document["Statement"]):
+            now = json.dumps({**document, "Statement": changed})
+            iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=now)
+        else:
+            iam.delete_role_policy(RoleName=role, PolicyName=policy)
         try:
             yield
         finally:

@@ -52,13 +52,14 @@ def test_a_function_that_is_killed_at_any_point_loses_nothing(quiet: World, aws:
 
         reach({"session_ids": [before_letter, unwritten]}, SEND, dead, unwritten, passes_on=False)
         reach({"session_ids": [after_letter, written]}, SEND, dead, written, passes_on=True)
-        reach({"session_ids": [after_requeue, requeued]}, SEND, work, requeued, passes_on=True)
         # The last that the function does, with nothing left to do but answer.
         reach({"session_id": all_done}, "AWSEvents.PutEvents", all_done, passes_on=False)
         deliver({"session_ids": [ended, begun]})
         wait_for(lambda: quiet.exited(ended) and quiet.calls(begun), "calls that are not answered")
         # A new process reads the switch before anything else.
         reach({"session_id": uncalled}, "AmazonSSM.GetParameter", passes_on=False)
+        # Last, because `received` must not find in the queue what is sent here.
+        reach({"session_ids": [after_requeue, requeued]}, SEND, work, requeued, passes_on=True)
         assert all(map(quiet.exited, done))
         assert quiet.calls(uncalled) == []
         assert quiet.kill_workers() >= 6

@@ -121,13 +121,14 @@ class World:
         self.stack.aws.lambda_.invoke(FunctionName=self.stack.terminate_function_name, Payload=json.dumps(payload))
 
     def received(self, body: str) -> dict[str, Any]:
-        """The record of a new message, received by the test. Nothing else may receive from the queue meanwhile."""
-        self.send(body)
+        """The record of a new message, received by the test from a queue that is empty and held."""
+        sent = self.send(body)
         (message,) = self.stack.aws.sqs.receive_message(
             QueueUrl=self.stack.work_queue_url,
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
             VisibilityTimeout=900,
         )["Messages"]
+        assert message["MessageId"] == sent
         return {
             "eventSource": "aws:sqs",
             "messageId": message["MessageId"],

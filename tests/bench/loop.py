@@ -63,9 +63,9 @@ class Log:
         """Nothing is kept."""
 
 
-def _timed(step: Callable[[], Any], log: Log) -> dict[str, float]:
+def _timed(log: Log, step: Callable[[str], Any], argument: str) -> dict[str, float]:
     logged, wall, cpu = log.size, time.perf_counter(), time.process_time()
-    answer = step()
+    answer = step(argument)
     if isinstance(answer, dict):
         assert not answer["batchItemFailures"], answer
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "logged": log.size - logged}
@@ -76,8 +76,8 @@ if __name__ == "__main__":
     # Powertools keeps the standard output that it finds when a logger is made.
     log = sys.stdout = Log()
     events = [batch(int(argument)) for argument in sys.argv[2:]]
-    took = [_timed(lambda: importlib.import_module(sys.argv[1]), log)]
+    took = [_timed(log, importlib.import_module, sys.argv[1])]
     handler: Any = getattr(sys.modules[sys.argv[1]], "lambda_handler", None)
-    took += [_timed(lambda event=event: handler(json.loads(event), Context()), log) for event in events]
+    took += [_timed(log, lambda event: handler(json.loads(event), Context()), event) for event in events]
     with output:
         json.dump(took, output)

@@ -25,7 +25,8 @@ def _aws(operation: str, request: dict[str, Any]) -> dict[str, Any]:
             return _SENT
         case "SendMessageBatch":
             return {"Successful": [{"Id": entry["Id"], **_SENT} for entry in request["Entries"]], "Failed": []}
-    raise ValueError(f"no handler needs {operation}")
+        case _:
+            raise ValueError(f"no handler needs {operation}")
 
 
 class Server(AbruptServer):

@@ -74,12 +74,12 @@ def main(seed: int | None = None, ids: int = 4500, seconds: float = 150, kill_ev
     try:
         with running_stack(progress=progress) as stack:
             result = ChaosRun(World(stack), plan, progress, _PATIENCE_SECONDS).run()
+            show(console, plan, result)
     except ProcessFailedError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         console.print(f"interrupted; everything that was started has ended. Once more: {plan.replay}")
         sys.exit(130)
-    show(console, plan, result)
     balanced = not (result.first.problems or result.redriven.problems)
     verdict = "[green]The books balance[/green]" if balanced else "[red]The books do not balance[/red]"
     console.print(f"[bold]{verdict}[/bold]; once more: {plan.replay}")

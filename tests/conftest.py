@@ -1,7 +1,5 @@
 """How the tests share processes, and how many examples the property tests try."""
 
-from __future__ import annotations
-
 import os
 import signal
 from typing import Any

@@ -1,7 +1,5 @@
 """What a million ids cost that come one by one, at list prices."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ STORED, MONTHS_STORED = 0.15, 3
 # One invocation of so many starts an execution environment, and pays for its initialisation:
 # https://aws.amazon.com/blogs/compute/aws-lambda-standardizes-billing-for-init-phase/
 COLD_EVERY = 100
-KEY_SECONDS, SWITCH_SECONDS = 300, 15
+KEY_SECONDS = 300
 
 
 def price(name: str) -> float:

@@ -1,17 +1,19 @@
-"""What Lambda's runtime does with a handler: `python loop.py <module> [first:ids ...]`.
+"""What Lambda's runtime does with a handler: `python loop.py <module> [ids ...]`.
 
-Imports the module, then hands it an SQS batch for each argument: so many ids, numbered from the first. Writes what each
-step took to standard output, as JSON; the handler's own output is only counted.
+Imports the module, then hands it an SQS batch of so many new ids for each argument. Writes what each step took to
+standard output, as JSON; the handler's own output is only counted.
 """
-
-from __future__ import annotations
 
 import importlib
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from itertools import count, islice
 from typing import Any
+
+_NUMBERS = count()
 
 
 class Context:
@@ -29,7 +31,7 @@ class Context:
         return 600_000
 
 
-def batch(first: int, ids: int) -> str:
+def batch(ids: int) -> str:
     """An event as the event source mapping sends it."""
     records = [
         {
@@ -43,7 +45,7 @@ def batch(first: int, ids: int) -> str:
             "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:work",
             "awsRegion": "us-east-1",
         }
-        for number in range(first, first + ids)
+        for number in islice(_NUMBERS, ids)
     ]
     return json.dumps({"Records": records})
 
@@ -61,24 +63,21 @@ class Log:
         """Nothing is kept."""
 
 
-def _timed(step: Any, log: Log) -> dict[str, float]:
+def _timed(log: Log, step: Callable[[str], Any], argument: str) -> dict[str, float]:
     logged, wall, cpu = log.size, time.perf_counter(), time.process_time()
-    answer = step()
-    took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "logged": log.size - logged}
-    return took | {"failed": len(answer["batchItemFailures"]) if isinstance(answer, dict) else 0}
-
-
-def main() -> None:
-    output = os.fdopen(os.dup(1), "w")
-    # Powertools keeps the standard output that it finds when a logger is made.
-    log = sys.stdout = Log()
-    events = [batch(*map(int, argument.split(":"))) for argument in sys.argv[2:]]
-    took = [_timed(lambda: importlib.import_module(sys.argv[1]), log)]
-    handler: Any = getattr(sys.modules[sys.argv[1]], "lambda_handler", None)
-    took += [_timed(lambda event=event: handler(json.loads(event), Context()), log) for event in events]
-    output.write(json.dumps(took))
-    output.flush()
+    answer = step(argument)
+    if isinstance(answer, dict):
+        assert not answer["batchItemFailures"], answer
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "logged": log.size - logged}
 
 
 if __name__ == "__main__":
-    main()
+    output = os.fdopen(os.dup(1), "w")
+    # Powertools keeps the standard output that it finds when a logger is made.
+    log = sys.stdout = Log()
+    events = [batch(int(argument)) for argument in sys.argv[2:]]
+    took = [_timed(log, importlib.import_module, sys.argv[1])]
+    handler: Any = getattr(sys.modules[sys.argv[1]], "lambda_handler", None)
+    took += [_timed(log, lambda event: handler(json.loads(event), Context()), event) for event in events]
+    with output:
+        json.dump(took, output)

@@ -23,7 +23,7 @@ def test_every_id_ends_in_one_place(quiet: World) -> None:
     plan = make_plan(SEED, ids=IDS, seconds=10, kill_every=2)
     assert set(plan.subjects.values()) == set(KINDS), "the seed makes no session of some kind"
 
-    result = ChaosRun(quiet, plan).run(visibility_seconds=25)
+    result = ChaosRun(quiet, plan).run()
 
     for audit in (result.first, result.redriven):
         stories = [(problem, problem.name and result.story(problem.name)) for problem in audit.problems]

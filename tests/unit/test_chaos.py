@@ -1,10 +1,7 @@
 """The chaos run's own parts: a plan follows from its seed, and the reconciler finds what is wrong and nothing else."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -12,26 +9,22 @@ from typing import Any
 import pytest
 
 from infra.local.fake_devin import Call
-from tests.chaos.plan import IDS, KILL_EVERY, KINDS, LEAST_MESSAGES, SECONDS, Kind, make_plan
-from tests.chaos.reconciler import DEAD, ENDED, EXITED, QUEUED, REDELIVERED, REPEATED, SPARED, Books, audit
+from tests.chaos.plan import KINDS, Kind, make_plan
+from tests.chaos.reconciler import DEAD, ENDED, EXITED, REDELIVERED, REPEATED, SPARED, Books, audit
+from tests.integration.world import Letter
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHERS = 40  # ids that end as usual, so that one that is delivered again is an exception
 
 
 def test_a_plan_follows_from_its_seed() -> None:
-    first, same, other = (make_plan(seed, ids=IDS, seconds=SECONDS, kill_every=KILL_EVERY) for seed in (1, 1, 2))
+    first, same, other = (make_plan(seed, ids=4500, seconds=150, kill_every=6) for seed in (1, 1, 2))
     assert first == same != other
-    assert len(first.messages) > LEAST_MESSAGES
-    assert set(Counter(first.subjects.values())) == set(KINDS)
-    assert set(first.asks()) == {one for one, kind in first.subjects.items() if kind != "swept"}
-    assert f"SEED=1 IDS={IDS}" in first.replay
-
-
-@dataclass(frozen=True)
-class Letter:
-    body: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    assert len(first.messages) > 1000
+    assert set(first.subjects.values()) == set(KINDS)
+    named = {one for message in first.messages for one in message.ids}
+    assert named == {one for one, kind in first.subjects.items() if kind != "swept"}
+    assert "SEED=1 IDS=4500" in first.replay
 
 
 def name(kind: Kind, number: int = 1) -> str:
@@ -64,7 +57,7 @@ def letter(session_id: str, reason: str | None = None, attempts: int = 1, source
         "request_id": f"request-{next(_numbers)}",
         "source": source,
     } | told
-    return Letter(f'{{"session_ids":["{session_id}"]}}', written if reason else {})
+    return Letter(f'{{"session_ids":["{session_id}"]}}', written if reason else {}, raw={})
 
 
 def books(kind: Kind, *record: Call | Letter, **changes: Any) -> Books:
@@ -80,8 +73,7 @@ def books(kind: Kind, *record: Call | Letter, **changes: Any) -> Books:
         exited={one.session_id for one in calls if one.ended and one.session_id}
         | ({name(kind)} if kind == "exited" else set()),
         letters=[one for one in record if isinstance(one, Letter)],
-        sent=dict.fromkeys(kinds, NOON),
-        visibility=timedelta(seconds=25),
+        again=dict.fromkeys(kinds, NOON + timedelta(seconds=25)),
     )
     return replace(found, **changes)
 
@@ -94,7 +86,6 @@ TWICE = {"asks": Counter({name(kind): 2 for kind in KINDS} | {name("runs", n): 1
     ("found", "place"),
     [
         (books("runs", call(RUNS, status=500), call(RUNS)), ENDED),
-        (books("runs", queued=[RUNS]), QUEUED),
         (books("awake", call(AWAKE, "GET")), SPARED),
         (books("exited", call(EXITED_ONE, status=422), call(EXITED_ONE, "GET")), EXITED),
         (books("exited", call(EXITED_ONE, status=422), letter(EXITED_ONE, "rejected_422")), DEAD),
@@ -132,7 +123,7 @@ def test_an_id_is_found_in_its_place(found: Books, place: str) -> None:
         (books("runs", call(RUNS), letter(RUNS, "rejected_422", 2)), "with the reason rejected_422, of delivery 2"),
         (books("exited", call(EXITED_ONE, status=422), letter(EXITED_ONE, "rejected_422", 2)), "seen to have exited"),
         (books("runs", call(RUNS, at=1), letter(RUNS, "rejected_422")), "misplaced"),
-        (books("runs", call(RUNS), queued=[RUNS]), "misplaced"),
+        (books("runs", call(RUNS), queued=1), "in the work queue"),
         (books("unknown", letter(UNKNOWN, "rejected_404"), letter(UNKNOWN, "rejected_404")), "misplaced"),
         (
             books("unknown", *(letter(UNKNOWN, "rejected_404", n, request_id="one") for n in (1, 2))),
@@ -142,7 +133,6 @@ def test_an_id_is_found_in_its_place(found: Books, place: str) -> None:
         (books("unusable", call(name("unusable"), status=404)), "without a usable request"),
         (books("runs", call(RUNS), call(name("swept", 99999))), "without a usable request"),
         (books("runs", call(RUNS), letter(name("swept", 99999), "rejected_422")), "a decoy"),
-        (books("runs", call(RUNS), queued=["nothing"]), "names no id"),
     ],
 )
 def test_what_is_wrong_is_found(found: Books, says: str) -> None:

@@ -1,7 +1,5 @@
 """The metrics that both functions embed in their logs, and that a stop shows among them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

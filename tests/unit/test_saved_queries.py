@@ -1,7 +1,5 @@
 """The saved queries of Logs Insights ask for fields that the functions or Lambda write."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from typing import Any

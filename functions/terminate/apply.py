@@ -1,7 +1,5 @@
 """Carries out what was planned: requeue first, then dead letters, then visibility timeouts."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The time budget of an invocation: what to reserve for queues and logs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Lambda function `terminate`: ends the sessions that a queue message, an event, a schedule or a caller names."""
 
-from __future__ import annotations
-
 import json
 import os
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """What comes in: the payload of any trigger, parsed into requests for one session each."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

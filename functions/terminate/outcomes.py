@@ -1,7 +1,5 @@
 """What can become of an id, and which answer of the API means which: the outcome table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import assert_never

@@ -1,7 +1,5 @@
 """What follows from the results of an invocation: pure, so that every order of events can be tried."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

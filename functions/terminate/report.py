@@ -1,7 +1,5 @@
 """What operators see of an invocation: a log line for each id, a metric for each outcome."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

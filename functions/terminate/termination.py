@@ -1,7 +1,5 @@
 """Ends sessions: read each that has a condition, call, and check with a GET if the answer is ambiguous."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Sequence

@@ -9,8 +9,6 @@ What is called is `terminate.termination.end_session`, `terminate.plan.plan` and
 again from its beginning with the answers that it got so far, until it asks for one more.
 """
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence

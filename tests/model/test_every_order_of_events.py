@@ -1,7 +1,5 @@
 """All orders of events on a small scale keep the promises, and six mutations of the functions are found."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

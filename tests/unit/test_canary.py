@@ -5,8 +5,6 @@ what it raises, which Lambda prints. The body of a dead letter stays as its send
 into it, everything else is searched.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

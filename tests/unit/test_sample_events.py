@@ -1,7 +1,5 @@
 """The samples under tests/events, events and policies: each is read as what it is a sample of."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The functions with moto for AWS and an API that a test scripts, without sockets."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Property tests: for any input, any answers of the API and SQS, each id is accounted for and no key is shown."""
 
-from __future__ import annotations
-
 import json
 import re
 import zlib

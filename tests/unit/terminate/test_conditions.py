@@ -1,7 +1,5 @@
 """Requests with a condition, a sweep's for instance: what they spare, and what is no condition."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """EventBridge events, schedules and direct invocations: no queue holds them, so what is left of them goes to one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """What a function has made before its first invocation, while Lambda still gives it a whole CPU."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The API key: read once, read again when the API refuses it, never used after that, never shown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Thousands of ids and large bodies: each id is settled and reported once, in bounded time and memory."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from collections import Counter

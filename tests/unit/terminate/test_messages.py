@@ -1,7 +1,5 @@
 """What messages may look like, and what becomes of several ids in one message or one batch."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Outcomes as events, if a setting asks for them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The outcome table: what an answer of the API means for a session and its message."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

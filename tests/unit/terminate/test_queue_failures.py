@@ -1,7 +1,5 @@
 """SQS does not take what the function writes: every message is kept, whole if need be."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """After a 429 no further call is made, by later invocations either, and everything waits for as long as it asks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import timedelta
 from email.utils import format_datetime

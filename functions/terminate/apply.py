@@ -1,6 +1,5 @@
 """Carries out what was planned: requeue first, then dead letters, then visibility timeouts."""
 
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -13,12 +12,7 @@ class RedeliveryError(Exception):
 
 
 def apply(
-    plans: Sequence[MessageResult],
-    queues: Queues,
-    *,
-    request_id: str,
-    base_seconds: int,
-    has_time: Callable[[], bool],
+    plans: Sequence[MessageResult], queues: Queues, request_id: str, has_time: Callable[[], bool]
 ) -> list[MessageResult]:
     """Write what the plans ask for, and return what became of each message. Raises RedeliveryError only if a message
     that no queue holds could not be sent to one."""
@@ -28,7 +22,7 @@ def apply(
     _requeue(done, range(len(done)), queues)
     unwritten = _write_letters(done, queues, request_id, has_time)
     for number, reasons in unwritten.items():
-        done[number] = replan(done[number], reasons, base_seconds, random.uniform)
+        done[number] = replan(done[number], reasons)
     _requeue(done, unwritten, queues)
     _change_visibility(done, queues)
     return done
@@ -60,7 +54,7 @@ def _change_visibility(done: list[MessageResult], queues: Queues) -> None:
     redelivered = [
         (number, planned.message.receipt_handle, planned.delay_seconds)
         for number, planned in enumerate(done)
-        if planned.redeliver and planned.message.receipt_handle is not None and planned.delay_seconds is not None
+        if planned.redeliver and planned.message.receipt_handle is not None
     ]
     errors = queues.change_visibility([(handle, delay) for _, handle, delay in redelivered])
     for (number, _, delay), error in zip(redelivered, errors, strict=True):

@@ -29,23 +29,23 @@ class Deadline:
 
     def seconds_for_a_call(self) -> float:
         """How long a call that starts now may take; negative if it is too late."""
-        return self._left() - self._afterwards() - _DEAD_LETTER_SECONDS
+        return self._seconds_for_writes() - _DEAD_LETTER_SECONDS
 
     def allows_a_write(self) -> bool:
         """Whether there is time for another dead letter."""
-        return self._left() > self._afterwards()
+        return self._seconds_for_writes() > 0
 
     def allows_the_table(self) -> bool:
         """Whether the table can be written, and the answer still be given if it hangs."""
-        return self._left() > _LAST_SECONDS + _TABLE_SECONDS
+        return self._seconds_left() > _TABLE_SECONDS
 
     def allows_an_event(self) -> bool:
         """Whether there is time for what no session depends on."""
-        return self._left() > _LAST_SECONDS
+        return self._seconds_left() > 0
 
-    def _left(self) -> float:
-        return self.remaining_milliseconds() / 1000
+    def _seconds_left(self) -> float:
+        return self.remaining_milliseconds() / 1000 - _LAST_SECONDS
 
-    def _afterwards(self) -> float:
+    def _seconds_for_writes(self) -> float:
         writes = _SECONDS_PER_WRITE * min(self.ids, _MAX_WRITES)
-        return _LAST_SECONDS + writes + min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)
+        return self._seconds_left() - writes - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)

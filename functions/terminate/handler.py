@@ -3,9 +3,11 @@
 import json
 import os
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
@@ -19,7 +21,7 @@ from terminate.apply import RedeliveryError, apply
 from terminate.deadline import Deadline
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
 from terminate.plan import MessageResult, plan_all, rejected_conditions
-from terminate.report import publish, report
+from terminate.report import UNEXPECTED, publish, report
 from terminate.termination import end_sessions
 
 redact = Redactor()
@@ -29,6 +31,8 @@ logger = Logger(
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 throttle = Throttle()
+# Metrics are not made for threads.
+_counting = Lock()
 
 initialise(os.environ)
 
@@ -45,9 +49,14 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
     if is_batch(event):
-        messages, failed = _parse_batch(event)
-        settled_messages = _settle(messages, context, unexpected=len(failed))
-        failed += [one.message.message_id for one in settled_messages if one.redeliver]
+        messages, failed = [], []
+        for record in event["Records"]:
+            try:
+                messages.append(parse_record(record))
+            except Exception as error:  # noqa: BLE001 - one record's bug must not affect the others
+                _on_bug(error, message_id=record.get("messageId"))
+                failed.append(record.get("messageId"))
+        failed += [one.message.message_id for one in _settle(messages, context) if one.redeliver]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
     (settled,) = _settle([parse_event(event)], context)
     if settled.redeliver:
@@ -61,19 +70,13 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     return answer
 
 
-def _parse_batch(event: dict[str, Any]) -> tuple[list[Message], list[str | None]]:
-    """The messages of a batch, and the ids of the records that could not be parsed."""
-    messages, failed = [], []
-    for record in event["Records"]:
-        try:
-            messages.append(parse_record(record))
-        except Exception:
-            logger.exception("unexpected error while parsing a record", extra={"message_id": record.get("messageId")})
-            failed.append(record.get("messageId"))
-    return messages, failed
+def _on_bug(error: Exception, **extra: object) -> None:
+    logger.error("unexpected error", exc_info=error, extra=extra)
+    with _counting:
+        metrics.add_metric(UNEXPECTED, MetricUnit.Count, 1)
 
 
-def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0) -> list[MessageResult]:
+def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResult]:
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
     deadline = Deadline(context.get_remaining_time_in_millis, sum(len(message.items) for message in messages))
@@ -81,12 +84,6 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     if (reason := runtime.reason_to_stop()) is not None:
         # No call is made, and everything waits as long as SQS allows.
         stop = Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)
-    bugs = []
-
-    def on_bug(error: Exception) -> None:
-        bugs.append(error)
-        logger.error("unexpected error", exc_info=error)
-
     client = DevinClient(
         runtime.transport,
         ApiKeys(runtime.fetch_secret, redact.remember),
@@ -97,15 +94,10 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         seconds_left=deadline.seconds_for_a_call,
         stop=stop,
     )
-    results = end_sessions(messages, client, runtime.executor, settings, on_bug)
-    settled = apply(
-        plan_all(messages, results, settings.retry_base_seconds, on_bug),
-        runtime.queues,
-        request_id=context.aws_request_id,
-        base_seconds=settings.retry_base_seconds,
-        has_time=deadline.allows_a_write,
-    )
-    report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
+    results = end_sessions(messages, client, runtime.executor, settings, _on_bug)
+    plans = plan_all(messages, results, settings.retry_base_seconds, _on_bug)
+    settled = apply(plans, runtime.queues, context.aws_request_id, deadline.allows_a_write)
+    report(settled, client.latencies, logger, metrics, stopped=stop is not None)
     if runtime.rejections is not None and deadline.allows_the_table() and (rejected := rejected_conditions(settled)):
         warning = runtime.rejections.remember(rejected, datetime.now(UTC))
         if warning is not None:

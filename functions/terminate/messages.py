@@ -38,12 +38,12 @@ class Body:
     """A message body that items came from, and how to rebuild it for some of them.
 
     `raw` is the body as it came. `payload` is our own payload with `session_ids` in it, None where the items cannot be
-    told apart; `envelopes` are around it, outermost first: the envelope, its key, and whether it holds a text.
-    `attempts`: how often Lambda invoked the function in vain, if envelopes say.
+    told apart; `envelopes` are around it, outermost first, each with its key. `attempts`: how often Lambda invoked the
+    function in vain, if envelopes say.
     """
 
     raw: str
-    envelopes: tuple[tuple[Mapping[str, Any], str, bool], ...] = ()
+    envelopes: tuple[tuple[Mapping[str, Any], str], ...] = ()
     payload: Mapping[str, Any] | None = None
     attempts: int = 0
 
@@ -138,8 +138,8 @@ def rebuild_body(items: Sequence[Item]) -> str:
     if body.payload is None:
         return body.raw
     inner: Any = {**body.payload, "session_ids": [item.raw for item in items]}
-    for envelope, key, is_text in reversed(body.envelopes):
-        inner = {**envelope, key: _dump(inner) if is_text else inner}
+    for envelope, key in reversed(body.envelopes):
+        inner = {**envelope, key: _dump(inner) if isinstance(envelope[key], str) else inner}
     return _dump(inner)
 
 
@@ -169,10 +169,8 @@ def _parse(value: object, body: Body) -> tuple[Item, ...]:
 
 def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Item, ...]:
     inner, beside = value[key], _ENVELOPES[key]
-    if beside is not None and beside not in value:
-        return _invalid(f"unknown key; {key} belongs beside {beside}", body)
-    if key == "Message" and value["Type"] != "Notification":
-        return _invalid("of what SNS sends, only a Notification carries a message", body)
+    if (beside and beside not in value) or (key == "Message" and value["Type"] != "Notification"):
+        return _invalid(f"unknown key; {key} belongs beside {beside}, which is Notification for SNS", body)
     context = value.get("requestContext")
     context = context if isinstance(context, dict) else {}
     if key == "requestPayload" and str(context.get("condition")).lower() == "success":
@@ -186,7 +184,7 @@ def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Ite
             text = record["body"] if isinstance(record.get("body"), str) else _dump(record)
             items += _parse_text(text, Body(text, attempts=attempts))
         return tuple(items)
-    body = replace(body, envelopes=(*body.envelopes, (value, key, isinstance(inner, str))), attempts=attempts)
+    body = replace(body, envelopes=(*body.envelopes, (value, key)), attempts=attempts)
     # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
     return _parse_text(inner, body) if isinstance(inner, str) else _parse(inner, body)
 
@@ -197,9 +195,7 @@ def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
         return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body)
     if ("session_id" in payload) == ("session_ids" in payload):
         return _invalid("expected either session_id or session_ids", body)
-    try:
-        action = Action(payload.get("action", Action.TERMINATE))
-    except ValueError:
+    if (action := payload.get("action", Action.TERMINATE)) not in [*Action]:
         return _invalid("action should be terminate or archive", body)
     since = None
     if "unless_updated_since" in payload:
@@ -207,9 +203,7 @@ def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
             since = parse_condition(payload["unless_updated_since"], datetime.now(UTC))
         except ValueError as error:
             return _invalid(str(error), body)
-    if "session_id" in payload:
-        return (_item(payload["session_id"], body, action, since),)
-    ids = payload["session_ids"]
+    ids = [payload["session_id"]] if "session_id" in payload else payload["session_ids"]
     if not isinstance(ids, list) or not ids:
         return _invalid("session_ids is not a list of at least one session id", body)
     if len(ids) > 1:
@@ -217,7 +211,7 @@ def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
     # What is no id may be of any type, and is compared by how it would be written.
     items: dict[tuple[bool, str], Item] = {}
     for one in ids:
-        item = _item(one, body, action, since)
+        item = _item(one, body, Action(action), since)
         same = (True, item.session_id) if isinstance(item, Request) else (False, _dump(one))
         items.setdefault(same, item)
     return tuple(items.values())

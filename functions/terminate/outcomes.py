@@ -86,26 +86,18 @@ _BY_STATUS = {
     409: (Outcome.REJECTED, Look.ALWAYS),
     401: (Outcome.UNAUTHORIZED, Look.NEVER),
     403: (Outcome.FORBIDDEN, Look.NEVER),
-    # No success: a wrong organisation, or a version that was switched off, answers every call like that.
-    404: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    405: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    410: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
     408: (Outcome.RETRY, Look.NEVER),
     425: (Outcome.RETRY, Look.NEVER),
     429: (Outcome.RETRY, Look.NEVER),
-    422: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
 }
 _BY_CLASS = {
     # A 2xx that does not confirm the end: a maintenance page, another session.
     2: (Outcome.RETRY, Look.ALWAYS),
     # Redirects are not followed: they would carry the key away.
     3: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
+    # 422 is the ordinary rejection. 404, 405 and 410 are no success either: a wrong organisation, or a version that was
+    # switched off, answers every call like that.
     4: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    5: (Outcome.RETRY, Look.NEVER),
-}
-_NOT_CALLED: dict[NotCalled | None, Outcome] = {
-    NotCalled.KEY_REFUSED: Outcome.UNAUTHORIZED,
-    NotCalled.UNSUPPORTED: Outcome.INVALID,
 }
 
 
@@ -115,10 +107,12 @@ def classify(answer: Answer) -> tuple[Outcome, Look]:
     An earlier attempt may have ended a session whose message was delivered before, that came as an event (Lambda
     repeats events), that was read before the call, or whose call was replayed.
     """
-    if answer.status is None:  # no call was made, or no whole response arrived
-        return _NOT_CALLED.get(answer.not_called, Outcome.RETRY), Look.NEVER
     if answer.key_refused:
         return Outcome.UNAUTHORIZED, Look.NEVER
+    if answer.not_called is NotCalled.UNSUPPORTED:
+        return Outcome.INVALID, Look.NEVER
+    if answer.status is None:  # no call was made, or no whole response arrived
+        return Outcome.RETRY, Look.NEVER
     if answer.confirmed:
         return Outcome.TERMINATED, Look.NEVER
     by_class = _BY_CLASS.get(answer.status // 100, (Outcome.RETRY, Look.NEVER))

@@ -12,9 +12,10 @@ from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Reply
 from devin.throttle import Throttle
 from redaction import Redactor
+from settings import Settings
 from terminate.messages import Action
 from terminate.outcomes import Outcome
-from terminate.termination import end_session
+from terminate.termination import Call, end_session
 from tests.unit.world import NOT_VALID, TERMINATED, Answer, World, answer, problem, session, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -238,9 +239,10 @@ def test_a_call_gets_what_is_left_and_ten_seconds_at_most(left: float, given: fl
 
 
 @pytest.mark.parametrize(("repeated", "outcome"), [(True, Outcome.ALREADY_EXITED), (False, Outcome.REJECTED)])
-def test_the_rejection_of_a_request_that_was_sent_twice_is_looked_into(repeated: bool, outcome: Outcome) -> None:
+def test_the_rejection_of_a_request_that_was_sent_twice_is_looked_into(
+    world: World, repeated: bool, outcome: Outcome
+) -> None:
     made = client(Transport(repeated=repeated), 10)
-    results = end_session(
-        made, "devin-1", Action.TERMINATE, {None}, may_have_ended=False, dry_run=False, protect_tag="keep"
-    )
+    settings = Settings.from_environment(world.environment())
+    results = end_session(made, Call("devin-1", Action.TERMINATE, {None}, may_have_ended=False), settings)
     assert results[None].outcome is outcome

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 # For dead letters. Those that are not written by then go back to the work queue.
 _DEAD_LETTER_SECONDS = 0.75
-# To requeue what is left: a write to SQS takes some ten milliseconds, and `plan` makes a hundred messages at most.
-_SECONDS_PER_WRITE = 0.02
-_MAX_WRITES = 100
 # A log line takes a tenth of a millisecond of a whole CPU, and 256 MB come with a seventh of one. No more than half of
 # the time, or a message of very many short ids would never get to its first call.
 _SECONDS_PER_ID = 0.001
 _MAX_SECONDS_FOR_IDS = 30.0
 # How long a client goes on that gets no answer from the table: three attempts of seven seconds each.
 _TABLE_SECONDS = 22.0
-# For the answer, and for what takes longer than it should.
-_LAST_SECONDS = 0.75
+# To requeue what is left (a write to SQS takes some ten milliseconds, and `plan` makes a hundred messages at most), and
+# for the answer.
+_LAST_SECONDS = 2.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +45,4 @@ class Deadline:
         return self.remaining_milliseconds() / 1000 - _LAST_SECONDS
 
     def _seconds_for_writes(self) -> float:
-        writes = _SECONDS_PER_WRITE * min(self.ids, _MAX_WRITES)
-        return self._seconds_left() - writes - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)
+        return self._seconds_left() - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)

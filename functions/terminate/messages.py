@@ -93,9 +93,8 @@ class Message:
 def is_batch(event: object) -> bool:
     """Whether the event is a batch of SQS records. AWS may add keys beside `Records`; an id there is another request,
     which would be overlooked."""
-    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
-        return False
-    if event.keys() & (_OWN_KEYS | _ENVELOPES.keys()):
+    records = event.get("Records") if isinstance(event, dict) else None
+    if not isinstance(records, list) or event.keys() & (_OWN_KEYS | _ENVELOPES.keys()):
         return False
     return all(isinstance(record, dict) and record.get("eventSource") == "aws:sqs" for record in records)
 
@@ -126,9 +125,17 @@ def parse_event(event: object) -> Message:
     return Message(items=_parse(event, Body(_dump(raw))), source=source)
 
 
-def parse_body(text: str) -> tuple[Item, ...]:
-    """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one."""
-    return _parse_text(text, Body(text))
+def parse_body(text: str, body: Body | None = None) -> tuple[Item, ...]:
+    """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one. `body` is the body
+    that holds the text, if it is not the text itself."""
+    body = body or Body(text)
+    if not text.lstrip().startswith(("{", '"')):
+        return (_item(text, body),)
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return (InvalidItem("the body is neither a session id nor readable JSON (or a key stands twice in it)", body),)
+    return _parse(value, body)
 
 
 def rebuild_body(items: Sequence[Item]) -> str:
@@ -143,38 +150,28 @@ def rebuild_body(items: Sequence[Item]) -> str:
     return _dump(inner)
 
 
-def _parse_text(text: str, body: Body) -> tuple[Item, ...]:
-    if not text.lstrip().startswith(("{", '"')):
-        return (_item(text, body),)
-    try:
-        value = json.loads(text, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError):
-        return _invalid("the body is neither a session id nor readable JSON (or a key stands twice in it)", body)
-    return _parse(value, body)
-
-
 def _parse(value: object, body: Body) -> tuple[Item, ...]:
     if isinstance(value, str):
         # An input path such as $.detail.session_id leaves the id as a JSON text.
         return (_item(value, body),)
     if not isinstance(value, dict):
-        return _invalid("expected a JSON object", body)
+        return (InvalidItem("expected a JSON object", body),)
     if len(body.envelopes) > _MAX_DEPTH:
-        return _invalid("too many envelopes inside each other", body)
+        return (InvalidItem("too many envelopes inside each other", body),)
     found = [key for key in _ENVELOPES if key in value]
     if len(found) > 1 or (found and _OWN_KEYS & value.keys()):
-        return _invalid("ambiguous: the shape of more than one kind of message", body)
+        return (InvalidItem("ambiguous: the shape of more than one kind of message", body),)
     return _parse_envelope(value, found[0], body) if found else _parse_own(value, body)
 
 
 def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Item, ...]:
     inner, beside = value[key], _ENVELOPES[key]
     if (beside and beside not in value) or (key == "Message" and value["Type"] != "Notification"):
-        return _invalid(f"unknown key; {key} belongs beside {beside}, which is Notification for SNS", body)
+        return (InvalidItem(f"{key} is only read beside {beside}, which has to be Notification for SNS", body),)
     context = value.get("requestContext")
     context = context if isinstance(context, dict) else {}
     if key == "requestPayload" and str(context.get("condition")).lower() == "success":
-        return _invalid("the record of an invocation that succeeded asks for nothing", body)
+        return (InvalidItem("the record of an invocation that succeeded asks for nothing", body),)
     count = context.get("approximateInvokeCount")
     attempts = body.attempts + (count if isinstance(count, int) and 0 < count < 1000 else 0)
     if key == "requestPayload" and is_batch(inner):
@@ -182,30 +179,30 @@ def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Ite
         items: list[Item] = []
         for record in inner["Records"]:
             text = record["body"] if isinstance(record.get("body"), str) else _dump(record)
-            items += _parse_text(text, Body(text, attempts=attempts))
+            items += parse_body(text, Body(text, attempts=attempts))
         return tuple(items)
     body = replace(body, envelopes=(*body.envelopes, (value, key)), attempts=attempts)
     # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
-    return _parse_text(inner, body) if isinstance(inner, str) else _parse(inner, body)
+    return parse_body(inner, body) if isinstance(inner, str) else _parse(inner, body)
 
 
 def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
     if payload.keys() - _OWN_KEYS:
         # A misspelt condition must not become no condition.
-        return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body)
+        return (InvalidItem(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body),)
     if ("session_id" in payload) == ("session_ids" in payload):
-        return _invalid("expected either session_id or session_ids", body)
+        return (InvalidItem("expected either session_id or session_ids", body),)
     if (action := payload.get("action", Action.TERMINATE)) not in [*Action]:
-        return _invalid("action should be terminate or archive", body)
+        return (InvalidItem("action should be terminate or archive", body),)
     since = None
     if "unless_updated_since" in payload:
         try:
             since = parse_condition(payload["unless_updated_since"], datetime.now(UTC))
         except ValueError as error:
-            return _invalid(str(error), body)
+            return (InvalidItem(str(error), body),)
     ids = [payload["session_id"]] if "session_id" in payload else payload["session_ids"]
     if not isinstance(ids, list) or not ids:
-        return _invalid("session_ids is not a list of at least one session id", body)
+        return (InvalidItem("session_ids is not a list of at least one session id", body),)
     if len(ids) > 1:
         body = replace(body, payload=payload)
     # What is no id may be of any type, and is compared by how it would be written.
@@ -222,10 +219,6 @@ def _item(raw: object, body: Body, action: Action = Action.TERMINATE, since: dat
         return Request(parse_session_id(raw), action, since, str(raw), body)
     except InvalidSessionIdError as error:
         return InvalidItem(str(error), body, raw)
-
-
-def _invalid(why: str, body: Body) -> tuple[Item, ...]:
-    return (InvalidItem(why, body),)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

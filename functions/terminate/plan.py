@@ -29,8 +29,7 @@ class MessageResult:
     """What becomes of one message: a result for each thing it asks for.
 
     `redeliver`: the message is not acknowledged, and becomes visible again after `delay_seconds`. Otherwise `requeue`
-    are the messages that ask for the rest, and `dead_letters` are the indexes of the results that need one. `warnings`
-    say what went wrong without changing the result.
+    are the messages that ask for the rest. `warnings` say what went wrong without changing the result.
     """
 
     message: Message
@@ -38,7 +37,6 @@ class MessageResult:
     delay_seconds: int
     redeliver: bool = False
     requeue: tuple[Outgoing, ...] = ()
-    dead_letters: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -56,10 +54,7 @@ def plan(message: Message, results: Mapping[Order, Result], base_seconds: int) -
     retried = _indexes(pairs, Disposition.RETRY)
     retry_after = max((pairs[index][1].retry_after or 0 for index in retried), default=0)
     delay = retry_delay(message.attempts, base_seconds, retry_after, random.uniform)
-    planned = _retry(MessageResult(message, pairs, delay), retried)
-    if planned.redeliver:
-        return planned
-    return replace(planned, dead_letters=_indexes(pairs, Disposition.DEAD_LETTER))
+    return _retry(MessageResult(message, pairs, delay), retried)
 
 
 def plan_all(
@@ -83,20 +78,13 @@ def plan_all(
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
     """The rest could not be requeued: deliver the message again as a whole, and write no dead letter yet."""
     unwritten = "no dead letter yet: the rest of the message is redelivered with it"
-    return replace(
-        planned,
-        results=_retried(planned, dict.fromkeys(planned.dead_letters, unwritten)),
-        redeliver=True,
-        requeue=(),
-        dead_letters=(),
-        warnings=(*planned.warnings, warning),
-    )
+    results = _retried(planned, dict.fromkeys(_indexes(planned.results, Disposition.DEAD_LETTER), unwritten))
+    return replace(planned, results=results, redeliver=True, requeue=(), warnings=(*planned.warnings, warning))
 
 
 def replan(planned: MessageResult, unwritten: Mapping[int, str]) -> MessageResult:
     """Some of its dead letters could not be written, for these reasons: their items are tried again."""
-    again = replace(planned, results=_retried(planned, unwritten), requeue=(), dead_letters=())
-    return _retry(again, tuple(unwritten))
+    return _retry(replace(planned, results=_retried(planned, unwritten), requeue=()), tuple(unwritten))
 
 
 def _retried(planned: MessageResult, details: Mapping[int, str]) -> Pairs:
@@ -112,7 +100,7 @@ def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[
     however many messages ask for it: the one that asks for most."""
     places: dict[object, list[tuple[int, int]]] = {}
     for number, planned in enumerate(plans):
-        for index in planned.dead_letters:
+        for index in _indexes(planned.results, Disposition.DEAD_LETTER):
             item = planned.results[index][0]
             subject = item.session_id if isinstance(item, Request) else (number, index)
             places.setdefault(subject, []).append((number, index))

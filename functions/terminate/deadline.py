@@ -10,7 +10,7 @@ _DEAD_LETTER_SECONDS = 0.75
 _SECONDS_PER_ID = 0.001
 _MAX_SECONDS_FOR_IDS = 30.0
 # How long a client goes on that gets no answer from the table: three attempts of seven seconds each.
-_TABLE_SECONDS = 22.0
+TABLE_SECONDS = 22.0
 # To requeue what is left (a write to SQS takes some ten milliseconds, and `plan` makes a hundred messages at most), and
 # for the answer.
 _LAST_SECONDS = 2.75
@@ -25,6 +25,10 @@ class Deadline:
     remaining_milliseconds: Callable[[], int]
     ids: int
 
+    def seconds_left(self) -> float:
+        """Until the answer has to be given."""
+        return self.remaining_milliseconds() / 1000 - _LAST_SECONDS
+
     def seconds_for_a_call(self) -> float:
         """How long a call that starts now may take; negative if it is too late."""
         return self._seconds_for_writes() - _DEAD_LETTER_SECONDS
@@ -33,16 +37,5 @@ class Deadline:
         """Whether there is time for another dead letter."""
         return self._seconds_for_writes() > 0
 
-    def allows_the_table(self) -> bool:
-        """Whether the table can be written, and the answer still be given if it hangs."""
-        return self._seconds_left() > _TABLE_SECONDS
-
-    def allows_an_event(self) -> bool:
-        """Whether there is time for what no session depends on."""
-        return self._seconds_left() > 0
-
-    def _seconds_left(self) -> float:
-        return self.remaining_milliseconds() / 1000 - _LAST_SECONDS
-
     def _seconds_for_writes(self) -> float:
-        return self._seconds_left() - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)
+        return self.seconds_left() - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)

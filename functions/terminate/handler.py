@@ -3,7 +3,6 @@
 import json
 import os
 from datetime import UTC, datetime
-from threading import Lock
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -18,7 +17,7 @@ from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.apply import RedeliveryError, apply
-from terminate.deadline import Deadline
+from terminate.deadline import TABLE_SECONDS, Deadline
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
 from terminate.plan import MessageResult, plan_all, rejected_conditions
 from terminate.report import UNEXPECTED, publish, report
@@ -31,8 +30,6 @@ logger = Logger(
 )
 metrics = Metrics(namespace="DevinSessionCleanup", service="terminate")
 throttle = Throttle()
-# Metrics are not made for threads.
-_counting = Lock()
 
 initialise(os.environ)
 
@@ -55,6 +52,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
                 messages.append(parse_record(record))
             except Exception as error:  # noqa: BLE001 - one record's bug must not affect the others
                 _on_bug(error, message_id=record.get("messageId"))
+                metrics.add_metric(UNEXPECTED, MetricUnit.Count, 1)
                 failed.append(record.get("messageId"))
         failed += [one.message.message_id for one in _settle(messages, context) if one.redeliver]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
@@ -72,8 +70,6 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
 
 def _on_bug(error: Exception, **extra: object) -> None:
     logger.error("unexpected error", exc_info=error, extra=extra)
-    with _counting:
-        metrics.add_metric(UNEXPECTED, MetricUnit.Count, 1)
 
 
 def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResult]:
@@ -98,10 +94,14 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResu
     plans = plan_all(messages, results, settings.retry_base_seconds, _on_bug)
     settled = apply(plans, runtime.queues, context.aws_request_id, deadline.allows_a_write)
     report(settled, client.latencies, logger, metrics, stopped=stop is not None)
-    if runtime.rejections is not None and deadline.allows_the_table() and (rejected := rejected_conditions(settled)):
+    if (
+        runtime.rejections is not None
+        and deadline.seconds_left() > TABLE_SECONDS
+        and (rejected := rejected_conditions(settled))
+    ):
         warning = runtime.rejections.remember(rejected, datetime.now(UTC))
         if warning is not None:
             logger.warning(warning)
     if settings.publish_outcomes:
-        publish(settled, runtime.bus, logger, deadline.allows_an_event)
+        publish(settled, runtime.bus, logger, deadline.seconds_left)
     return settled

@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from eventbridge import Bus, BusError
 from redaction import one_line
 from terminate.messages import InvalidItem, Item, Request
-from terminate.outcomes import Disposition, Outcome, Result
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
 from terminate.plan import MessageResult
 
 _API_LATENCY = "api_latency"
@@ -24,7 +24,6 @@ UNEXPECTED = "unexpected_errors"
 METRICS = frozenset({*Outcome, _API_LATENCY, _STOPPED, _NOT_CALLED, UNEXPECTED})
 # Items without a call that share a log line, so that one message of 80,000 is logged in time.
 _IDS_PER_LINE = 500
-_FEW = 100
 
 
 def report(
@@ -45,6 +44,8 @@ def report(
             counted.add((result.outcome.value, subject))
             if result.blocked and result.outcome is Outcome.RETRY and not stopped:
                 counted.add((_NOT_CALLED, subject))
+            if result.detail == UNEXPECTED_ERROR.detail:
+                counted.add((UNEXPECTED, subject))
     for name, number in Counter(name for name, _ in counted).items():
         metrics.add_metric(name, MetricUnit.Count, number)
     for milliseconds in latencies:
@@ -53,22 +54,22 @@ def report(
         metrics.flush_metrics()
 
 
-def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, has_time: Callable[[], bool]) -> None:
+def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, seconds_left: Callable[[], float]) -> None:
     """Publish an event for every outcome, as far as there is time. A failing bus changes nothing for the sessions; an
     invocation that is killed while it publishes would repeat them."""
     details = (_fields(one, item, result) for one in settled for item, result in one.results)
     try:
-        bus.publish("Devin Session Cleanup Outcome", takewhile(lambda _: has_time(), details))
+        bus.publish("Devin Session Cleanup Outcome", takewhile(lambda _: seconds_left() > 0, details))
     except BusError as error:
         logger.warning(str(error))
-    if not has_time():
+    if seconds_left() <= 0:
         logger.warning("publishing events: not enough time left in this invocation for all of them")
 
 
 def _log(settled: MessageResult, logger: Logger) -> None:
     together: dict[Result, list[Item]] = {}
     for item, result in settled.results:
-        if len(settled.results) > _FEW and (result.blocked or isinstance(item, InvalidItem)):
+        if len(settled.results) > _IDS_PER_LINE and (result.blocked or isinstance(item, InvalidItem)):
             together.setdefault(replace(result, duration_ms=None), []).append(item)
             continue
         log = logger.info if result.disposition is Disposition.DONE else logger.warning

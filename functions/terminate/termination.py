@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from comparison import all_as_seen, as_seen
@@ -18,15 +18,15 @@ from terminate.plan import Order
 Condition = datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A session to end, once for all requests that name it. `may_have_ended`: another attempt may have ended it without
     its answer being seen, so a rejection is checked by a GET."""
 
     session_id: str
     action: Action
-    conditions: set[Condition]
-    may_have_ended: bool
+    conditions: set[Condition] = field(default_factory=set)
+    may_have_ended: bool = False
 
 
 def end_sessions(
@@ -61,21 +61,16 @@ def end_sessions(
 
 
 def calls_for(messages: Sequence[Message]) -> list[Call]:
-    conditions: dict[tuple[str, Action], set[Condition]] = {}
-    may_have_ended: set[str] = set()
+    calls: dict[tuple[str, Action], Call] = {}
     for message in messages:
         # How often an event came is unknown: Lambda repeats one whose function was killed.
         repeated = message.attempts > 1 or message.receipt_handle is None
         for item in message.items:
             if isinstance(item, Request):
-                conditions.setdefault((item.session_id, item.action), set()).add(item.unless_updated_since)
-                if repeated:
-                    may_have_ended.add(item.session_id)
-    # What one message has terminated cannot be archived for another.
-    may_have_ended |= {
-        one for one, action in conditions if action is Action.ARCHIVE and (one, Action.TERMINATE) in conditions
-    }
-    return [Call(one, action, wanted, one in may_have_ended) for (one, action), wanted in conditions.items()]
+                call = calls.setdefault((item.session_id, item.action), Call(item.session_id, item.action))
+                call.conditions.add(item.unless_updated_since)
+                call.may_have_ended |= repeated
+    return list(calls.values())
 
 
 def end_session(client: DevinClient, call: Call, settings: Settings) -> dict[Condition, Result]:
@@ -106,10 +101,8 @@ def _spared(seen: Session, call: Call, protect_tag: str, http_status: int | None
     if seen.exited:
         # Ending a session updates it, so the update may be our own.
         outcome, spared = Outcome.ALREADY_EXITED, moved_on if seen.updated_at else call.conditions
-    elif seen.updated_at is None:
-        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated"
-    elif seen.tags is None:
-        outcome, detail = Outcome.RETRY, "the API does not say which tags the session has"
+    elif seen.updated_at is None or seen.tags is None:
+        outcome, detail = Outcome.RETRY, "the API does not say when the session was updated, or which tags it has"
     elif as_seen(protect_tag) in all_as_seen(seen.tags):
         outcome, detail = Outcome.SPARED, f"protected by the tag {protect_tag}"
     elif seen.is_archived:
@@ -134,8 +127,9 @@ def _end(client: DevinClient, call: Call, seen: Session | None, *, dry_run: bool
     if outcome is Outcome.REJECTED and seen is not None and seen.exited:
         # What has exited stays so.
         return replace(result, outcome=Outcome.ALREADY_EXITED)
-    # A session that was read alive may have been ended since, by another message that asked for it.
-    doubtful = call.may_have_ended or answer.replayed or seen is not None
+    # A session that was read alive may have been ended since, by another message that asked for it. What one message
+    # has terminated cannot be archived for another.
+    doubtful = call.may_have_ended or answer.replayed or seen is not None or call.action is Action.ARCHIVE
     if look is Look.ALWAYS or (look is Look.IF_IT_MAY_HAVE_ENDED and doubtful):
         return _look(client, call, result)
     return result

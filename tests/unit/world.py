@@ -34,6 +34,8 @@ SESSIONS = re.compile(re.escape(API) + rf"(/v1|/v3/organizations/{ORG_ID})/sessi
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 DAYS = timedelta(days=1)
 Answer = tuple[int, dict[str, str], str]
+# The fixture of that name.
+Log = Callable[[], list[dict[str, Any]]]
 
 
 @cache

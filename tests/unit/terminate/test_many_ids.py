@@ -15,7 +15,7 @@ from tests.in_memory import Function, MemorySqs, ScriptedTransport, batch, ids_o
 
 pytestmark = pytest.mark.thorough
 
-KIB, MIB = 1024, 1024 * 1024
+MIB = 1024 * 1024
 # For what does not grow with the input.
 BASE_BYTES = MIB // 2
 
@@ -159,29 +159,6 @@ def test_what_an_event_leaves_is_requeued_in_a_hundred_messages(run: Make) -> No
     assert made.function.invoke({"session_ids": wanted}) == {"retry": wanted}
     assert len(made.function.written("work")) == 100
     assert made.requeued() == Counter(wanted)
-
-
-@pytest.mark.parametrize(("status", "sizes"), [(422, [10, 10, 6]), (503, [10, 10, 5, 1])])
-def test_writes_are_made_by_tens(run: Make, monkeypatch: pytest.MonkeyPatch, status: int, sizes: list[int]) -> None:
-    made = run(status)
-    written: list[int] = []
-    send = made.function.sqs.send_message_batch
-
-    def count(**given: Any) -> dict[str, Any]:
-        written.append(len(given["Entries"]))
-        return send(**given)
-
-    monkeypatch.setattr(made.function.sqs, "send_message_batch", count)
-    # The invalid id is a dead letter, or all that need another try would stay in their message.
-    assert made.deliver(several([*ids(25), "devin"])) == []
-    assert written == sizes
-
-
-@pytest.mark.parametrize("status", [422, 503])
-def test_memory_grows_by_a_few_kilobytes_for_each_id(run: Make, status: int) -> None:
-    made = run(status)
-    made.deliver(*ids(1000), several(ids(2000)), measured=True)
-    assert made.peak < BASE_BYTES + 3000 * 5 * KIB
 
 
 # Bodies of 1 MiB, and whether they ask for devin-1.

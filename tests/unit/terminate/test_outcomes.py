@@ -1,7 +1,6 @@
 """The outcome table: what an answer of the API means for a session and its message."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +15,7 @@ from settings import Settings
 from terminate.messages import Action
 from terminate.outcomes import Outcome
 from terminate.termination import Call, end_session
-from tests.unit.world import NOT_VALID, TERMINATED, Answer, World, answer, problem, session, stale_v3
-
-Log = Callable[[], list[dict[str, Any]]]
+from tests.unit.world import NOT_VALID, TERMINATED, Answer, Log, World, answer, problem, session, stale_v3
 
 HTML = "<h1>Down for maintenance</h1>"
 ALIVE, EXITED, ANOTHER = session("working"), session("expired"), session("expired", session_id="devin-2")
@@ -159,7 +156,7 @@ def test_the_rejection_of_a_session_that_was_read_before_needs_no_second_read_if
 
 @pytest.mark.parametrize("bodies", [(IF_UNCHANGED, "devin-1"), ("devin-1", IF_UNCHANGED)])
 def test_a_request_without_a_condition_counts_whatever_others_ask_for(world: World, bodies: tuple[str, str]) -> None:
-    world.api.on("GET", "devin-1", session(updated_at="2026-11-03T00:00:00Z"))
+    world.api.on("GET", "devin-1", session(updated_at="2026-11-03T00:00:00Z", tags=["keep"]))
     world.send(*bodies)
     assert world.deliver() == []
     assert world.api.calls == [("DELETE", "devin-1")]

@@ -93,8 +93,9 @@ class Message:
 def is_batch(event: object) -> bool:
     """Whether the event is a batch of SQS records. AWS may add keys beside `Records`; an id there is another request,
     which would be overlooked."""
-    records = event.get("Records") if isinstance(event, dict) else None
-    if not isinstance(records, list) or event.keys() & (_OWN_KEYS | _ENVELOPES.keys()):
+    if not isinstance(event, dict) or not isinstance(records := event.get("Records"), list):
+        return False
+    if event.keys() & (_OWN_KEYS | _ENVELOPES.keys()):
         return False
     return all(isinstance(record, dict) and record.get("eventSource") == "aws:sqs" for record in records)
 

@@ -52,12 +52,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Letter:
-    """A dead letter. `moved`: by the redrive policy."""
+    """A dead letter."""
 
     lineage: str
     body: str
     attempts: int
-    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,6 @@ class BrokenPromiseError(Exception):
 
     def __init__(self, promise: str, trace: Trace) -> None:
         super().__init__(f"{promise}, after:\n  " + "\n  ".join(trace))
-        self.promise = promise
         self.trace = trace
 
 
@@ -261,7 +259,7 @@ def _deliveries(state: State, number: int) -> Iterator[Step]:
         letters, received = list(state.letters), []
         for one in chosen:
             if one.receives == MAX_RECEIVES:
-                letters.append(Letter(one.lineage, one.body, one.attempts, moved=True))
+                letters.append(Letter(one.lineage, one.body, one.attempts))
             else:
                 received.append(replace(one, receives=one.receives + 1))
         changes = {"queue": tuple(left), "letters": tuple(sorted(letters))}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.unit.world import NOT_VALID, Log, World, answer
 
@@ -56,13 +57,13 @@ def test_events_are_published_by_tens(publishing: World) -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    ["AccessDeniedException", {"FailedEntryCount": 1, "Entries": [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}]}],
+    [
+        ClientError({"Error": {"Code": "AccessDeniedException"}}, "PutEvents"),
+        lambda _: {"FailedEntryCount": 1, "Entries": [{"EventId": "1"}, {"ErrorCode": "InternalFailure"}]},
+    ],
 )
 def test_a_bus_that_fails_changes_nothing(publishing: World, log: Log, failure: Any) -> None:
-    if isinstance(failure, str):
-        publishing.aws.fail("events.PutEvents", failure)
-    else:
-        publishing.aws.faults["events.PutEvents"] = lambda _: failure
+    publishing.aws.faults["events.PutEvents"] = failure
     publishing.api.on("DELETE", "devin-2", NOT_VALID)
     publishing.api.on("DELETE", "devin-3", answer(503))
     publishing.send("devin-1", "devin-2", "devin-3")

@@ -51,20 +51,17 @@ def _write_letters(
 
 def _change_visibility(done: list[MessageResult], queues: Queues) -> None:
     """Set the visibility timeout of what is redelivered. If that fails, the queue's own brings it back, only later."""
-    redelivered = [
-        (number, planned.message.receipt_handle, planned.delay_seconds)
-        for number, planned in enumerate(done)
-        if planned.redeliver and planned.message.receipt_handle is not None
-    ]
-    errors = queues.change_visibility([(handle, delay) for _, handle, delay in redelivered])
-    for (number, _, delay), error in zip(redelivered, errors, strict=True):
+    numbers = [number for number, planned in enumerate(done) if planned.redeliver and planned.message.receipt_handle]
+    timeouts = [(done[number].message.receipt_handle, done[number].delay_seconds) for number in numbers]
+    for number, error in zip(numbers, queues.change_visibility(timeouts), strict=True):
         if error is None:
             continue
         planned, warnings = done[number], [str(error)]
         if error.handle_invalid:
             # The record came by another way than the queue, by an asynchronous invocation for instance: nobody reads
             # the answer, so it is sent to the queue.
-            for failed in queues.enqueue(requeued(planned.message, [item for item, _ in planned.results], delay)):
+            items = [item for item, _ in planned.results]
+            for failed in queues.enqueue(requeued(planned.message, items, planned.delay_seconds)):
                 if failed is not None:
                     raise RedeliveryError(str(failed))
             warnings.append("the queue does not hold this message; it was sent to the queue")

@@ -18,9 +18,8 @@ _LAST_SECONDS = 2.75
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Lambda's limit, less what follows the calls: requeue, write dead letters, requeue those that could not be
-    written, log every id, remember rejections, publish events. `remaining_milliseconds` asks Lambda, `ids` is how many
-    ids were given."""
+    """Lambda's limit, less what follows the calls: dead letters, what is requeued, a log line for each id, the answer.
+    `remaining_milliseconds` asks Lambda, `ids` is how many ids were given."""
 
     remaining_milliseconds: Callable[[], int]
     ids: int
@@ -31,11 +30,9 @@ class Deadline:
 
     def seconds_for_a_call(self) -> float:
         """How long a call that starts now may take; negative if it is too late."""
-        return self._seconds_for_writes() - _DEAD_LETTER_SECONDS
+        for_ids = min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)
+        return self.seconds_left() - for_ids - _DEAD_LETTER_SECONDS
 
     def allows_a_write(self) -> bool:
         """Whether there is time for another dead letter."""
-        return self._seconds_for_writes() > 0
-
-    def _seconds_for_writes(self) -> float:
-        return self.seconds_left() - min(_SECONDS_PER_ID * self.ids, _MAX_SECONDS_FOR_IDS)
+        return self.seconds_for_a_call() > -_DEAD_LETTER_SECONDS

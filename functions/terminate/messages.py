@@ -78,7 +78,7 @@ class Message:
     """One delivery: what it asks for, where it came from, and how often.
 
     `attempts` counts the deliveries of what it asks for, this one included, also those before it was requeued as a
-    message of its own. `receipt_handle` is None where no queue holds the message. `sweep_run` is the sweep's id.
+    message of its own. `receipt_handle` is empty where no queue holds the message. `sweep_run` is the sweep's id.
     """
 
     items: tuple[Item, ...]
@@ -86,7 +86,7 @@ class Message:
     attempts: int = 1
     receive_count: int | None = None
     message_id: str | None = None
-    receipt_handle: str | None = None
+    receipt_handle: str = ""
     sweep_run: str | None = None
 
 
@@ -127,8 +127,7 @@ def parse_event(event: object) -> Message:
 
 
 def parse_body(text: str, body: Body | None = None) -> tuple[Item, ...]:
-    """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one. `body` is the body
-    that holds the text, if it is not the text itself."""
+    """A bare id, our own payload as JSON, or an envelope around one. `body` is around the text, if anything is."""
     body = body or Body(text)
     if not text.lstrip().startswith(("{", '"')):
         return (_item(text, body),)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import assert_never
 
 from devin.client import Answer, NotCalled
 
@@ -58,8 +57,6 @@ class Result:
                 return Disposition.DEAD_LETTER
             case Outcome.UNAUTHORIZED | Outcome.FORBIDDEN | Outcome.RETRY:
                 return Disposition.RETRY
-            case _:
-                assert_never(self.outcome)
 
     @property
     def reason(self) -> str:
@@ -80,11 +77,7 @@ class Look(Enum):
 
 def classify(answer: Answer) -> tuple[Outcome, Look]:
     """The outcome table: the outcome of a terminate or archive call, and when to look at the session. If the look shows
-    that it has exited, the outcome is `already_exited` instead.
-
-    An earlier attempt may have ended a session whose message was delivered before, that came as an event (Lambda
-    repeats events), that was read before the call, or whose call was replayed.
-    """
+    that it has exited, the outcome is `already_exited` instead."""
     if answer.key_refused:
         return Outcome.UNAUTHORIZED, Look.NEVER
     if answer.not_called is NotCalled.UNSUPPORTED:

@@ -129,7 +129,7 @@ def _retry(planned: MessageResult, indexes: Sequence[int]) -> MessageResult:
     message, retried = planned.message, [planned.results[index] for index in indexes]
     blocked = any(result.blocked for _, result in retried)
     receive_limit_reached = blocked and (message.receive_count or 0) >= REQUEUE_AT_RECEIVE_COUNT
-    if len(retried) == len(planned.results) and message.receipt_handle is not None and not receive_limit_reached:
+    if len(retried) == len(planned.results) and message.receipt_handle and not receive_limit_reached:
         return replace(planned, redeliver=True)
     return replace(planned, requeue=requeued(message, [item for item, _ in retried], planned.delay_seconds))
 

@@ -39,8 +39,7 @@ def end_sessions(
     """Make the calls, each once, however many messages ask for it; never raises."""
     calls = calls_for(messages)
     results: dict[Order, Result] = {}
-    # Shared by the threads: each takes the next one when it is free. A task for each of thousands would cost more than
-    # its call.
+    # Shared: each thread takes the next one when it is free. A task for each would cost more than its call.
     waiting = iter(calls)
 
     def work() -> None:
@@ -64,7 +63,7 @@ def calls_for(messages: Sequence[Message]) -> list[Call]:
     calls: dict[tuple[str, Action], Call] = {}
     for message in messages:
         # How often an event came is unknown: Lambda repeats one whose function was killed.
-        repeated = message.attempts > 1 or message.receipt_handle is None
+        repeated = message.attempts > 1 or not message.receipt_handle
         for item in message.items:
             if isinstance(item, Request):
                 call = calls.setdefault((item.session_id, item.action), Call(item.session_id, item.action))
@@ -94,14 +93,13 @@ def end_session(client: DevinClient, call: Call, settings: Settings) -> dict[Con
 
 def _spared(seen: Session, call: Call, protect_tag: str, http_status: int | None) -> dict[Condition, Result]:
     """Results for the conditions under which the session lives on, or which cannot be judged."""
-    moved_on: set[Condition] = {
-        since for since in call.conditions if since and seen.updated_at and since < seen.updated_at
-    }
+    updated_at = seen.updated_at
+    moved_on: set[Condition] = {since for since in call.conditions if since and updated_at and since < updated_at}
     detail, spared = None, call.conditions
     if seen.exited:
         # Ending a session updates it, so the update may be our own.
-        outcome, spared = Outcome.ALREADY_EXITED, moved_on if seen.updated_at else call.conditions
-    elif seen.updated_at is None or seen.tags is None:
+        outcome, spared = Outcome.ALREADY_EXITED, moved_on if updated_at else call.conditions
+    elif updated_at is None or seen.tags is None:
         outcome, detail = Outcome.RETRY, "the API does not say when the session was updated, or which tags it has"
     elif as_seen(protect_tag) in all_as_seen(seen.tags):
         outcome, detail = Outcome.SPARED, f"protected by the tag {protect_tag}"
@@ -124,9 +122,6 @@ def _end(client: DevinClient, call: Call, seen: Session | None, *, dry_run: bool
     result = replace(result_of(answer), session_status=status)
     if outcome is Outcome.TERMINATED and call.action is Action.ARCHIVE:
         return replace(result, outcome=Outcome.ARCHIVED)
-    if outcome is Outcome.REJECTED and seen is not None and seen.exited:
-        # What has exited stays so.
-        return replace(result, outcome=Outcome.ALREADY_EXITED)
     # A session that was read alive may have been ended since, by another message that asked for it. What one message
     # has terminated cannot be archived for another.
     doubtful = call.may_have_ended or answer.replayed or seen is not None or call.action is Action.ARCHIVE

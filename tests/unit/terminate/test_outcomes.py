@@ -139,9 +139,7 @@ def test_a_key_of_version_1_cannot_archive(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["working", "expired"])
-def test_the_rejection_of_a_session_that_was_read_before_needs_no_second_read_if_it_had_exited(
-    world: World, log: Log, status: str
-) -> None:
+def test_the_rejection_of_a_session_that_was_read_before_is_looked_into(world: World, log: Log, status: str) -> None:
     world.api.on("GET", "devin-1", session(status))
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send(IF_UNCHANGED)

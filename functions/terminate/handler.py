@@ -94,11 +94,8 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResu
     plans = plan_all(messages, results, settings.retry_base_seconds, _on_bug)
     settled = apply(plans, runtime.queues, context.aws_request_id, deadline.allows_a_write)
     report(settled, client.latencies, logger, metrics, stopped=stop is not None)
-    if (
-        runtime.rejections is not None
-        and deadline.seconds_left() > TABLE_SECONDS
-        and (rejected := rejected_conditions(settled))
-    ):
+    rejected = rejected_conditions(settled)
+    if runtime.rejections is not None and rejected and deadline.seconds_left() > TABLE_SECONDS:
         warning = runtime.rejections.remember(rejected, datetime.now(UTC))
         if warning is not None:
             logger.warning(warning)

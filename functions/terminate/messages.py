@@ -166,8 +166,10 @@ def _parse(value: object, body: Body) -> tuple[Item, ...]:
 
 def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Item, ...]:
     inner, beside = value[key], _ENVELOPES[key]
-    if (beside and beside not in value) or (key == "Message" and value["Type"] != "Notification"):
-        return (InvalidItem(f"{key} is only read beside {beside}, which has to be Notification for SNS", body),)
+    if beside is not None and beside not in value:
+        return (InvalidItem(f"unknown key; {key} belongs beside {beside}", body),)
+    if key == "Message" and value["Type"] != "Notification":
+        return (InvalidItem("of what SNS sends, only a Notification carries a message", body),)
     context = value.get("requestContext")
     context = context if isinstance(context, dict) else {}
     if key == "requestPayload" and str(context.get("condition")).lower() == "success":

@@ -1,7 +1,5 @@
 """The function `terminate` with SQS, EventBridge and the secret in memory: a thousand invocations a second."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,8 +1,5 @@
 """Carries out what was planned: requeue first, then dead letters, then visibility timeouts."""
 
-from __future__ import annotations
-
-import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -15,12 +12,7 @@ class RedeliveryError(Exception):
 
 
 def apply(
-    plans: Sequence[MessageResult],
-    queues: Queues,
-    *,
-    request_id: str,
-    base_seconds: int,
-    has_time: Callable[[], bool],
+    plans: Sequence[MessageResult], queues: Queues, request_id: str, has_time: Callable[[], bool]
 ) -> list[MessageResult]:
     """Write what the plans ask for, and return what became of each message. Raises RedeliveryError only if a message
     that no queue holds could not be sent to one."""
@@ -30,7 +22,7 @@ def apply(
     _requeue(done, range(len(done)), queues)
     unwritten = _write_letters(done, queues, request_id, has_time)
     for number, reasons in unwritten.items():
-        done[number] = replan(done[number], reasons, base_seconds, random.uniform)
+        done[number] = replan(done[number], reasons)
     _requeue(done, unwritten, queues)
     _change_visibility(done, queues)
     return done
@@ -59,20 +51,17 @@ def _write_letters(
 
 def _change_visibility(done: list[MessageResult], queues: Queues) -> None:
     """Set the visibility timeout of what is redelivered. If that fails, the queue's own brings it back, only later."""
-    redelivered = [
-        (number, planned.message.receipt_handle, planned.delay_seconds)
-        for number, planned in enumerate(done)
-        if planned.redeliver and planned.message.receipt_handle is not None and planned.delay_seconds is not None
-    ]
-    errors = queues.change_visibility([(handle, delay) for _, handle, delay in redelivered])
-    for (number, _, delay), error in zip(redelivered, errors, strict=True):
+    numbers = [number for number, planned in enumerate(done) if planned.redeliver and planned.message.receipt_handle]
+    timeouts = [(done[number].message.receipt_handle, done[number].delay_seconds) for number in numbers]
+    for number, error in zip(numbers, queues.change_visibility(timeouts), strict=True):
         if error is None:
             continue
         planned, warnings = done[number], [str(error)]
         if error.handle_invalid:
             # The record came by another way than the queue, by an asynchronous invocation for instance: nobody reads
             # the answer, so it is sent to the queue.
-            for failed in queues.enqueue(requeued(planned.message, [item for item, _ in planned.results], delay)):
+            items = [item for item, _ in planned.results]
+            for failed in queues.enqueue(requeued(planned.message, items, planned.delay_seconds)):
                 if failed is not None:
                     raise RedeliveryError(str(failed))
             warnings.append("the queue does not hold this message; it was sent to the queue")

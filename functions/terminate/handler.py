@@ -1,13 +1,12 @@
 """Lambda function `terminate`: ends the sessions that a queue message, an event, a schedule or a caller names."""
 
-from __future__ import annotations
-
 import json
 import os
 from datetime import UTC, datetime
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
@@ -18,10 +17,10 @@ from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
 from settings import Settings
 from terminate.apply import RedeliveryError, apply
-from terminate.deadline import Deadline
+from terminate.deadline import TABLE_SECONDS, Deadline
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
 from terminate.plan import MessageResult, plan_all, rejected_conditions
-from terminate.report import publish, report
+from terminate.report import UNEXPECTED, publish, report
 from terminate.termination import end_sessions
 
 redact = Redactor()
@@ -47,9 +46,15 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     # Two stacks of one account would add up without it.
     metrics.add_dimension("function_name", context.function_name)
     if is_batch(event):
-        messages, failed = _parse_batch(event)
-        settled_messages = _settle(messages, context, unexpected=len(failed))
-        failed += [one.message.message_id for one in settled_messages if one.redeliver]
+        messages, failed = [], []
+        for record in event["Records"]:
+            try:
+                messages.append(parse_record(record))
+            except Exception as error:  # noqa: BLE001 - one record's bug must not affect the others
+                _on_bug(error, message_id=record.get("messageId"))
+                metrics.add_metric(UNEXPECTED, MetricUnit.Count, 1)
+                failed.append(record.get("messageId"))
+        failed += [one.message.message_id for one in _settle(messages, context) if one.redeliver]
         return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
     (settled,) = _settle([parse_event(event)], context)
     if settled.redeliver:
@@ -63,19 +68,11 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     return answer
 
 
-def _parse_batch(event: dict[str, Any]) -> tuple[list[Message], list[str | None]]:
-    """The messages of a batch, and the ids of the records that could not be parsed."""
-    messages, failed = [], []
-    for record in event["Records"]:
-        try:
-            messages.append(parse_record(record))
-        except Exception:
-            logger.exception("unexpected error while parsing a record", extra={"message_id": record.get("messageId")})
-            failed.append(record.get("messageId"))
-    return messages, failed
+def _on_bug(error: Exception, **extra: object) -> None:
+    logger.error("unexpected error", exc_info=error, extra=extra)
 
 
-def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0) -> list[MessageResult]:
+def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResult]:
     settings = Settings.from_environment(os.environ)
     runtime = runtime_for(settings)
     deadline = Deadline(context.get_remaining_time_in_millis, sum(len(message.items) for message in messages))
@@ -83,12 +80,6 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
     if (reason := runtime.reason_to_stop()) is not None:
         # No call is made, and everything waits as long as SQS allows.
         stop = Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)
-    bugs = []
-
-    def on_bug(error: Exception) -> None:
-        bugs.append(error)
-        logger.error("unexpected error", exc_info=error)
-
     client = DevinClient(
         runtime.transport,
         ApiKeys(runtime.fetch_secret, redact.remember),
@@ -99,19 +90,15 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         seconds_left=deadline.seconds_for_a_call,
         stop=stop,
     )
-    results = end_sessions(messages, client, runtime.executor, settings, on_bug)
-    settled = apply(
-        plan_all(messages, results, settings.retry_base_seconds, on_bug),
-        runtime.queues,
-        request_id=context.aws_request_id,
-        base_seconds=settings.retry_base_seconds,
-        has_time=deadline.allows_a_write,
-    )
-    report(settled, client.latencies, logger, metrics, unexpected=unexpected + len(bugs), stopped=stop is not None)
-    if runtime.rejections is not None and deadline.allows_the_table() and (rejected := rejected_conditions(settled)):
+    results = end_sessions(messages, client, runtime.executor, settings, _on_bug)
+    plans = plan_all(messages, results, settings.retry_base_seconds, _on_bug)
+    settled = apply(plans, runtime.queues, context.aws_request_id, deadline.allows_a_write)
+    report(settled, client.latencies, logger, metrics, stopped=stop is not None)
+    rejected = rejected_conditions(settled)
+    if runtime.rejections is not None and rejected and deadline.seconds_left() > TABLE_SECONDS:
         warning = runtime.rejections.remember(rejected, datetime.now(UTC))
         if warning is not None:
             logger.warning(warning)
     if settings.publish_outcomes:
-        publish(settled, runtime.bus, logger, deadline.allows_an_event)
+        publish(settled, runtime.bus, logger, deadline.seconds_left)
     return settled

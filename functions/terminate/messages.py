@@ -1,7 +1,5 @@
 """What comes in: the payload of any trigger, parsed into requests for one session each."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,12 +38,12 @@ class Body:
     """A message body that items came from, and how to rebuild it for some of them.
 
     `raw` is the body as it came. `payload` is our own payload with `session_ids` in it, None where the items cannot be
-    told apart; `envelopes` are around it, outermost first: the envelope, its key, and whether it holds a text.
-    `attempts`: how often Lambda invoked the function in vain, if envelopes say.
+    told apart; `envelopes` are around it, outermost first, each with its key. `attempts`: how often Lambda invoked the
+    function in vain, if envelopes say.
     """
 
     raw: str
-    envelopes: tuple[tuple[Mapping[str, Any], str, bool], ...] = ()
+    envelopes: tuple[tuple[Mapping[str, Any], str], ...] = ()
     payload: Mapping[str, Any] | None = None
     attempts: int = 0
 
@@ -80,7 +78,7 @@ class Message:
     """One delivery: what it asks for, where it came from, and how often.
 
     `attempts` counts the deliveries of what it asks for, this one included, also those before it was requeued as a
-    message of its own. `receipt_handle` is None where no queue holds the message. `sweep_run` is the sweep's id.
+    message of its own. `receipt_handle` is empty where no queue holds the message. `sweep_run` is the sweep's id.
     """
 
     items: tuple[Item, ...]
@@ -88,7 +86,7 @@ class Message:
     attempts: int = 1
     receive_count: int | None = None
     message_id: str | None = None
-    receipt_handle: str | None = None
+    receipt_handle: str = ""
     sweep_run: str | None = None
 
 
@@ -128,9 +126,16 @@ def parse_event(event: object) -> Message:
     return Message(items=_parse(event, Body(_dump(raw))), source=source)
 
 
-def parse_body(text: str) -> tuple[Item, ...]:
-    """The body of a queue message: a bare id, our own payload as JSON, or an envelope around one."""
-    return _parse_text(text, Body(text))
+def parse_body(text: str, body: Body | None = None) -> tuple[Item, ...]:
+    """A bare id, our own payload as JSON, or an envelope around one. `body` is around the text, if anything is."""
+    body = body or Body(text)
+    if not text.lstrip().startswith(("{", '"')):
+        return (_item(text, body),)
+    try:
+        value = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return (InvalidItem("the body is neither a session id nor readable JSON (or a key stands twice in it)", body),)
+    return _parse(value, body)
 
 
 def rebuild_body(items: Sequence[Item]) -> str:
@@ -140,19 +145,9 @@ def rebuild_body(items: Sequence[Item]) -> str:
     if body.payload is None:
         return body.raw
     inner: Any = {**body.payload, "session_ids": [item.raw for item in items]}
-    for envelope, key, is_text in reversed(body.envelopes):
-        inner = {**envelope, key: _dump(inner) if is_text else inner}
+    for envelope, key in reversed(body.envelopes):
+        inner = {**envelope, key: _dump(inner) if isinstance(envelope[key], str) else inner}
     return _dump(inner)
-
-
-def _parse_text(text: str, body: Body) -> tuple[Item, ...]:
-    if not text.lstrip().startswith(("{", '"')):
-        return (_item(text, body),)
-    try:
-        value = json.loads(text, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError):
-        return _invalid("the body is neither a session id nor readable JSON (or a key stands twice in it)", body)
-    return _parse(value, body)
 
 
 def _parse(value: object, body: Body) -> tuple[Item, ...]:
@@ -160,25 +155,25 @@ def _parse(value: object, body: Body) -> tuple[Item, ...]:
         # An input path such as $.detail.session_id leaves the id as a JSON text.
         return (_item(value, body),)
     if not isinstance(value, dict):
-        return _invalid("expected a JSON object", body)
+        return (InvalidItem("expected a JSON object", body),)
     if len(body.envelopes) > _MAX_DEPTH:
-        return _invalid("too many envelopes inside each other", body)
+        return (InvalidItem("too many envelopes inside each other", body),)
     found = [key for key in _ENVELOPES if key in value]
     if len(found) > 1 or (found and _OWN_KEYS & value.keys()):
-        return _invalid("ambiguous: the shape of more than one kind of message", body)
+        return (InvalidItem("ambiguous: the shape of more than one kind of message", body),)
     return _parse_envelope(value, found[0], body) if found else _parse_own(value, body)
 
 
 def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Item, ...]:
     inner, beside = value[key], _ENVELOPES[key]
     if beside is not None and beside not in value:
-        return _invalid(f"unknown key; {key} belongs beside {beside}", body)
+        return (InvalidItem(f"unknown key; {key} belongs beside {beside}", body),)
     if key == "Message" and value["Type"] != "Notification":
-        return _invalid("of what SNS sends, only a Notification carries a message", body)
+        return (InvalidItem("of what SNS sends, only a Notification carries a message", body),)
     context = value.get("requestContext")
     context = context if isinstance(context, dict) else {}
     if key == "requestPayload" and str(context.get("condition")).lower() == "success":
-        return _invalid("the record of an invocation that succeeded asks for nothing", body)
+        return (InvalidItem("the record of an invocation that succeeded asks for nothing", body),)
     count = context.get("approximateInvokeCount")
     attempts = body.attempts + (count if isinstance(count, int) and 0 < count < 1000 else 0)
     if key == "requestPayload" and is_batch(inner):
@@ -186,40 +181,36 @@ def _parse_envelope(value: Mapping[str, Any], key: str, body: Body) -> tuple[Ite
         items: list[Item] = []
         for record in inner["Records"]:
             text = record["body"] if isinstance(record.get("body"), str) else _dump(record)
-            items += _parse_text(text, Body(text, attempts=attempts))
+            items += parse_body(text, Body(text, attempts=attempts))
         return tuple(items)
-    body = replace(body, envelopes=(*body.envelopes, (value, key, isinstance(inner, str))), attempts=attempts)
+    body = replace(body, envelopes=(*body.envelopes, (value, key)), attempts=attempts)
     # Some envelopes hold text, SNS's always, and Scheduler may pass an event's detail as text.
-    return _parse_text(inner, body) if isinstance(inner, str) else _parse(inner, body)
+    return parse_body(inner, body) if isinstance(inner, str) else _parse(inner, body)
 
 
 def _parse_own(payload: Mapping[str, Any], body: Body) -> tuple[Item, ...]:
     if payload.keys() - _OWN_KEYS:
         # A misspelt condition must not become no condition.
-        return _invalid(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body)
+        return (InvalidItem(f"unknown key; allowed are {', '.join(sorted(_OWN_KEYS))}", body),)
     if ("session_id" in payload) == ("session_ids" in payload):
-        return _invalid("expected either session_id or session_ids", body)
-    try:
-        action = Action(payload.get("action", Action.TERMINATE))
-    except ValueError:
-        return _invalid("action should be terminate or archive", body)
+        return (InvalidItem("expected either session_id or session_ids", body),)
+    if (action := payload.get("action", Action.TERMINATE)) not in [*Action]:
+        return (InvalidItem("action should be terminate or archive", body),)
     since = None
     if "unless_updated_since" in payload:
         try:
             since = parse_condition(payload["unless_updated_since"], datetime.now(UTC))
         except ValueError as error:
-            return _invalid(str(error), body)
-    if "session_id" in payload:
-        return (_item(payload["session_id"], body, action, since),)
-    ids = payload["session_ids"]
+            return (InvalidItem(str(error), body),)
+    ids = [payload["session_id"]] if "session_id" in payload else payload["session_ids"]
     if not isinstance(ids, list) or not ids:
-        return _invalid("session_ids is not a list of at least one session id", body)
+        return (InvalidItem("session_ids is not a list of at least one session id", body),)
     if len(ids) > 1:
         body = replace(body, payload=payload)
     # What is no id may be of any type, and is compared by how it would be written.
     items: dict[tuple[bool, str], Item] = {}
     for one in ids:
-        item = _item(one, body, action, since)
+        item = _item(one, body, Action(action), since)
         same = (True, item.session_id) if isinstance(item, Request) else (False, _dump(one))
         items.setdefault(same, item)
     return tuple(items.values())
@@ -230,10 +221,6 @@ def _item(raw: object, body: Body, action: Action = Action.TERMINATE, since: dat
         return Request(parse_session_id(raw), action, since, str(raw), body)
     except InvalidSessionIdError as error:
         return InvalidItem(str(error), body, raw)
-
-
-def _invalid(why: str, body: Body) -> tuple[Item, ...]:
-    return (InvalidItem(why, body),)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

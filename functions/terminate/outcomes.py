@@ -1,10 +1,7 @@
 """What can become of an id, and which answer of the API means which: the outcome table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import assert_never
 
 from devin.client import Answer, NotCalled
 
@@ -60,8 +57,6 @@ class Result:
                 return Disposition.DEAD_LETTER
             case Outcome.UNAUTHORIZED | Outcome.FORBIDDEN | Outcome.RETRY:
                 return Disposition.RETRY
-            case _:
-                assert_never(self.outcome)
 
     @property
     def reason(self) -> str:
@@ -80,48 +75,32 @@ class Look(Enum):
     ALWAYS = "always"
 
 
-# The outcome table: what the status of an answer means, and when to look at the session. If the look shows that the
-# session has exited, the outcome is `already_exited` instead.
-_BY_STATUS = {
-    # Version 3 rejects a session that has exited with 400. 409 is documented, its cause is not.
-    400: (Outcome.REJECTED, Look.ALWAYS),
-    409: (Outcome.REJECTED, Look.ALWAYS),
-    401: (Outcome.UNAUTHORIZED, Look.NEVER),
-    403: (Outcome.FORBIDDEN, Look.NEVER),
-    # No success: a wrong organisation, or a version that was switched off, answers every call like that.
-    404: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    405: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    410: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    408: (Outcome.RETRY, Look.NEVER),
-    425: (Outcome.RETRY, Look.NEVER),
-    429: (Outcome.RETRY, Look.NEVER),
-    422: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-}
-_BY_CLASS = {
-    # A 2xx that does not confirm the end: a maintenance page, another session.
-    2: (Outcome.RETRY, Look.ALWAYS),
-    # Redirects are not followed: they would carry the key away.
-    3: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    4: (Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED),
-    5: (Outcome.RETRY, Look.NEVER),
-}
-_NOT_CALLED: dict[NotCalled | None, Outcome] = {
-    NotCalled.KEY_REFUSED: Outcome.UNAUTHORIZED,
-    NotCalled.UNSUPPORTED: Outcome.INVALID,
-}
-
-
 def classify(answer: Answer) -> tuple[Outcome, Look]:
-    """The outcome of a terminate or archive call, and when to look at the session.
-
-    An earlier attempt may have ended a session whose message was delivered before, that came as an event (Lambda
-    repeats events), that was read before the call, or whose call was replayed.
-    """
-    if answer.status is None:  # no call was made, or no whole response arrived
-        return _NOT_CALLED.get(answer.not_called, Outcome.RETRY), Look.NEVER
+    """The outcome table: the outcome of a terminate or archive call, and when to look at the session. If the look shows
+    that it has exited, the outcome is `already_exited` instead."""
     if answer.key_refused:
         return Outcome.UNAUTHORIZED, Look.NEVER
-    if answer.confirmed:
-        return Outcome.TERMINATED, Look.NEVER
-    by_class = _BY_CLASS.get(answer.status // 100, (Outcome.RETRY, Look.NEVER))
-    return _BY_STATUS.get(answer.status, by_class)
+    if answer.not_called is NotCalled.UNSUPPORTED:
+        return Outcome.INVALID, Look.NEVER
+    match answer.status:
+        # No call was made, or no whole response arrived; or there was too little time, or too many calls.
+        case None | 408 | 425 | 429:
+            return Outcome.RETRY, Look.NEVER
+        case _ if answer.confirmed:
+            return Outcome.TERMINATED, Look.NEVER
+        case 401:
+            return Outcome.UNAUTHORIZED, Look.NEVER
+        case 403:
+            return Outcome.FORBIDDEN, Look.NEVER
+        # Version 3 rejects a session that has exited with 400. 409 is documented, its cause is not.
+        case 400 | 409:
+            return Outcome.REJECTED, Look.ALWAYS
+        # 422, and the rest. 404, 405 and 410 are no success: a wrong organisation, or a version that was switched off,
+        # answers every call like that. Redirects are not followed: they would carry the key away.
+        case status if 300 <= status < 500:
+            return Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED
+        # A 2xx that does not confirm the end: a maintenance page, another session.
+        case status if 200 <= status < 300:
+            return Outcome.RETRY, Look.ALWAYS
+        case _:
+            return Outcome.RETRY, Look.NEVER

@@ -1,10 +1,8 @@
 """What follows from the results of an invocation: pure, so that every order of events can be tried."""
 
-from __future__ import annotations
-
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import batched, groupby
@@ -12,7 +10,7 @@ from itertools import batched, groupby
 from queues import Outgoing
 from redaction import one_line
 from retry import retry_delay
-from terminate.messages import Action, InvalidItem, Item, Message, Request, rebuild_body
+from terminate.messages import Action, Item, Message, Request, rebuild_body
 from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
 
 # One less than the work queue's maxReceiveCount. While the API may not be called, because of the stop switch, a 429 or
@@ -20,13 +18,10 @@ from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
 REQUEUE_AT_RECEIVE_COUNT = 4
 # What is left of thousands of ids must not take thousands of writes. The deadline's reserve counts on it.
 _MAX_MESSAGES = 100
-_STATUS_CHARACTERS = 100
-_DETAIL_CHARACTERS = 1000
 
 type Order = tuple[str, Action, datetime | None]
 """What one call is made for: session id, action, condition."""
 type Pairs = tuple[tuple[Item, Result], ...]
-type Jitter = Callable[[float, float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +29,18 @@ class MessageResult:
     """What becomes of one message: a result for each thing it asks for.
 
     `redeliver`: the message is not acknowledged, and becomes visible again after `delay_seconds`. Otherwise `requeue`
-    are the messages that ask for the rest, and `dead_letters` are the indexes of the results that need one. `warnings`
-    say what went wrong without changing the result.
+    are the messages that ask for the rest. `warnings` say what went wrong without changing the result.
     """
 
     message: Message
     results: Pairs
+    delay_seconds: int
     redeliver: bool = False
-    delay_seconds: int | None = None
     requeue: tuple[Outgoing, ...] = ()
-    dead_letters: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, jitter: Jitter) -> MessageResult:
+def plan(message: Message, results: Mapping[Order, Result], base_seconds: int) -> MessageResult:
     """What to do with a message, given the results of its orders."""
     pairs = tuple(
         (
@@ -58,10 +51,10 @@ def plan(message: Message, results: Mapping[Order, Result], base_seconds: int, j
         )
         for item in message.items
     )
-    planned = _retry(message, pairs, _indexes(pairs, Disposition.RETRY), base_seconds, jitter)
-    if planned.redeliver:
-        return planned
-    return replace(planned, dead_letters=_indexes(pairs, Disposition.DEAD_LETTER))
+    retried = _indexes(pairs, Disposition.RETRY)
+    retry_after = max((pairs[index][1].retry_after or 0 for index in retried), default=0)
+    delay = retry_delay(message.attempts, base_seconds, retry_after, random.uniform)
+    return _retry(MessageResult(message, pairs, delay), retried)
 
 
 def plan_all(
@@ -74,31 +67,24 @@ def plan_all(
     plans = []
     for message in messages:
         try:
-            plans.append(plan(message, results, base_seconds, random.uniform))
+            plans.append(plan(message, results, base_seconds))
         except Exception as error:  # noqa: BLE001 - one message's bug must not affect the others
             on_bug(error)
             unknown = tuple((item, UNEXPECTED_ERROR) for item in message.items)
-            plans.append(MessageResult(message, unknown, redeliver=True))
+            plans.append(MessageResult(message, unknown, base_seconds, redeliver=True))
     return plans
 
 
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
     """The rest could not be requeued: deliver the message again as a whole, and write no dead letter yet."""
     unwritten = "no dead letter yet: the rest of the message is redelivered with it"
-    return replace(
-        planned,
-        results=_retried(planned, dict.fromkeys(planned.dead_letters, unwritten)),
-        redeliver=True,
-        requeue=(),
-        dead_letters=(),
-        warnings=(*planned.warnings, warning),
-    )
+    results = _retried(planned, dict.fromkeys(_indexes(planned.results, Disposition.DEAD_LETTER), unwritten))
+    return replace(planned, results=results, redeliver=True, requeue=(), warnings=(*planned.warnings, warning))
 
 
-def replan(planned: MessageResult, unwritten: Mapping[int, str], base_seconds: int, jitter: Jitter) -> MessageResult:
+def replan(planned: MessageResult, unwritten: Mapping[int, str]) -> MessageResult:
     """Some of its dead letters could not be written, for these reasons: their items are tried again."""
-    again = _retry(planned.message, _retried(planned, unwritten), tuple(unwritten), base_seconds, jitter)
-    return replace(again, delay_seconds=planned.delay_seconds or again.delay_seconds, warnings=planned.warnings)
+    return _retry(replace(planned, results=_retried(planned, unwritten), requeue=()), tuple(unwritten))
 
 
 def _retried(planned: MessageResult, details: Mapping[int, str]) -> Pairs:
@@ -114,7 +100,7 @@ def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[
     however many messages ask for it: the one that asks for most."""
     places: dict[object, list[tuple[int, int]]] = {}
     for number, planned in enumerate(plans):
-        for index in planned.dead_letters:
+        for index in _indexes(planned.results, Disposition.DEAD_LETTER):
             item = planned.results[index][0]
             subject = item.session_id if isinstance(item, Request) else (number, index)
             places.setdefault(subject, []).append((number, index))
@@ -126,34 +112,26 @@ def letters(plans: Sequence[MessageResult], request_id: str) -> list[tuple[list[
     return found
 
 
-def _breadth(item: Item) -> tuple[bool, bool, datetime]:
-    """How much a request asks for: terminating is more than archiving, and no condition, or a later one, is more."""
-    if isinstance(item, InvalidItem):
-        return True, True, datetime.max.replace(tzinfo=UTC)
-    since = item.unless_updated_since
-    return item.action is Action.TERMINATE, since is None, since or datetime.max.replace(tzinfo=UTC)
+def _breadth(item: Item) -> tuple[bool, datetime]:
+    """How much is asked for: terminating is more than archiving, and no condition, or a later one, is more."""
+    since = item.unless_updated_since if isinstance(item, Request) else None
+    return isinstance(item, Request) and item.action is Action.TERMINATE, since or datetime.max.replace(tzinfo=UTC)
 
 
 def _indexes(pairs: Pairs, wanted: Disposition) -> tuple[int, ...]:
     return tuple(index for index, (_, result) in enumerate(pairs) if result.disposition is wanted)
 
 
-def _retry(
-    message: Message, pairs: Pairs, indexes: Collection[int], base_seconds: int, jitter: Jitter
-) -> MessageResult:
+def _retry(planned: MessageResult, indexes: Sequence[int]) -> MessageResult:
     """Try a part of a message again: as messages of its own, or by redelivery if it is all that is asked for."""
     if not indexes:
-        return MessageResult(message, pairs)
-    retried = [pairs[index] for index in indexes]
-    retry_after = max(result.retry_after or 0 for _, result in retried)
-    delay = retry_delay(message.attempts, base_seconds, retry_after, jitter)
-    receive_limit_reached = (message.receive_count or 0) >= REQUEUE_AT_RECEIVE_COUNT and any(
-        result.blocked for _, result in retried
-    )
-    if len(retried) == len(pairs) and message.receipt_handle is not None and not receive_limit_reached:
-        return MessageResult(message, pairs, redeliver=True, delay_seconds=delay)
-    items = [item for item, _ in retried]
-    return MessageResult(message, pairs, delay_seconds=delay, requeue=requeued(message, items, delay))
+        return planned
+    message, retried = planned.message, [planned.results[index] for index in indexes]
+    blocked = any(result.blocked for _, result in retried)
+    receive_limit_reached = blocked and (message.receive_count or 0) >= REQUEUE_AT_RECEIVE_COUNT
+    if len(retried) == len(planned.results) and message.receipt_handle and not receive_limit_reached:
+        return replace(planned, redeliver=True)
+    return replace(planned, requeue=requeued(message, [item for item, _ in retried], planned.delay_seconds))
 
 
 def requeued(message: Message, items: Sequence[Item], delay: int) -> tuple[Outgoing, ...]:
@@ -174,12 +152,12 @@ def _dead_letter(message: Message, item: Item, result: Result, request_id: str) 
         "reason": result.reason,
         "http_status": result.http_status,
         "session_id": item.session_id if isinstance(item, Request) else None,
-        "session_status": result.session_status and one_line(result.session_status, _STATUS_CHARACTERS),
+        "session_status": result.session_status and one_line(result.session_status, 100),
         "source": message.source,
         "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "request_id": request_id,
         "attempts": message.attempts,
-        "detail": result.detail and one_line(result.detail, _DETAIL_CHARACTERS),
+        "detail": result.detail and one_line(result.detail, 1000),
     }
     return Outgoing(rebuild_body([item]), {name: value for name, value in attributes.items() if value is not None})
 

@@ -1,11 +1,9 @@
 """What operators see of an invocation: a log line for each id, a metric for each outcome."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import batched
+from itertools import batched, takewhile
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -13,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from eventbridge import Bus, BusError
 from redaction import one_line
 from terminate.messages import InvalidItem, Item, Request
-from terminate.outcomes import Disposition, Outcome, Result
+from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
 from terminate.plan import MessageResult
 
 _API_LATENCY = "api_latency"
@@ -21,29 +19,22 @@ _STOPPED = "stopped"
 # Ids that could not be tried, for another reason than the stop switch or a refused key: no key, a 429, no time.
 _NOT_CALLED = "not_called"
 # Unexpected exceptions: each kept an id or a message for another try.
-_UNEXPECTED = "unexpected_errors"
+UNEXPECTED = "unexpected_errors"
 # Dashboard and alarms use these names.
-METRICS = frozenset({*Outcome, _API_LATENCY, _STOPPED, _NOT_CALLED, _UNEXPECTED})
+METRICS = frozenset({*Outcome, _API_LATENCY, _STOPPED, _NOT_CALLED, UNEXPECTED})
 # Items without a call that share a log line, so that one message of 80,000 is logged in time.
 _IDS_PER_LINE = 500
-_FEW = 100
 
 
 def report(
-    settled: Sequence[MessageResult],
-    latencies: Sequence[float],
-    logger: Logger,
-    metrics: Metrics,
-    *,
-    unexpected: int,
-    stopped: bool,
+    settled: Sequence[MessageResult], latencies: Sequence[float], logger: Logger, metrics: Metrics, *, stopped: bool
 ) -> None:
     """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
 
-    An id that several messages asked for has a line for each of them, but is counted once. `unexpected`: the number of
-    unexpected errors. `stopped`: the stop switch kept this invocation from acting.
+    An id that several messages asked for has a line for each of them, but is counted once. `stopped`: the stop switch
+    kept this invocation from acting.
     """
-    counted: set[tuple[str, object]] = set()
+    counted: set[tuple[str, object]] = {(_STOPPED, None)} if stopped else set()
     for one in settled:
         for warning in one.warnings:
             logger.warning(warning, extra={"message_id": one.message.message_id})
@@ -53,39 +44,32 @@ def report(
             counted.add((result.outcome.value, subject))
             if result.blocked and result.outcome is Outcome.RETRY and not stopped:
                 counted.add((_NOT_CALLED, subject))
-    counts = Counter(name for name, _ in counted)
-    counts.update({_UNEXPECTED: unexpected, _STOPPED: int(stopped)})
-    for name, number in counts.items():
-        if number:
-            metrics.add_metric(name, MetricUnit.Count, number)
+            if result.detail == UNEXPECTED_ERROR.detail:
+                counted.add((UNEXPECTED, subject))
+    for name, number in Counter(name for name, _ in counted).items():
+        metrics.add_metric(name, MetricUnit.Count, number)
     for milliseconds in latencies:
         metrics.add_metric(_API_LATENCY, MetricUnit.Milliseconds, round(milliseconds, 1))
     if metrics.metric_set:
         metrics.flush_metrics()
 
 
-def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, has_time: Callable[[], bool]) -> None:
+def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, seconds_left: Callable[[], float]) -> None:
     """Publish an event for every outcome, as far as there is time. A failing bus changes nothing for the sessions; an
     invocation that is killed while it publishes would repeat them."""
-
-    def details() -> Iterator[dict[str, str | int]]:
-        for one in settled:
-            for item, result in one.results:
-                if not has_time():
-                    logger.warning("publishing events: not enough time left in this invocation for all of them")
-                    return
-                yield _fields(one, item, result)
-
+    details = (_fields(one, item, result) for one in settled for item, result in one.results)
     try:
-        bus.publish("Devin Session Cleanup Outcome", details())
+        bus.publish("Devin Session Cleanup Outcome", takewhile(lambda _: seconds_left() > 0, details))
     except BusError as error:
         logger.warning(str(error))
+    if seconds_left() <= 0:
+        logger.warning("publishing events: not enough time left in this invocation for all of them")
 
 
 def _log(settled: MessageResult, logger: Logger) -> None:
     together: dict[Result, list[Item]] = {}
     for item, result in settled.results:
-        if len(settled.results) > _FEW and (result.blocked or isinstance(item, InvalidItem)):
+        if len(settled.results) > _IDS_PER_LINE and (result.blocked or isinstance(item, InvalidItem)):
             together.setdefault(replace(result, duration_ms=None), []).append(item)
             continue
         log = logger.info if result.disposition is Disposition.DONE else logger.warning

@@ -9,8 +9,6 @@ What is called is `terminate.termination.end_session`, `terminate.plan.plan` and
 again from its beginning with the answers that it got so far, until it asks for one more.
 """
 
-from __future__ import annotations
-
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +20,20 @@ from typing import Any
 from devin.client import Answer, NotCalled
 from devin.session import Session
 from queues import Outgoing, QueueError
+from settings import Settings
 from terminate import apply as application
 from terminate.messages import Message, Request, parse_record
 from terminate.outcomes import Disposition, Result
 from terminate.plan import MessageResult, Order, plan
-from terminate.termination import end_session, orders
+from terminate.termination import calls_for, end_session
 
 CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 CONDITION = "2026-11-02T00:00:00+00:00"
 WOKEN = datetime(2026, 11, 3, tzinfo=UTC)
 MAX_RECEIVES = 5
+SETTINGS = Settings.from_environment(
+    dict.fromkeys(("API_KEY_SECRET_ARN", "WORK_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "any")
+)
 
 type Trace = list[str]
 
@@ -50,12 +52,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Letter:
-    """A dead letter. `moved`: by the redrive policy."""
+    """A dead letter."""
 
     lineage: str
     body: str
     attempts: int
-    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,6 @@ class BrokenPromiseError(Exception):
 
     def __init__(self, promise: str, trace: Trace) -> None:
         super().__init__(f"{promise}, after:\n  " + "\n  ".join(trace))
-        self.promise = promise
         self.trace = trace
 
 
@@ -182,29 +182,25 @@ class Model:
 
     def _call(self, environment: Environment) -> tuple[str, Any]:
         """What the invocation does next: `("ask", (method, id))`, `("result", pairs)` or `("settle", None)`."""
-        conditions, may_have_ended = orders(self.messages(environment))
         known = {(session_id, action) for (session_id, action, _), _ in environment.results}
-        for (session_id, action), wanted in conditions.items():
-            if (session_id, action) in known:
+        for call in calls_for(self.messages(environment)):
+            if (call.session_id, call.action) in known:
                 continue
             client: Any = _Client(iter(environment.answers), environment.stopped)
             try:
-                ended = session_id in may_have_ended
-                results = end_session(
-                    client, session_id, action, wanted, may_have_ended=ended, dry_run=False, protect_tag="keep"
-                )
+                results = end_session(client, call, SETTINGS)
             except _NeedError as need:
                 return "ask", need.asked
-            return "result", tuple(((session_id, action, since), result) for since, result in results.items())
+            return "result", tuple(((call.session_id, call.action, since), one) for since, one in results.items())
         return "settle", None
 
     def _settle(self, environment: Environment) -> tuple[str, Any]:
         """`("write", (queue, entries))` or `("done", results of the messages)`."""
         results: Mapping[Order, Result] = dict(environment.results)
-        plans = [plan(message, results, 30, lambda low, _: low) for message in self.messages(environment)]
+        plans = [plan(message, results, 30) for message in self.messages(environment)]
         queues: Any = _Queues(iter(environment.writes))
         try:
-            return "done", application.apply(plans, queues, request_id="r", base_seconds=30, has_time=lambda: True)
+            return "done", application.apply(plans, queues, "r", lambda: True)
         except _NeedError as need:
             return "write", need.asked
 
@@ -263,7 +259,7 @@ def _deliveries(state: State, number: int) -> Iterator[Step]:
         letters, received = list(state.letters), []
         for one in chosen:
             if one.receives == MAX_RECEIVES:
-                letters.append(Letter(one.lineage, one.body, one.attempts, moved=True))
+                letters.append(Letter(one.lineage, one.body, one.attempts))
             else:
                 received.append(replace(one, receives=one.receives + 1))
         changes = {"queue": tuple(left), "letters": tuple(sorted(letters))}

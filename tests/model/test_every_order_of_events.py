@@ -1,7 +1,5 @@
 """All orders of events on a small scale keep the promises, and six mutations of the functions are found."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -53,7 +51,7 @@ def test_every_order_of_events_keeps_the_promises(scenario: str, capsys: pytest.
     assert states > 100
 
 
-def _letters_first(plans: Any, queues: Any, *, request_id: str, base_seconds: int, has_time: Any) -> Any:  # noqa: ARG001
+def _letters_first(plans: Any, queues: Any, request_id: str, has_time: Any) -> Any:
     done = list(plans)
     for number in application._write_letters(done, queues, request_id, has_time):
         done[number] = plan.keep_whole(done[number], "no dead letter")

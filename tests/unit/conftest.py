@@ -1,7 +1,5 @@
 """Fixtures of the unit tests: no socket is opened, AWS and the API are in memory."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterator

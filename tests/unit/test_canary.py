@@ -5,8 +5,6 @@ what it raises, which Lambda prints. The body of a dead letter stays as its send
 into it, everything else is searched.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -21,7 +19,6 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from redaction import Redactor
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler
@@ -365,17 +362,3 @@ def test_a_key_in_a_policy_a_setting_or_the_switch(traced: Trace, monkeypatch: p
     traced.queue("devin-1")
     assert traced.sweep(**POLICY)["mode"] == "stopped"
     assert traced.leaks() == {}
-
-
-@pytest.mark.parametrize("traced", [SECRETS["without a prefix"]], indirect=True)
-def test_without_redaction_the_search_finds_the_key_everywhere(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Redactor, "__call__", lambda _, text: text)
-    traced.queue(*_script(traced))
-    traced.invoke({"session_id": V1})
-    policy = POLICY | {"tags": [V1], "notify_first": "PT1H", "dry_run": False}
-    traced.world.api.on("LIST", "", traced.page(f"devin-{traced.key}", tags=[V1]), traced.page())
-    traced.sweep(**policy)
-    traced.world.api.on("LIST", "", traced.said(500))
-    traced.sweep(**policy)
-    logging.getLogger("library").info("with %s", V1)
-    assert traced.leaks().keys() == traced.collect().keys() - {"printed as errors"}

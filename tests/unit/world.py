@@ -1,11 +1,8 @@
 """The functions with moto for AWS and an API that a test scripts, without sockets."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,6 +33,8 @@ SESSIONS = re.compile(re.escape(API) + rf"(/v1|/v3/organizations/{ORG_ID})/sessi
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 DAYS = timedelta(days=1)
 Answer = tuple[int, dict[str, str], str]
+# The fixture of that name.
+Log = Callable[[], list[dict[str, Any]]]
 
 
 @cache
@@ -398,19 +397,6 @@ def as_record(message: Any) -> dict[str, Any]:
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
         "attributes": message["Attributes"],
-        "messageAttributes": {
-            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
-            for name, value in message.get("MessageAttributes", {}).items()
-        },
+        "messageAttributes": {name: {"stringValue": value} for name, value in attributes_of(message).items()},
         "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:work",
-        "awsRegion": "eu-west-1",
     }
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """For what other threads do; the bound only ends a test that has failed."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)

@@ -1,7 +1,5 @@
 """Property tests: for any input, any answers of the API and SQS, each id is accounted for and no key is shown."""
 
-from __future__ import annotations
-
 import json
 import re
 import zlib
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 
 from devin.http import Reply, TransportError
 from terminate.apply import RedeliveryError
-from terminate.messages import Message, Request, parse_body, parse_event, parse_record
+from terminate.messages import Item, Message, Request, parse_body, parse_event, parse_record
 from terminate.outcomes import Disposition, Outcome, Result
 from tests.in_memory import ORG_ID, Function, MemorySqs, ScriptedTransport, Write, batch
 
@@ -107,40 +105,32 @@ class World:
         called = {found[1] for _, path in self.transport.calls if (found := PATH.fullmatch(path))}
         assert all(PATH.fullmatch(path) for _, path in self.transport.calls), "called another path"
         assert called - {None} <= wanted, "called for what was not asked for"
-        unconditional = {
-            item.session_id
-            for message in messages
-            for item in message.items
-            if isinstance(item, Request) and item.unless_updated_since is None
-        }
-        for session_id in wanted - unconditional:
+        everything = {subject(item) for message in messages for item in message.items}
+        for session_id in (one for one in wanted if str((one, None)) not in everything):
             methods = [method for method, path in self.transport.calls if f"/{session_id}" in path]
             assert methods[:1] in ([], ["GET"]), "ended without a look"
-        self._check_writes(messages)
-        dead, back = (self._asked(self.function.written(queue)) for queue in ("dead", "work"))
+        self._check_writes(everything)
+        dead, back = (asked(self.function.written(queue)) for queue in ("dead", "work"))
         lines = iter(self.function.lines())
         for message, again in zip(messages, redelivered, strict=True):
             for item in message.items:
                 line = next(lines)
-                subject = (item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw
                 match Result(Outcome(line["outcome"])).disposition:
                     case Disposition.DONE:
                         assert isinstance(item, Request)
                     case Disposition.DEAD_LETTER:
-                        covered = again or str(subject) in dead or is_covered(item, dead)
+                        covered = again or subject(item) in dead or is_covered(item, dead)
                         assert covered, "a rejection without a dead letter"
                     case Disposition.RETRY:
-                        assert again or str(subject) in back, "nothing tries it again"
+                        assert again or subject(item) in back, "nothing tries it again"
         assert next(lines, None) is None, "more lines than ids"
         shown = self.function.log.getvalue() + "".join(self.function.bus.details)
         shown += "".join(value for write in self.function.sqs.writes for value in write.attributes.values())
         for key in KEYS:
             assert key not in shown, "a key got out"
 
-    def _check_writes(self, messages: list[Message]) -> None:
-        everything = {str(subject) for message in messages for subject in subjects(message)}
-        for write in self.function.sqs.writes:
-            assert self._asked([write]) <= everything, "asks for more than was asked for"
+    def _check_writes(self, everything: set[str]) -> None:
+        assert asked(self.function.sqs.writes) <= everything, "asks for more than was asked for"
         for write in self.function.written("work"):
             assert write.delay is not None
             assert 1 <= write.delay <= 900
@@ -150,20 +140,13 @@ class World:
             assert all(value.isprintable() for value in write.attributes.values())
         assert all(1 <= seconds <= 900 for seconds in self.function.sqs.timeouts.values())
 
-    @staticmethod
-    def _asked(writes: list[Write]) -> set[str]:
-        return {
-            str((item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw)
-            for write in writes
-            for item in parse_body(write.body)
-        }
+
+def subject(item: Item) -> str:
+    return str((item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw)
 
 
-def subjects(message: Message) -> list[object]:
-    return [
-        (item.session_id, item.unless_updated_since) if isinstance(item, Request) else item.raw
-        for item in message.items
-    ]
+def asked(writes: list[Write]) -> set[str]:
+    return {subject(item) for write in writes for item in parse_body(write.body)}
 
 
 def is_covered(item: object, dead: set[str]) -> bool:

@@ -1,17 +1,13 @@
 """Requests with a condition, a sweep's for instance: what they spare, and what is no condition."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tests.unit.world import DAYS, NOT_VALID, World, answer, session, stale, stale_v3
+from tests.unit.world import DAYS, NOT_VALID, Log, World, answer, session, stale, stale_v3
 
-Log = Callable[[], list[dict[str, Any]]]
 SINCE = "2026-11-23T00:00:00Z"
 
 
@@ -56,6 +52,8 @@ def test_a_session_that_was_updated_later_is_spared(world: World, log: Log, upda
         (session(session_id=""), "retry"),
         (session(tags="keep"), "retry"),
         (session(tags=[1]), "retry"),
+        # Nor is one that has exited tried for ever.
+        (session("expired", updated_at=""), "already_exited"),
     ],
 )
 @pytest.mark.fault(37)
@@ -132,13 +130,6 @@ def test_a_tag_that_comes_while_the_api_is_down_or_the_switch_is_on_spares(switc
     assert switch.api.deleted() == ["devin-1"], "the one before the tag"
 
 
-def test_an_id_without_a_condition_is_ended_whatever_its_tags(world: World) -> None:
-    world.api.have(stale("devin-1", tags=["keep"]))
-    world.send("devin-1")
-    world.deliver()
-    assert world.api.deleted() == ["devin-1"]
-
-
 @pytest.mark.fault(36)
 @pytest.mark.parametrize(
     "condition",
@@ -207,19 +198,6 @@ def test_of_two_rejected_requests_the_one_that_asks_for_more_is_the_dead_letter(
     assert [body for body, _ in world.dead_letters()] == [order(widest)]
 
 
-@pytest.mark.fault(40)
-def test_a_rejected_sweep_request_is_remembered_and_not_asked_for_again(world: World) -> None:
-    world.api.have(stale("devin-1"), stale("devin-2"))
-    world.api.on("DELETE", "devin-1", NOT_VALID)
-    policy = {"idle_for": "P1D", "max_share": 1, "dry_run": False}
-    world.sweep(**policy)
-    world.deliver()
-    assert len(world.dead_letters()) == 1
-    report = world.sweep(**policy)
-    assert report["kept"] == {"rejected before": 1}
-    assert [body["session_id"] for body in world.enqueued()] == ["devin-2"]
-
-
 def test_a_table_that_cannot_be_written_changes_nothing_for_the_session(world: World, log: Log) -> None:
     world.api.have(stale("devin-1"))
     world.api.on("DELETE", "devin-1", NOT_VALID)
@@ -251,11 +229,3 @@ def test_a_rejection_is_remembered_only_if_a_table_that_hangs_cannot_outlast_the
     assert world.deliver() == []
     assert len(world.dead_letters()) == 1
     assert len(world.remembered()) == remembered
-
-
-def test_an_exited_session_without_a_date_is_not_tried_for_ever(world: World) -> None:
-    world.api.on("GET", "devin-1", session("expired", updated_at=""))
-    world.send(asks("devin-1"))
-    assert world.deliver() == []
-    assert world.api.deleted() == []
-    assert world.dead_letters() == []

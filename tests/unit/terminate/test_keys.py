@@ -1,16 +1,13 @@
 """The API key: read once, read again when the API refuses it, never used after that, never shown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.unit.world import KEY, NO_ACCESS, ORG_ID, V3_KEY, World, answer, page_v3, problem, stale_v3
+from tests.unit.world import KEY, NO_ACCESS, ORG_ID, V3_KEY, Log, World, answer, page_v3, problem, stale_v3
 
-Log = Callable[[], list[dict[str, Any]]]
 READ = "secretsmanager.GetSecretValue"
 SESSIONS = f"/v3/organizations/{ORG_ID}/sessions"
 NEW = {KEY: "apk_new", V3_KEY: "cog_new-0123"}
@@ -117,22 +114,15 @@ def test_a_refused_key_and_an_unusable_secret_are_both_reported(
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("readable", [True, False])
-def test_403_affects_one_id(world: World, key: str, log: Log, readable: bool) -> None:
+def test_403_affects_the_ids_that_get_one(world: World, key: str, log: Log, readable: bool) -> None:
     if not readable:
         world.aws.fail(READ, "ThrottlingException")
-    world.api.on("DELETE", "devin-1", NO_ACCESS if key == V3_KEY else answer(403, {"detail": "Forbidden"}))
+    for session_id in ("devin-1", "devin-3"):
+        world.api.on("DELETE", session_id, NO_ACCESS if key == V3_KEY else answer(403, {"detail": "Forbidden"}))
     world.send("devin-1", "devin-2", "devin-3")
-    assert len(world.deliver()) == 1
-    assert outcomes(log) == {"devin-1": "forbidden", "devin-2": "terminated", "devin-3": "terminated"}
-    assert world.aws.names().count(READ) == 1
-
-
-def test_v1_says_401_for_a_bad_key_so_any_number_of_403_are_about_the_sessions(world: World, log: Log) -> None:
-    for number in (1, 2):
-        world.api.on("DELETE", f"devin-{number}", answer(403, {"detail": "Forbidden"}))
-    world.send("devin-1", "devin-2")
     assert len(world.deliver()) == 2
-    assert set(outcomes(log).values()) == {"forbidden"}
+    assert outcomes(log) == {"devin-1": "forbidden", "devin-2": "terminated", "devin-3": "forbidden"}
+    assert world.aws.names().count(READ) == 1
 
 
 @pytest.mark.parametrize(
@@ -160,14 +150,6 @@ def test_an_answer_that_is_not_about_the_key_does_not_show_that_it_works(v3: Wor
     v3.deliver()
     found = outcomes(log)
     assert (found["devin-1"], found["devin-2"]) == ("unauthorized", "unauthorized")
-
-
-def test_a_session_that_may_be_read_but_not_ended_is_forbidden(v3: World, log: Log) -> None:
-    v3.api.have(stale_v3("devin-1"))
-    v3.api.on("DELETE", "devin-1", NO_ACCESS)
-    v3.send('{"session_id": "devin-1", "unless_updated_since": "2026-11-24T10:00:00Z"}')
-    v3.deliver()
-    assert outcomes(log) == {"devin-1": "forbidden"}
 
 
 @pytest.mark.fault(49)
@@ -245,19 +227,6 @@ def test_the_beginning_of_the_key_selects_the_version(
     assert v3.api.urls == [url]
 
 
-def test_a_key_of_v1_is_replaced_by_one_of_v3_without_a_deployment(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DEVIN_ORG_ID", ORG_ID)
-    world.send("devin-0")
-    world.deliver()
-    store(world, V3_KEY)
-    world.api.good_keys = {V3_KEY}
-    world.send("devin-1")
-    assert world.deliver() == []
-    assert world.api.urls[1:] == ["/v1/sessions/devin-1", f"{SESSIONS}/devin-1"]
-
-
 def test_v3_without_an_organisation_keeps_everything_and_names_the_variable(
     v3: World, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
@@ -271,23 +240,6 @@ def test_v3_without_an_organisation_keeps_everything_and_names_the_variable(
 
 
 # Errors of v3, and what v3 shows of a session ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("said", "reason", "detail"),
-    [
-        (problem(404, "Not Found", "No such session."), "rejected_404", "Not Found: No such session."),
-        (answer(422, {"detail": [{"loc": ["path", "devin_id"], "msg": "no id", "type": "t"}]}), "rejected_422",
-         "path.devin_id: no id"),
-        (answer(410, {"detail": "v3 is gone"}), "rejected_410", "v3 is gone"),
-    ],
-)  # fmt: skip
-def test_a_dead_letter_has_the_words_of_v3(v3: World, said: Any, reason: str, detail: str) -> None:
-    v3.api.on("DELETE", "devin-1", said)
-    v3.send("devin-1")
-    assert v3.deliver() == []
-    ((_, attributes),) = v3.dead_letters()
-    assert (attributes["reason"], attributes["detail"]) == (reason, detail)
 
 
 @pytest.mark.fault(50)

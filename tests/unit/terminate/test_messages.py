@@ -1,7 +1,5 @@
 """What messages may look like, and what becomes of several ids in one message or one batch."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable
@@ -9,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.world import NOT_VALID, World, answer, session, wait_for
-
-Log = Callable[[], list[dict[str, Any]]]
+from tests.unit.world import NOT_VALID, Log, World, answer, session
 
 EVENT = {
     "version": "0",
@@ -142,10 +138,6 @@ def test_an_id_beside_the_records_is_ambiguous(world: World, beside: dict[str, A
     assert world.api.calls == []
 
 
-def test_an_empty_batch_is_no_failure(world: World) -> None:
-    assert world.invoke({"Records": []}) == {"batchItemFailures": []}
-
-
 @pytest.mark.fault(19)
 def test_a_record_that_cannot_be_read_is_kept_and_counted(
     world: World, counted: Callable[[], dict[str, float]]
@@ -232,34 +224,6 @@ def test_each_id_of_a_message_is_settled_for_itself(world: World) -> None:
     assert json.loads(requeued["MessageBody"]) == {"session_ids": ["devin-503"], "action": "terminate"}
     assert requeued["DelaySeconds"] == 60
     assert world.queued() == (0, 0, 1)
-
-
-def test_a_requeued_id_is_called_alone_and_keeps_its_history(
-    world: World, monkeypatch: pytest.MonkeyPatch, log: Log
-) -> None:
-    monkeypatch.setenv("RETRY_BASE_SECONDS", "1")
-    world.api.on("DELETE", "devin-503", answer(503), NOT_VALID)
-    world.api.on("GET", "devin-503", session("expired", session_id="devin-503"))
-    world.send(json.dumps(EVENT | {"detail": {"session_ids": ["devin-1", "devin-503"]}}))
-    world.deliver()
-    wait_for(lambda: world.queued()[0] == 1)
-    world.api.calls.clear()
-    log()
-
-    world.deliver()
-
-    assert world.api.calls == [("DELETE", "devin-503"), ("GET", "devin-503")]
-    (line,) = log()
-    assert (line["outcome"], line["attempts"], line["receive_count"]) == ("already_exited", 2, 1)
-    assert world.dead_letters() == []
-
-
-def test_a_message_of_which_no_id_is_settled_is_kept_whole(world: World) -> None:
-    world.api.on("DELETE", "devin-1", answer(503))
-    world.api.on("DELETE", "devin-2", answer(503))
-    world.send('{"session_ids": ["devin-1", "devin-2"]}')
-    assert len(world.deliver()) == 1
-    assert world.queued() == (0, 1, 0)
 
 
 @pytest.mark.fault(23)

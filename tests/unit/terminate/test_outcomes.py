@@ -1,10 +1,8 @@
 """The outcome table: what an answer of the API means for a session and its message."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import requests
@@ -14,12 +12,8 @@ from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Reply
 from devin.throttle import Throttle
 from redaction import Redactor
-from terminate.messages import Action
-from terminate.outcomes import Outcome
-from terminate.termination import end_session
-from tests.unit.world import NOT_VALID, TERMINATED, Answer, World, answer, problem, session, stale_v3
-
-Log = Callable[[], list[dict[str, Any]]]
+from tests.in_memory import Function, ScriptedTransport, batch
+from tests.unit.world import KEY, NOT_VALID, TERMINATED, Answer, Log, World, answer, problem, session, stale_v3
 
 HTML = "<h1>Down for maintenance</h1>"
 ALIVE, EXITED, ANOTHER = session("working"), session("expired"), session("expired", session_id="devin-2")
@@ -145,9 +139,7 @@ def test_a_key_of_version_1_cannot_archive(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["working", "expired"])
-def test_the_rejection_of_a_session_that_was_read_before_needs_no_second_read_if_it_had_exited(
-    world: World, log: Log, status: str
-) -> None:
+def test_the_rejection_of_a_session_that_was_read_before_is_looked_into(world: World, log: Log, status: str) -> None:
     world.api.on("GET", "devin-1", session(status))
     world.api.on("DELETE", "devin-1", NOT_VALID)
     world.send(IF_UNCHANGED)
@@ -160,7 +152,7 @@ def test_the_rejection_of_a_session_that_was_read_before_needs_no_second_read_if
 
 @pytest.mark.parametrize("bodies", [(IF_UNCHANGED, "devin-1"), ("devin-1", IF_UNCHANGED)])
 def test_a_request_without_a_condition_counts_whatever_others_ask_for(world: World, bodies: tuple[str, str]) -> None:
-    world.api.on("GET", "devin-1", session(updated_at="2026-11-03T00:00:00Z"))
+    world.api.on("GET", "devin-1", session(updated_at="2026-11-03T00:00:00Z", tags=["keep"]))
     world.send(*bodies)
     assert world.deliver() == []
     assert world.api.calls == [("DELETE", "devin-1")]
@@ -205,44 +197,21 @@ def test_a_dry_run_terminates_and_archives_nothing(v3: World, monkeypatch: pytes
     assert sorted(line["outcome"] for line in log()) == ["invalid", *["would_terminate"] * 3]
 
 
-class Transport:
-    """Answers 422 to a DELETE and shows an exited session; `seconds` are what the calls were given."""
-
-    def __init__(self, *, repeated: bool = False) -> None:
-        self.repeated = repeated
-        self.seconds: list[float] = []
-
-    def request(self, method: str, path: str, *, seconds: float, **_: object) -> Reply:
-        assert path.endswith("/devin-1")
-        self.seconds.append(seconds)
-        if method == "DELETE":
-            return Reply(422, {}, b"{}", repeated=self.repeated)
-        return Reply(200, {}, b'{"session_id": "devin-1", "status_enum": "expired"}')
-
-
-def client(transport: Transport, seconds_left: float) -> DevinClient:
-    return DevinClient(
-        transport,  # type: ignore[arg-type]
-        ApiKeys(lambda _: "apk_made-up", lambda _: None),
-        Throttle(),
-        Redactor(),
-        org_id=None,
-        archive=False,
-        seconds_left=lambda: seconds_left,
-    )
-
-
 @pytest.mark.parametrize(("left", "given"), [(1.0, 1.0), (9.5, 9.5), (CALL_SECONDS, 10.0), (600.0, 10.0)])
 def test_a_call_gets_what_is_left_and_ten_seconds_at_most(left: float, given: float) -> None:
-    transport = Transport()
-    client(transport, left).terminate("devin-1")
-    assert transport.seconds == [given]
+    transport = mock.Mock(**{"request.return_value": Reply(200, {}, b"")})
+    keys = ApiKeys(lambda _: "apk_made-up", lambda _: None)
+    client = DevinClient(transport, keys, Throttle(), Redactor(), org_id=None, archive=False, seconds_left=lambda: left)
+    client.terminate("devin-1")
+    assert transport.request.call_args.kwargs["seconds"] == given
 
 
-@pytest.mark.parametrize(("repeated", "outcome"), [(True, Outcome.ALREADY_EXITED), (False, Outcome.REJECTED)])
-def test_the_rejection_of_a_request_that_was_sent_twice_is_looked_into(repeated: bool, outcome: Outcome) -> None:
-    made = client(Transport(repeated=repeated), 10)
-    results = end_session(
-        made, "devin-1", Action.TERMINATE, {None}, may_have_ended=False, dry_run=False, protect_tag="keep"
-    )
-    assert results[None].outcome is outcome
+@pytest.mark.parametrize(("repeated", "outcome"), [(True, "already_exited"), (False, "rejected")])
+def test_the_rejection_of_a_request_that_was_sent_twice_is_looked_into(repeated: bool, outcome: str) -> None:
+    def api(method: str, _: str) -> Reply:
+        shown = b'{"session_id": "devin-1", "status_enum": "expired"}'
+        return Reply(422, {}, b"{}", repeated=repeated) if method == "DELETE" else Reply(200, {}, shown)
+
+    function = Function(ScriptedTransport(api), KEY)
+    function.invoke(batch({"body": "devin-1"}))
+    assert [line["outcome"] for line in function.lines()] == [outcome]

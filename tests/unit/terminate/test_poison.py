@@ -1,7 +1,5 @@
 """Bodies made to break a parser: each is a dead letter as it came."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

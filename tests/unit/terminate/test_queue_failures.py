@@ -1,18 +1,13 @@
 """SQS does not take what the function writes: every message is kept, whole if need be."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from queues import Outgoing, Queues
-from tests.unit.world import NOT_VALID, World, answer
-
-Log = Callable[[], list[dict[str, Any]]]
+from tests.unit.world import NOT_VALID, Log, World, answer
 
 
 @pytest.fixture
@@ -69,14 +64,6 @@ def test_a_message_with_an_expired_receipt_handle_is_reported_and_requeued(world
     ]
 
 
-def test_a_dead_letter_that_is_too_long_is_kept_in_the_work_queue(world: World, log: Log) -> None:
-    world.sqs.set_queue_attributes(QueueUrl=world.dead_letter_queue, Attributes={"MaximumMessageSize": "1024"})
-    world.send("x" * 2000)
-    assert len(world.deliver()) == 1
-    assert world.queued() == (0, 1, 0)
-    assert [line["detail"] for line in log()] == ["sending to the dead-letter queue: InvalidParameterValue"]
-
-
 class SmallQueue:
     """A queue with SQS's limit, which counts attributes; moto counts the body alone."""
 
@@ -114,14 +101,3 @@ def test_attributes_make_room_for_a_large_body(room: int, reason: bool, detail: 
     kept = attributes.get("detail", {}).get("StringValue", "")
     assert kept == "é" * len(kept)
     assert detail <= len(kept) <= max(detail, 250)
-
-
-def test_a_message_that_leaves_no_room_for_attributes_is_requeued_without_them() -> None:
-    limit = 1024 * 1024
-    queue = SmallQueue(limit)
-    queues = Queues(queue, work_queue_url="w", dead_letter_queue_url="d")  # type: ignore[arg-type]
-    body = "x" * (limit - 20)
-    assert queues.enqueue([Outgoing(body, {"attempts": 4, "source": "sqs"}, 900)]) == [None]
-    (message,) = queue.messages
-    assert (message["MessageBody"], message["DelaySeconds"]) == (body, 900)
-    assert list(message["MessageAttributes"]) == ["attempts"]

@@ -78,7 +78,7 @@ class Look(Enum):
 def classify(answer: Answer) -> tuple[Outcome, Look]:
     """The outcome table: the outcome of a terminate or archive call, and when to look at the session. If the look shows
     that it has exited, the outcome is `already_exited` instead."""
-    if answer.key_refused:
+    if answer.status == 401 or answer.key_refused:
         return Outcome.UNAUTHORIZED, Look.NEVER
     if answer.not_called is NotCalled.UNSUPPORTED:
         return Outcome.INVALID, Look.NEVER
@@ -88,15 +88,16 @@ def classify(answer: Answer) -> tuple[Outcome, Look]:
             return Outcome.RETRY, Look.NEVER
         case _ if answer.confirmed:
             return Outcome.TERMINATED, Look.NEVER
-        case 401:
-            return Outcome.UNAUTHORIZED, Look.NEVER
         case 403:
             return Outcome.FORBIDDEN, Look.NEVER
         # Version 3 rejects a session that has exited with 400. 409 is documented, its cause is not.
         case 400 | 409:
             return Outcome.REJECTED, Look.ALWAYS
-        # 422, and the rest. 404, 405 and 410 are no success: a wrong organisation, or a version that was switched off,
-        # answers every call like that. Redirects are not followed: they would carry the key away.
+        # 404, 405 and 410 are no success: a wrong organisation, or a version that was switched off, answers every call
+        # like that.
+        case 422 | 404 | 405 | 410:
+            return Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED
+        # Redirects are not followed: they would carry the key away.
         case status if 300 <= status < 500:
             return Outcome.REJECTED, Look.IF_IT_MAY_HAVE_ENDED
         # A 2xx that does not confirm the end: a maintenance page, another session.

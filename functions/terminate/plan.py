@@ -76,9 +76,9 @@ def plan_all(
 
 
 def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
-    """The rest could not be requeued: deliver the message again as a whole, and write no dead letter yet."""
-    unwritten = "no dead letter yet: the rest of the message is redelivered with it"
-    results = _retried(planned, dict.fromkeys(_indexes(planned.results, Disposition.DEAD_LETTER), unwritten))
+    """The rest could not be requeued: deliver the message again as a whole, and write no dead letter for now."""
+    why = "the whole message is redelivered, because its rest could not be requeued"
+    results = _retried(planned, dict.fromkeys(_indexes(planned.results, Disposition.DEAD_LETTER), why))
     return replace(planned, results=results, redeliver=True, requeue=(), warnings=(*planned.warnings, warning))
 
 

@@ -14,7 +14,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.mark.fault(15)
 def test_before_the_time_limit_everything_is_settled_or_kept(quiet: World) -> None:
-    """Six seconds, of which two are set aside, and ten calls at a time: not all of them get their turn."""
+    """Six seconds, of which three and a half are set aside, and ten calls at a time: not all of them get their turn."""
     ids = [quiet.session("late", Fault(kind="pass", delay=1.5)) for _ in range(30)]
     # It would outlast the function; the call is given up in time to say so.
     slow = quiet.session("late-slow", Fault(kind="hang"))

@@ -1,7 +1,5 @@
 """Alarms, dashboard and saved queries look at what exists, and each alarm leads to the operations page."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Every parameter is described, has a default and bounds, and what it admits the functions accept."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -174,7 +174,7 @@ def test_as_many_pages_as_may_be_are_listed_and_not_one_more(following: str | No
 
     listed = Listing(fetch, lambda: True)
     assert len(list(listed)) == listed.pages == MAX_PAGES
-    assert listed.complete is (following is None)
+    assert (listed.end == "complete") is (following is None)
 
 
 def test_a_listing_of_too_many_sessions_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,15 +280,14 @@ def sweep(policy: Policy, sessions: list[object], size: int) -> list[dict[str, s
         sent.extend(messages)
         return [None] * len(messages)
 
+    runtime = SimpleNamespace(
+        queues=SimpleNamespace(enqueue=enqueue), reason_to_stop=lambda: None, table=None, rejections=None
+    )
     Sweep(
         run="run-1",
+        runtime=runtime,  # type: ignore[arg-type]
         client=SimpleNamespace(list_page=list_page),  # type: ignore[arg-type]
-        queues=SimpleNamespace(enqueue=enqueue),  # type: ignore[arg-type]
-        eventbridge=None,  # type: ignore[arg-type]
-        reason_to_stop=lambda: None,
         redact=Redactor(),
-        notices=None,
-        rejections=None,
         protect_tag="keep",
         remaining_seconds=lambda: 300.0,
     ).carry_out(policy, NOW)

@@ -1,7 +1,5 @@
 """Policies: what may be written, and which sessions match, whatever is thrown at them."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

@@ -73,20 +73,6 @@ def test_each_message_asks_for_one_session_unless_it_was_updated_since_it_was_li
     assert {method for method, _ in world.api.calls} == {"LIST"}, "the sweep itself ends nothing"
 
 
-@pytest.mark.fault(24)
-def test_what_is_enqueued_ends_but_for_the_session_that_woke_up(world: World, log: Log) -> None:
-    listed = [stale("devin-1"), stale("devin-2"), stale("devin-safe", tags=["Keep "])]
-    world.api.have(*listed, stale("devin-woke-up", updated_at="2026-11-20T10:00:00.123456Z"))
-    world.sweep(**ENDS)
-    world.api.have(*listed, stale("devin-woke-up", updated_at="2026-11-20T10:00:00.123457Z"))
-    log()
-    assert world.deliver() == []
-    assert sorted(world.api.deleted()) == ["devin-1", "devin-2"]
-    outcomes = {line["session_id"]: line["outcome"] for line in log()}
-    assert outcomes == {"devin-1": "terminated", "devin-2": "terminated", "devin-woke-up": "spared"}
-    assert (world.queued(), world.dead_letters()) == ((0, 0, 0), [])
-
-
 @pytest.mark.parametrize(("tag", "kept"), [("Do Not Touch", ["devin-2"]), ("", ["devin-1"])])
 def test_the_stack_says_which_tag_protects(
     world: World, monkeypatch: pytest.MonkeyPatch, tag: str, kept: list[str]

@@ -1,7 +1,5 @@
 """`python -m infra.parameters` writes docs/parameters.md from template.yaml; a test holds it to the template."""
 
-from __future__ import annotations
-
 from infra.environments import ROOT
 from infra.rendered import Json, source
 

@@ -41,20 +41,14 @@ def observability() -> Json:
     return template
 
 
-class _NoManagedPolicies:
-    """SAM asks for their ARNs when a function names some; the roles here are written out."""
-
-    def load(self) -> dict[str, str]:
-        raise AssertionError("the template relies on a managed policy")
-
-
 def translated(template: Json) -> Json:
     """What SAM makes of a template."""
     packaged = deepcopy(template)
     # SAM CLI uploads the code first, and the translator accepts no path.
     packaged["Globals"]["Function"]["CodeUri"] = "s3://bucket/code"
     with patch.dict(os.environ, {"AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION}):
-        plain: Json = transform(packaged, {}, _NoManagedPolicies())
+        # The roles here are written out, so SAM does not ask for the ARNs of managed policies.
+        plain: Json = transform(packaged, {}, None)
     return plain
 
 
@@ -122,23 +116,11 @@ class _Resolver:
     def _sub(self, argument: Any) -> Any:
         text, variables = (argument, {}) if isinstance(argument, str) else argument
         known = self._parameters | {name: self.value(one) for name, one in variables.items()}
-        if self._references:
-            known |= PSEUDO_PARAMETERS | {name: name for name in self._template["Resources"]}
-        left: dict[str, Any] = {}
-
-        def value(found: re.Match[str]) -> str:
-            name, dot, attribute = found[1].partition(".")
-            if isinstance(known.get(name), dict):
-                left[name] = known[name]
-                return found[0]
-            if name not in known and not self._references:
-                return found[0]
-            return f"{known[name]}{dot}{attribute}"
-
-        text = re.sub(r"\$\{([^}]+)\}", value, text)
-        if self._references or "${" not in text:
-            return text
-        return {"Fn::Sub": [text, left] if left else text}
+        if not self._references:
+            used = {name: one for name, one in known.items() if f"${{{name}}}" in text}
+            return {"Fn::Sub": [text, used] if used else text}
+        known |= PSEUDO_PARAMETERS | {name: name for name in self._template["Resources"]}
+        return re.sub(r"\$\{([^}.]+)([^}]*)\}", lambda found: f"{known[found[1]]}{found[2]}", text)
 
 
 def _typed(kind: str, text: str) -> Any:

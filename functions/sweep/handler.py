@@ -1,7 +1,5 @@
 """Lambda function `sweep`: finds the sessions that match a policy, and enqueues them for `terminate`."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import replace
@@ -20,8 +18,7 @@ from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
 from settings import Settings
-from sweep.notices import Notices
-from sweep.policy import Policy, PolicyError, fingerprint, parse_policy
+from sweep.policy import PolicyError, parse_policy
 from sweep.selection import CapExceededError
 from sweep.sweep import RESERVE_SECONDS, Sweep
 
@@ -67,8 +64,24 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     if stopped := runtime.reason_to_stop():
         _count({Metric.STOPPED: 1})
         return _publish(runtime, {"mode": "stopped", "run": run, "why": redact(stopped), "chosen": 0, "enqueued": 0})
+    sweep = Sweep(
+        run=run,
+        runtime=runtime,
+        client=DevinClient(
+            runtime.transport,
+            ApiKeys(runtime.fetch_secret, redact.remember),
+            Throttle(),
+            redact,
+            org_id=settings.devin_org_id,
+            archive=settings.archive,
+            seconds_left=lambda: max(context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS, 1.0),
+        ),
+        redact=redact,
+        protect_tag=settings.protect_tag,
+        remaining_seconds=lambda: context.get_remaining_time_in_millis() / 1000,
+    )
     try:
-        report, announced = _sweep(settings, runtime, policy, context).carry_out(policy, datetime.now(UTC))
+        report, announced = sweep.carry_out(policy, datetime.now(UTC))
     except CapExceededError as error:
         _refuse(error)
         _publish(runtime, {"mode": "refused", "run": run, "why": str(error), "enqueued": 0})
@@ -87,32 +100,6 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     for one in announced:
         logger.info("announced", extra={"session_id": one.session_id, "updated_at": one.updated_at.isoformat()})
     return _publish(runtime, report)
-
-
-def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: LambdaContext) -> Sweep:
-    def remaining_seconds() -> float:
-        return context.get_remaining_time_in_millis() / 1000
-
-    return Sweep(
-        run=context.aws_request_id,
-        client=DevinClient(
-            runtime.transport,
-            ApiKeys(runtime.fetch_secret, redact.remember),
-            Throttle(),
-            redact,
-            org_id=settings.devin_org_id,
-            archive=settings.archive,
-            seconds_left=lambda: max(remaining_seconds() - RESERVE_SECONDS, 1.0),
-        ),
-        queues=runtime.queues,
-        eventbridge=runtime.bus,
-        reason_to_stop=runtime.reason_to_stop,
-        redact=redact,
-        notices=None if runtime.table is None else Notices(runtime.table, fingerprint(policy)),
-        rejections=runtime.rejections,
-        protect_tag=settings.protect_tag,
-        remaining_seconds=remaining_seconds,
-    )
 
 
 def _refuse(error: PolicyError | CapExceededError) -> None:

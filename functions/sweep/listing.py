@@ -1,7 +1,5 @@
 """All of the organisation's sessions, a page at a time, from an API whose pages may shift, repeat or never end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -26,10 +24,6 @@ class Listing:
     has_time: Callable[[], bool]
     pages: int = 0
     end: str = "not begun"
-
-    @property
-    def complete(self) -> bool:
-        return self.end == "complete"
 
     def __iter__(self) -> Iterator[Session]:
         self.end = yield from self._sessions()

@@ -1,9 +1,13 @@
-"""Termination notices: what was announced and when. The memory behind `notify_first`."""
+"""Termination notices: what was announced and when. The memory behind `notify_first`.
+
+Items `<policy>/<session id>` of the table. Both functions raise TableError: a sweep must not go on without its memory.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
+from sweep.policy import Policy, fingerprint
 from table import Table, TableError
 from timestamps import parse_timestamp
 
@@ -21,35 +25,25 @@ class TerminationNotice:
     updated_at: datetime
 
 
-class Notices:
-    """Items `<policy>/<session id>`. Every method raises TableError: a sweep must not go on without its memory."""
-
-    def __init__(self, table: Table, policy: str) -> None:
-        self._table = table
-        self._policy = policy
-
-    def of(self, session_ids: Iterable[str]) -> dict[str, TerminationNotice]:
-        """The notices there are of these sessions, under this policy."""
-        items = self._table.get(map(self._subject, session_ids))
-        try:
-            return {
-                subject.partition("/")[2]: TerminationNotice(
-                    *(parse_timestamp(item[name]) for name in ("announced_at", "ends_after", "updated_at"))
-                )
-                for subject, item in items.items()
-            }
-        except (KeyError, ValueError) as error:
-            raise TableError(f"a notice cannot be read: {error}") from None
-
-    def add(self, notices: Mapping[str, TerminationNotice], now: datetime) -> None:
-        """Remember these, in place of earlier notices of the same sessions."""
-        items = {
-            self._subject(session_id): {
-                name: moment.astimezone(UTC).isoformat() for name, moment in asdict(notice).items()
-            }
-            for session_id, notice in notices.items()
+def notices_of(table: Table, policy: Policy, session_ids: Iterable[str]) -> dict[str, TerminationNotice]:
+    """The notices there are of these sessions, under this policy."""
+    prefix = fingerprint(policy)
+    try:
+        return {
+            subject.partition("/")[2]: TerminationNotice(
+                *(parse_timestamp(item[name]) for name in ("announced_at", "ends_after", "updated_at"))
+            )
+            for subject, item in table.get(f"{prefix}/{session_id}" for session_id in session_ids).items()
         }
-        self._table.put(items, now + _KEPT_FOR)
+    except (KeyError, ValueError) as error:
+        raise TableError(f"a notice cannot be read: {error}") from None
 
-    def _subject(self, session_id: str) -> str:
-        return f"{self._policy}/{session_id}"
+
+def add_notices(table: Table, policy: Policy, notices: Mapping[str, TerminationNotice], now: datetime) -> None:
+    """Remember these, in place of earlier notices of the same sessions."""
+    prefix = fingerprint(policy)
+    items = {
+        f"{prefix}/{session_id}": {name: moment.astimezone(UTC).isoformat() for name, moment in asdict(notice).items()}
+        for session_id, notice in notices.items()
+    }
+    table.put(items, now + _KEPT_FOR)

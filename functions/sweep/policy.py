@@ -1,10 +1,7 @@
 """What a sweep may end: the policy as its author writes it, and its evaluation for one session. Both are pure."""
 
-from __future__ import annotations
-
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,9 +15,6 @@ from devin.session import Session
 # No session younger than this ever matches, and no policy may ask for less: it covers a mistyped unit, clocks that are
 # not quite together, and a session that is still being set up.
 FLOOR = timedelta(hours=1)
-_MAX_AGE = timedelta(days=3650)
-# Well within the time for which notices are kept.
-_MAX_NOTICE = timedelta(days=30)
 _MAX_SESSIONS = 10_000
 _MAX_PATTERN = 200
 _DURATION = re.compile(
@@ -60,6 +54,10 @@ class Policy:
     max_share: float = 0.5
     notify_first: timedelta | None = None
 
+    def criteria(self) -> dict[str, Any]:
+        """Those that are asked for."""
+        return {name: value for name in CRITERIA if (value := getattr(self, name)) not in (None, ())}
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -78,7 +76,7 @@ def parse_policy(raw: object) -> Policy:
     out of bounds, and a policy without any criterion, which would mean every session there is."""
     if not isinstance(raw, dict):
         raise PolicyError("the policy should be a JSON object")
-    unknown = sorted(str(key) for key in raw.keys() - _PARSERS.keys())
+    unknown = sorted(raw.keys() - _PARSERS.keys())
     if unknown:
         raise PolicyError(f"{unknown[0][:50]!r} is no key of a policy; there are {', '.join(_PARSERS)}")
     values = {key: _PARSERS[key](key, value) for key, value in raw.items()}
@@ -89,8 +87,7 @@ def parse_policy(raw: object) -> Policy:
 
 def fingerprint(policy: Policy) -> str:
     """The same for policies that do the same to the same sessions, whatever their limits."""
-    names = [*CRITERIA, *(["action"] if policy.action != "terminate" else [])]
-    wanted = [(name, value) for name in names if (value := getattr(policy, name)) not in (None, ())]
+    wanted = [*policy.criteria().items(), *([("action", policy.action)] if policy.action != "terminate" else [])]
     return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
 
 
@@ -99,43 +96,21 @@ def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) 
 
     What protects comes first. A session about which the API does not say what a criterion needs to know is kept.
     """
-    protection = _protection(session, now, protect_tag)
-    if reason := _ended(session) or protection:
-        # The status of one that has ended does not matter any more, but it may have been in use lately.
-        family_reason = protection or _first_unmet(("idle_for", "without_tags", "exclude_users"), policy, session, now)
-        return Evaluation(False, (reason,), family_reason)
-    reasons: list[str] = []
-    for name in CRITERIA:
-        unmet, found = _check(name, policy, session, now)
-        if unmet is not None:
-            names = ("idle_for", "statuses", "without_tags", "exclude_users")
-            return Evaluation(False, (unmet,), _first_unmet(names, policy, session, now))
-        if found is not None:
-            reasons.append(f"{name}: {found}")
-    return Evaluation(True, tuple(reasons))
-
-
-def _first_unmet(names: Iterable[str], policy: Policy, session: Session, now: datetime) -> str | None:
-    return next((unmet for name in names if (unmet := _check(name, policy, session, now)[0])), None)
-
-
-def _check(name: str, policy: Policy, session: Session, now: datetime) -> tuple[str | None, object]:
-    """Why the criterion does not hold, or else what was found; neither if the policy does not ask for it."""
-    wanted = getattr(policy, name)
-    if wanted is None or wanted == ():
-        return None, None
-    holds, found = CRITERIA[name](wanted, session, now)
-    # Interned, because a reason is kept for each of maybe 200,000 sessions.
-    return (None, found) if holds else (sys.intern(f"{name}: {'unknown' if holds is None else 'no'}"), None)
-
-
-def _ended(session: Session) -> str | None:
-    """Why there is nothing to end."""
     if session.session_id is None:
-        return "no session id"
-    if session.exited:
-        return "exited"
-    return "archived" if session.is_archived else None
+        return Evaluation(False, ("no session id",), "no session id")
+    ended = "exited" if session.exited else "archived" if session.is_archived else None
+    protection = _protection(session, now, protect_tag)
+    checks = {name: CRITERIA[name](wanted, session, now) for name, wanted in policy.criteria().items()}
+    unmet = {
+        name: f"{name}: {'unknown' if holds is None else 'no'}" for name, (holds, _) in checks.items() if not holds
+    }
+    if reason := ended or protection or next(iter(unmet.values()), None):
+        # The status of one that has ended does not matter any more, but it may have been in use lately.
+        of_family = {"idle_for", "without_tags", "exclude_users"} | (set() if ended else {"statuses"})
+        return Evaluation(
+            False, (reason,), protection or next((why for name, why in unmet.items() if name in of_family), None)
+        )
+    return Evaluation(True, tuple(f"{name}: {found}" for name, (_, found) in checks.items()))
 
 
 def _protection(session: Session, now: datetime, protect_tag: str) -> str | None:
@@ -214,10 +189,7 @@ CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
 }
 
 
-type _Parser = Callable[[str, Any], Any]
-
-
-def _expect(what: str, is_valid: Callable[[Any], bool]) -> _Parser:
+def _expect(what: str, is_valid: Callable[[Any], bool]) -> Callable[[str, Any], Any]:
     def parse(key: str, value: object) -> object:
         if not is_valid(value):
             raise PolicyError(f"{key} should be {what}")
@@ -237,7 +209,7 @@ def _texts(key: str, value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _duration(key: str, value: object, *, most: timedelta = _MAX_AGE) -> timedelta:
+def _duration(key: str, value: object, *, most: timedelta = timedelta(days=3650)) -> timedelta:
     """ISO 8601, without years and months: they have no length."""
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None or not any(found.groups()):
@@ -264,7 +236,7 @@ def _pattern(key: str, value: object) -> str:
 
 
 _BOOLEAN = _expect("true or false", lambda value: isinstance(value, bool))
-_PARSERS: dict[str, _Parser] = {
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
     **dict.fromkeys(("idle_for", "older_than"), _duration),
     **dict.fromkeys(("statuses", "tags", "without_tags", "users", "exclude_users"), _texts),
     "title_matches": _pattern,
@@ -279,5 +251,6 @@ _PARSERS: dict[str, _Parser] = {
         lambda value: isinstance(value, int) and _is_number(value, _MAX_SESSIONS),
     ),
     "max_share": _expect("a number above 0 and at most 1", lambda value: _is_number(value, 1)),
-    "notify_first": partial(_duration, most=_MAX_NOTICE),
+    # Well within the time for which notices are kept.
+    "notify_first": partial(_duration, most=timedelta(days=30)),
 }

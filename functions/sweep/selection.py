@@ -1,7 +1,5 @@
 """Which sessions a sweep would end: evaluated as they are listed, then by families, then checked against the caps."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,8 +9,6 @@ from datetime import datetime, timedelta
 from devin.session import Session
 from sweep.notices import TerminationNotice
 from sweep.policy import Policy, evaluate
-
-_SAMPLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +22,10 @@ class Candidate:
 
 @dataclass(slots=True)
 class Selection:
-    """The sessions that match, and how many are kept for which reason."""
+    """The sessions that match, and the `reasons` for which the others are kept."""
 
     matched: dict[str, Candidate] = field(default_factory=dict)
-    _kept: dict[str, str] = field(default_factory=dict)
-    _without_id: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
     _ended: set[str] = field(default_factory=set)
     _family_reasons: dict[str, str] = field(default_factory=dict)
     # A disjoint-set forest: members point to another one of their family, the root to itself.
@@ -38,43 +33,34 @@ class Selection:
 
     @property
     def kept(self) -> Counter[str]:
-        kept = Counter(self._kept.values())
-        if self._without_id:
-            kept["no session id"] = self._without_id
-        return kept
+        return Counter(self.reasons.values())
 
     @property
     def listed(self) -> int:
-        return len(self.matched) + len(self._kept) + self._without_id
+        return len(self.matched) + len(self.reasons)
 
     @property
     def alive(self) -> int:
-        """How many could be ended. A session without an id may be listed twice, so it does not count."""
-        return len(self.matched) + len(self._kept) - len(self._ended)
+        """How many could be ended."""
+        return self.listed - len(self._ended)
 
     def add(self, session: Session, policy: Policy, now: datetime, protect_tag: str) -> None:
         """Evaluate a session. One that is listed twice matches only if both occurrences do: pages shift while sessions
         change, and either may be the older one."""
         evaluation = evaluate(policy, session, now, protect_tag)
-        relatives = [
-            sys.intern(one) for one in (session.parent_session_id, *session.child_session_ids) if one is not None
-        ]
-        if session.session_id is None:
-            self._without_id += 1
-            for relative in relatives:
-                self._family_reasons.setdefault(self._family(relative), "no session id")
-            return
         # Interned, because relatives name it too.
-        session_id = sys.intern(session.session_id)
-        if session.exited or session.is_archived:
+        session_id = sys.intern(session.session_id or f"without an id, {len(self.reasons)}")
+        # One without an id may be listed twice, so it does not count as alive.
+        if session.session_id is None or session.exited or session.is_archived:
             self._ended.add(session_id)
         if evaluation.family_reason is not None:
             self._family_reasons[session_id] = evaluation.family_reason
-        for relative in relatives:
-            self._families[self._family(session_id)] = self._family(relative)
+        for relative in (session.parent_session_id, *session.child_session_ids):
+            if relative is not None:
+                self._families[self._family(session_id)] = self._family(sys.intern(relative))
         if not evaluation.matched or session.updated_at is None:
             self.keep({session_id: evaluation.reasons[0]})
-        elif session_id not in self._kept:
+        elif session_id not in self.reasons:
             before = self.matched.get(session_id)
             # The earlier of two dates spares the session if it was used in between.
             updated_at = session.updated_at if before is None else min(before.updated_at, session.updated_at)
@@ -84,11 +70,7 @@ class Selection:
         """Keep these sessions, whether they matched or not."""
         for session_id, reason in reasons.items():
             self.matched.pop(session_id, None)
-            self._kept[session_id] = reason
-
-    def reason(self, session_id: str) -> str | None:
-        """Why the session is kept, None if it matches or is not listed."""
-        return self._kept.get(session_id)
+            self.reasons[session_id] = reason
 
     def keep_rejected(self, rejected: Mapping[str, datetime | None]) -> None:
         """Keep what the API refused to end and was not updated since (None: unknown): else it would be a dead letter
@@ -104,7 +86,7 @@ class Selection:
         """Keep what matched if a relative is in use, protected, or not listed. Call it when everything is listed."""
         reasons: dict[str, str] = {}
         for member in self._families:
-            listed = member in self.matched or member in self._kept
+            listed = member in self.matched or member in self.reasons
             reason = self._family_reasons.get(member) if listed else "not listed"
             if reason is not None:
                 family = self._family(member)
@@ -132,20 +114,11 @@ def check_caps(selection: Selection, policy: Policy) -> None:
     exceeded = [f"max_sessions is {policy.max_sessions}"] if matched > policy.max_sessions else []
     exceeded += [f"max_share is {policy.max_share:g}"] if share > policy.max_share else []
     if exceeded:
-        sample = ", ".join(sorted(selection.matched)[:_SAMPLE])
+        sample = ", ".join(sorted(selection.matched)[:10])
         raise CapExceededError(
             f"{matched} of {alive} sessions that could be ended match, a share of {share:.2f}, but "
             f"{' and '.join(exceeded)}; nothing was enqueued. Among them: {sample}"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do with the sessions that match: end them, announce it, or wait until the notice is old enough."""
-
-    ready: tuple[Candidate, ...]
-    to_announce: tuple[Candidate, ...]
-    waiting: tuple[Candidate, ...]
 
 
 def plan(
@@ -153,19 +126,20 @@ def plan(
     notices: Mapping[str, TerminationNotice],
     notify_first: timedelta | None,
     now: datetime,
-) -> Plan:
-    """Sort the candidates by the notices there are. A session that was updated after its notice was used again: that
-    notice is void."""
-    ready, to_announce, waiting = [], [], []
+) -> dict[str, list[Candidate]]:
+    """Which candidates are `due` to end, which are `to_announce`, and which are `waiting` until their notice is old
+    enough. A session that was updated after its notice was used again: that notice is void."""
+    planned: dict[str, list[Candidate]] = {"due": [], "to_announce": [], "waiting": []}
     for candidate in candidates:
         notice = notices.get(candidate.session_id)
         if notify_first is None:
-            ready.append(candidate)
+            then = "due"
         elif notice is None or candidate.updated_at != notice.updated_at or notice.announced_at > now:
-            to_announce.append(candidate)
+            then = "to_announce"
         elif now < max(notice.ends_after, notice.announced_at + notify_first):
             # A policy that was shortened since does not take back what was announced.
-            waiting.append(candidate)
+            then = "waiting"
         else:
-            ready.append(candidate)
-    return Plan(tuple(ready), tuple(to_announce), tuple(waiting))
+            then = "due"
+        planned[then].append(candidate)
+    return planned

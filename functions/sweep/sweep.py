@@ -1,9 +1,8 @@
 """One sweep: list, evaluate, check the caps, then announce and enqueue, unless it is a dry run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,21 +10,18 @@ from typing import Any
 
 from devin.client import DevinClient
 from devin.session import Page
-from eventbridge import Bus
-from queues import Outgoing, Queues
+from queues import Outgoing
 from redaction import Redactor, one_line
-from rejections import Rejections
+from runtime import Runtime
 from sweep.listing import Listing
-from sweep.notices import Notices, TerminationNotice
+from sweep.notices import TerminationNotice, add_notices, notices_of
 from sweep.policy import Policy
-from sweep.selection import Candidate, Plan, Selection, check_caps, plan
+from sweep.selection import Candidate, Selection, check_caps, plan
 
 # For announcing and enqueuing, and for the report.
 RESERVE_SECONDS = 5.0
 # Ages are differences between the API's clock and ours.
 _MAX_SKEW_SECONDS = 300.0
-_REPORTED_CANDIDATES = 100
-_WHY_CHARACTERS = 200
 
 
 class SweepError(Exception):
@@ -34,26 +30,23 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The parts of a sweep. `run` is its id; `notices` and `rejections` are None if the stack has no table."""
+    """The parts of a sweep. `run` is its id."""
 
     run: str
+    runtime: Runtime
     client: DevinClient
-    queues: Queues
-    eventbridge: Bus
-    reason_to_stop: Callable[[], str | None]
     redact: Redactor
-    notices: Notices | None
-    rejections: Rejections | None
     protect_tag: str
     remaining_seconds: Callable[[], float]
 
-    def carry_out(self, policy: Policy, now: datetime) -> tuple[dict[str, Any], tuple[Candidate, ...]]:
+    def carry_out(self, policy: Policy, now: datetime) -> tuple[dict[str, Any], list[Candidate]]:
         """The report of what was found and done, and the sessions that were announced.
 
         Nothing is announced or enqueued before the whole listing is evaluated. Raises SweepError, CapExceededError,
         TableError and BusError.
         """
-        if policy.notify_first is not None and self.notices is None:
+        table = self.runtime.table
+        if policy.notify_first and not table:
             raise SweepError("notify_first needs a table to remember notices; set ANNOUNCEMENTS_TABLE")
         listing = Listing(
             lambda cursor: self._page(cursor, policy), lambda: self.remaining_seconds() > 2 * RESERVE_SECONDS
@@ -64,26 +57,24 @@ class Sweep:
                 # Whatever holds a key is no id, and must not get to queue, table and bus.
                 session = replace(session, session_id=None)  # noqa: PLW2901
             selection.add(session, policy, now, self.protect_tag)
-        if not listing.complete and not policy.dry_run:
+        if listing.end != "complete" and not policy.dry_run:
             # What was not seen might protect what was: another occurrence of a session, a relative, the whole's size.
             raise SweepError(f"listing sessions: {listing.end} after {listing.pages} pages; nothing was enqueued")
         selection.keep_families()
-        if self.rejections is not None:
-            selection.keep_rejected(self.rejections.of(selection.matched))
+        if self.runtime.rejections is not None:
+            selection.keep_rejected(self.runtime.rejections.of(selection.matched))
         check_caps(selection, policy)
         candidates = sorted(selection.matched.values(), key=lambda one: one.session_id)
-        notices: dict[str, TerminationNotice] = {}
-        if policy.notify_first is not None and self.notices is not None:
-            notices = self.notices.of(one.session_id for one in candidates)
+        notices = notices_of(table, policy, selection.matched) if policy.notify_first and table else {}
         planned = plan(candidates, notices, policy.notify_first, now)
         report = self._report(policy, listing, selection, planned)
         if policy.dry_run:
-            return report, ()
-        if stopped := self.reason_to_stop():
+            return report, []
+        if stopped := self.runtime.reason_to_stop():
             raise SweepError(f"{stopped}; nothing was enqueued")
-        self._announce(planned.to_announce, policy, now)
-        self._enqueue(planned.ready, policy)
-        return report, planned.to_announce
+        self._announce(planned["to_announce"], policy, now)
+        self._enqueue(planned["due"], policy)
+        return report, planned["to_announce"]
 
     def _page(self, cursor: str | None, policy: Policy) -> Page:
         answer = self.client.list_page(cursor)
@@ -96,13 +87,19 @@ class Sweep:
                 "action archive needs version 3 of the API, which a key that starts with cog_ selects; "
                 "nothing was enqueued"
             )
-        _check_clock(answer.date, datetime.now(UTC))
+        with suppress(ValueError, OverflowError):  # raised for a date that is not there or cannot be read
+            theirs = parsedate_to_datetime(answer.date or "")
+            skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+            if skew > _MAX_SKEW_SECONDS:
+                raise SweepError(
+                    f"the API's clock and this one differ by {skew:.0f} s, so ages mean nothing; nothing enqueued"
+                )
         return answer.page
 
-    def _announce(self, candidates: tuple[Candidate, ...], policy: Policy, now: datetime) -> None:
+    def _announce(self, candidates: list[Candidate], policy: Policy, now: datetime) -> None:
         """Publish first, remember second: what was published and forgotten is published again, what was remembered but
         never published would be ended without a warning."""
-        if policy.notify_first is None or self.notices is None:
+        if policy.notify_first is None or self.runtime.table is None:
             return
         ends_after = now + policy.notify_first
         details = [
@@ -115,35 +112,35 @@ class Sweep:
             }
             for candidate in candidates
         ]
-        self.eventbridge.publish("Devin Session Termination Announced", details)
-        self.notices.add(
-            {one.session_id: TerminationNotice(now, ends_after, one.updated_at) for one in candidates}, now
-        )
+        self.runtime.bus.publish("Devin Session Termination Announced", details)
+        notices = {one.session_id: TerminationNotice(now, ends_after, one.updated_at) for one in candidates}
+        add_notices(self.runtime.table, policy, notices, now)
 
-    def _enqueue(self, candidates: tuple[Candidate, ...], policy: Policy) -> None:
+    def _enqueue(self, candidates: list[Candidate], policy: Policy) -> None:
         """Send each to the work queue, with the condition that it was not updated since it was listed."""
         attributes = {"source": "sweep", "sweep_run": self.run}
         bodies = [
             {"session_id": one.session_id, "unless_updated_since": one.updated_at.isoformat(), **_action(policy)}
             for one in candidates
         ]
-        errors = self.queues.enqueue([Outgoing(json.dumps(body), attributes) for body in bodies])
+        errors = self.runtime.queues.enqueue([Outgoing(json.dumps(body), attributes) for body in bodies])
         if failed := [error for error in errors if error is not None]:
             raise SweepError(
                 f"enqueued {len(errors) - len(failed)} of {len(errors)} sessions: {failed[0]}; "
                 "run it again, repeats do no harm"
             )
 
-    def _report(self, policy: Policy, listing: Listing, selection: Selection, planned: Plan) -> dict[str, Any]:
-        """A sweep as plain JSON: counts for each reason, the candidates with their why (the first hundred of each
-        kind), caps and mode."""
-
-        def listed(candidates: tuple[Candidate, ...]) -> list[dict[str, Any]]:
-            return [
+    def _report(
+        self, policy: Policy, listing: Listing, selection: Selection, planned: dict[str, list[Candidate]]
+    ) -> dict[str, Any]:
+        """A sweep as plain JSON, with the first hundred candidates of each kind."""
+        candidates = {
+            kind: [
                 {"session_id": one.session_id, "updated_at": one.updated_at.isoformat(), "why": self._why(one)}
-                for one in candidates[:_REPORTED_CANDIDATES]
+                for one in some[:100]
             ]
-
+            for kind, some in planned.items()
+        }
         return {
             "mode": "dry_run" if policy.dry_run else "enforce",
             "run": self.run,
@@ -153,29 +150,16 @@ class Sweep:
             "listing": listing.end,
             "kept": dict(sorted(selection.kept.items())),
             "chosen": len(selection.matched),
-            "enqueued": 0 if policy.dry_run else len(planned.ready),
-            "announced": 0 if policy.dry_run else len(planned.to_announce),
+            "enqueued": 0 if policy.dry_run else len(planned["due"]),
+            "announced": 0 if policy.dry_run else len(planned["to_announce"]),
             "caps": {"max_sessions": policy.max_sessions, "max_share": policy.max_share},
-            "due": listed(planned.ready),
-            "to_announce": listed(planned.to_announce),
-            "waiting": listed(planned.waiting),
+            **candidates,
         }
 
     def _why(self, candidate: Candidate) -> list[str]:
-        return [one_line(self.redact(reason), _WHY_CHARACTERS) for reason in candidate.why]
+        return [one_line(self.redact(reason), 200) for reason in candidate.why]
 
 
 def _action(policy: Policy) -> dict[str, str]:
     """For bodies and reports, which say nothing of the default."""
     return {} if policy.action == "terminate" else {"action": policy.action}
-
-
-def _check_clock(date: str | None, now: datetime) -> None:
-    """Raises SweepError if the API's clock and ours differ by more than minutes."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (ValueError, OverflowError):
-        return  # it does not say
-    skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
-    if skew > _MAX_SKEW_SECONDS:
-        raise SweepError(f"the API's clock and this one differ by {skew:.0f} s, so ages mean nothing; nothing enqueued")

@@ -142,7 +142,7 @@ def survey(
     in_order = sorted(sessions, key=lambda one: one.updated_at or _NEVER)
     alive = {str(one.session_id): one for one in in_order if one.session_id not in ended}
     points = [
-        Point(now - one.updated_at, _status(one), ", ".join(one.users) or "unknown", selection.reason(session_id))
+        Point(now - one.updated_at, _status(one), ", ".join(one.users) or "unknown", selection.reasons.get(session_id))
         for session_id, one in alive.items()
         if one.updated_at is not None and one.updated_at <= now
     ]

@@ -1,7 +1,5 @@
 """The stack as it is deployed, with every reference as text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """What a month costs in which nothing is sent, at list prices: what the README says."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

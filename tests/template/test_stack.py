@@ -1,7 +1,5 @@
 """What scanners do not look at: how queues, functions, rule, schedules and roles fit together once deployed."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

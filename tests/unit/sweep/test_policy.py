@@ -1,7 +1,5 @@
 """Policies: what may be written, and which sessions match, whatever is thrown at them."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace
@@ -103,8 +101,6 @@ def test_limits_are_tight_unless_the_policy_says_otherwise() -> None:
     [
         {},
         {"dry_run": False, "max_share": 1, "notify_first": "PT24H"},
-        {"idle_for": "PT59M"},
-        {"idle_four": "PT6H"},
         {"detail": {"idle_for": "PT6H"}},
         [{"idle_for": "PT6H"}],
         '{"idle_for": "PT6H"}',

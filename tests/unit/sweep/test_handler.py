@@ -73,6 +73,12 @@ def test_each_message_asks_for_one_session_unless_it_was_updated_since_it_was_li
     assert {method for method, _ in world.api.calls} == {"LIST"}, "the sweep itself ends nothing"
 
 
+def test_messages_are_sent_by_tens(world: World) -> None:
+    world.api.have(*(stale(f"devin-{number}") for number in range(21)))
+    world.sweep(**ENDS)
+    assert world.aws.names().count("sqs.SendMessageBatch") == 3
+
+
 @pytest.mark.parametrize(("tag", "kept"), [("Do Not Touch", ["devin-2"]), ("", ["devin-1"])])
 def test_the_stack_says_which_tag_protects(
     world: World, monkeypatch: pytest.MonkeyPatch, tag: str, kept: list[str]
@@ -429,6 +435,20 @@ def test_a_bus_that_takes_no_report_changes_nothing(world: World, log: Log) -> N
     assert world.sweep(**ENDS)["enqueued"] == 1
     assert ids(world) == ["devin-1"]
     assert [line["message"] for line in log()] == ["sweep completed", "publishing events: AccessDeniedException"]
+
+
+@pytest.mark.parametrize("hostile", [f"\r\n\x1b[31m {KEY} Bearer {KEY} ", "x" * 300_000])
+def test_what_an_api_says_is_repeated_without_the_key_and_within_bounds(
+    table: World, capsys: pytest.CaptureFixture[str], hostile: str
+) -> None:
+    table.api.have(stale("devin-1", status_detail=hostile, title=hostile, tags=[hostile]), stale(f"devin-{KEY}"))
+    report = table.sweep(**NOTICE, statuses=["blocked"])
+    printed = capsys.readouterr().out
+    assert all(json.loads(line) for line in printed.splitlines())
+    everything = printed + json.dumps(report) + json.dumps(table.heard(ANNOUNCED)) + json.dumps(table.remembered())
+    assert "canary" not in everything
+    assert len(everything) < 20_000
+    assert (report["chosen"], report["kept"]) == (1, {"no session id": 1})
 
 
 # Failures ----------------------------------------------------------------------------------------------------------

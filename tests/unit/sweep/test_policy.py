@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from devin.session import Session
 from sweep import handler
@@ -266,3 +268,21 @@ def test_policies_are_the_same_with_other_limits_but_not_with_other_criteria(
     policy: dict[str, object] = {"idle_for": "PT6H", "tags": ["a"]}
     fingerprints = [fingerprint(parse_policy(one)) for one in (policy, policy | change)]
     assert (fingerprints[0] == fingerprints[1]) is same
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(json_values | st.dictionaries(st.sampled_from([*CRITERIA, "max_share", "dry_run"]), json_values, max_size=4))
+def test_whatever_is_given_is_a_policy_or_refused_in_one_line(raw: object) -> None:
+    try:
+        policy = parse_policy(raw)
+    except PolicyError as refused:
+        assert len(str(refused)) < 1000  # noqa: PT017 - either way is right
+        assert "\n" not in str(refused)  # noqa: PT017
+    else:
+        assert policy.criteria()

@@ -309,6 +309,7 @@ def test_a_server_without_tls(api: FakeDevin) -> None:
         OK + b"Content-Length: 3\r\n\r\n{}",
         CHUNKED + b"5\r\n{}",
         CHUNKED + b"2\r\n{}\r\n",
+        OK + b"Content-Encoding: gzip\r\n\r\nnot gzip",
         OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty",
         b"",
@@ -363,6 +364,7 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
     "answer",
     [
         pytest.param(then_for_ever(OK + b"\r\n", b"x"), id="body"),
+        pytest.param(then_for_ever(OK + b"Content-Length: 999999999\r\n\r\n", b"x"), id="length"),
         pytest.param(then_for_ever(CHUNKED, b"a\r\n0123456789\r\n"), id="chunks"),
         pytest.param(then_for_ever(CHUNKED + b"1;", b"x"), id="chunk extension"),
         pytest.param(then_for_ever(CHUNKED + b"-1\r\n", b"x"), id="chunk of negative size"),
@@ -458,7 +460,6 @@ def test_headers_that_make_no_sense_do_not_change_the_body(
         ("gzip", gzip.compress(b'{"detail": "no"}', mtime=0), b'{"detail": "no"}'),
         ("GZIP", gzip.compress(b'{"detail": "no"}', mtime=0)[:-8], b'{"detail": "no"}'),
         ("deflate", zlib.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
-        ("gzip", b"not gzip", b""),
         ("gzip", b"", b""),
     ],
 )
@@ -653,7 +654,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    sock = transport._adapter().sock
+    sock = transport._mine.adapter.sock
     assert sock is not None
     timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000

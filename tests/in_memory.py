@@ -128,7 +128,7 @@ class Function:
             transport=transport,
             queues=Queues(cast(Any, self.sqs), work_queue_url="work", dead_letter_queue_url="dead"),
             executor=AtOnce(),
-            fetch_secret=lambda _: key,
+            fetch_key=lambda _: key,
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             table=None,

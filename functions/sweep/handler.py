@@ -97,7 +97,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
         run=context.aws_request_id,
         client=DevinClient(
             runtime.transport,
-            ApiKeys(runtime.fetch_secret, redact.remember),
+            ApiKeys(runtime.fetch_key, redact.remember),
             Throttle(),
             redact,
             org_id=settings.devin_org_id,

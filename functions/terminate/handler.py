@@ -91,7 +91,7 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
 
     client = DevinClient(
         runtime.transport,
-        ApiKeys(runtime.fetch_secret, redact.remember),
+        ApiKeys(runtime.fetch_key, redact.remember),
         throttle,
         redact,
         org_id=settings.devin_org_id,

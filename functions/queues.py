@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -61,7 +62,7 @@ class Queues:
 
     def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
         """Send messages to the work queue, each body as it is, without the attributes that do not fit beside it."""
-        return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
+        return self._send("sending to the work queue", self._work_queue_url, messages)
 
     def dead_letter(
         self, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
@@ -77,26 +78,20 @@ class Queues:
             lambda batch: self._sqs.change_message_visibility_batch(QueueUrl=self._work_queue_url, Entries=batch),
             [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, seconds in timeouts],
             [0] * len(timeouts),
-            lambda: True,
         )
 
     def _send(
-        self, operation: str, queue_url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool]
+        self, operation: str, url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
     ) -> list[QueueError | None]:
-        entries, sizes = [], []
-        for message in messages:
-            attributes, size = _fitted(message)
-            entries.append({
-                "MessageBody": message.body,
-                "DelaySeconds": message.delay_seconds,
-                "MessageAttributes": attributes,
-            })  # fmt: skip
-            sizes.append(size)
+        fitted = [_fitted(message) for message in messages]
         return _in_batches(
             operation,
-            lambda batch: self._sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
-            entries,
-            sizes,
+            lambda batch: self._sqs.send_message_batch(QueueUrl=url, Entries=batch),
+            [
+                {"MessageBody": one.body, "DelaySeconds": one.delay_seconds, "MessageAttributes": attributes}
+                for one, (attributes, _) in zip(messages, fitted, strict=True)
+            ],
+            [size for _, size in fitted],
             has_time,
         )
 
@@ -106,39 +101,31 @@ def _in_batches(
     request: Callable[[Any], Any],
     entries: Sequence[dict[str, Any]],
     sizes: Sequence[int],
-    has_time: Callable[[], bool],
+    has_time: Callable[[], bool] = lambda: True,
 ) -> list[QueueError | None]:
-    errors: list[QueueError | None] = [QueueError(operation, "not tried after an earlier failure")] * len(entries)
+    errors: list[QueueError | None] = [QueueError(operation, "not tried: no time left, or a failure")] * len(entries)
     left = list(range(len(entries)))
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         for batch in _batches(left, sizes):
-            if has_time():
-                found = _write(operation, request, [entries[index] for index in batch])
-            else:
-                found = [QueueError(operation, "not enough time left in this invocation")] * len(batch)
+            if not has_time():
+                return errors
+            found = _write(operation, request, [entries[index] for index in batch])
             for index, error in zip(batch, found, strict=True):
                 errors[index] = error
             if all(error is not None and error.whole_request for error in found):
                 return errors
         left = [index for index in left if (error := errors[index]) is not None and not error.sender_fault]
-        if not left or not has_time():
+        if not left:
             break
     return errors
 
 
-def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    room = _MAX_BYTES
-    for index in indexes:
-        if batch and (len(batch) == _BATCH_ENTRIES or sizes[index] > room):
-            yield batch
-            batch, room = [], _MAX_BYTES
-        batch.append(index)
-        room -= sizes[index]
-    if batch:
-        yield batch
+def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Ten at once, or each on its own if they are too large together."""
+    for batch in batched(indexes, _BATCH_ENTRIES, strict=False):
+        yield from [batch] if sum(sizes[index] for index in batch) <= _MAX_BYTES else batched(batch, 1, strict=False)
 
 
 def _write(operation: str, request: Callable[[Any], Any], entries: Sequence[dict[str, Any]]) -> list[QueueError | None]:

@@ -1,7 +1,7 @@
 """Sessions that the API refused to end, so that no sweep asks for the same again."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from table import Table, TableError
 from timestamps import parse_timestamp
@@ -20,7 +20,7 @@ class Rejections:
         """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
         what went wrong instead of raising it."""
         items = {
-            _subject(session_id): {"updated_at": updated_at.astimezone(UTC).isoformat()} if updated_at else {}
+            f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
             for session_id, updated_at in rejected.items()
         }
         try:
@@ -31,15 +31,11 @@ class Rejections:
 
     def of(self, session_ids: Iterable[str]) -> dict[str, datetime | None]:
         """Those that were rejected, with the time they were last updated. Raises TableError."""
-        items = self._table.get(map(_subject, session_ids))
+        items = self._table.get(f"rejected/{session_id}" for session_id in session_ids)
         try:
             return {
-                subject.partition("/")[2]: parse_timestamp(item["updated_at"]) if "updated_at" in item else None
+                subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
                 for subject, item in items.items()
             }
         except ValueError as error:
             raise TableError(f"a rejection cannot be read: {error}") from None
-
-
-def _subject(session_id: str) -> str:
-    return f"rejected/{session_id}"

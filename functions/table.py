@@ -34,18 +34,17 @@ class Table:
 
     def get(self, subjects: Iterable[str]) -> dict[str, dict[str, str]]:
         """The items there are, by subject."""
-        found: dict[str, dict[str, str]] = {}
+        items: list[dict[str, Any]] = []
 
         def get(wanted: Any) -> Any:
             answer = self._dynamodb().batch_get_item(RequestItems=wanted)
-            for item in answer["Responses"].get(self._name, []):
-                found[item["subject"]["S"]] = {name: value["S"] for name, value in item.items() if "S" in value}
+            items.extend(answer["Responses"].get(self._name, []))
             return answer.get("UnprocessedKeys")
 
         for some in batched(subjects, _MAX_GETS, strict=False):
             keys = [{"subject": {"S": subject}} for subject in some]
             _until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
-        return found
+        return {item["subject"]["S"]: {name: one["S"] for name, one in item.items() if "S" in one} for item in items}
 
     def put(self, items: Mapping[str, Mapping[str, str]], expires: datetime, *, attempts: int = _ATTEMPTS) -> None:
         """Write the items, in place of those there are."""
@@ -56,12 +55,13 @@ class Table:
         expiry = {"expires": {"N": str(int(expires.timestamp()))}}
         for some in batched(items.items(), _MAX_PUTS, strict=False):
             texts = [{"subject": subject, **item} for subject, item in some]
-            each = [{name: {"S": text} for name, text in item.items()} | expiry for item in texts]
-            _until_done("writing", put, {self._name: [{"PutRequest": {"Item": item}} for item in each]}, attempts)
+            puts = [{"PutRequest": {"Item": {name: {"S": item[name]} for name in item} | expiry}} for item in texts]
+            _until_done("writing", put, {self._name: puts}, attempts)
 
 
 def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempts: int) -> None:
     """Call with what is wanted, then with what was left undone."""
+    code: object = "it is busy"
     for attempt in range(attempts):
         if attempt:
             time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
@@ -69,7 +69,7 @@ def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempt
             wanted = call(wanted)
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
-            raise TableError(f"{operation} the table of notices and rejections: {code}") from None
+            break
         if not wanted:
             return
-    raise TableError(f"{operation} the table of notices and rejections: it is busy")
+    raise TableError(f"{operation} the table of notices and rejections: {code}")

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 import tls
-from cached import Cached
+from cached import cached
 from devin.api_key import ApiKeyError, parse_api_key
 from devin.http import Transport
 from eventbridge import Bus
@@ -109,11 +109,11 @@ def _key_reader(secret: str, config: Config) -> Callable[[bool], str]:
         answer = secrets.get_secret_value(SecretId=secret)
         return parse_api_key(answer.get("SecretString") or answer.get("SecretBinary", b""))
 
-    value = Cached(read, _KEY_CACHE_SECONDS)
+    get = cached(read, _KEY_CACHE_SECONDS)
 
     def fetch(fresh: bool) -> str:
         try:
-            return value.get(fresh=fresh)
+            return get(fresh)
         except (ClientError, BotoCoreError) as error:
             raise ApiKeyError(
                 f"the secret cannot be read ({error}); check that API_KEY_SECRET_ARN names it, that it holds a value, "

@@ -149,9 +149,7 @@ class DevinClient:
             if session.session_id != session_id:
                 # A cache or a proxy that answers for another one.
                 return Answer(detail="the API showed another session", other_session=True)
-            if session.status is not None:
-                session = replace(session, status=self._redact(session.status))
-            return Answer(session=session)
+            return Answer(session=replace(session, status=session.status and self._redact(session.status)))
 
         return self._call(_Call("GET", f"/{session_id}", SESSION_BYTES, read))
 
@@ -244,12 +242,12 @@ class DevinClient:
         said = f"{NotCalled.KEY_REFUSED} ({answer.detail or answer.status})"
         if self._keys.unreadable is not None:
             return f"{said}, and whether there is a new one is not known: {self._keys.unreadable}"
-        advice = "store a valid one in the secret"
+        advice = ""
         if version_of(key) is V3 and answer.status == 401:
-            advice += ", or put this address on the enterprise's IP access list"
+            advice = ", or put this address on the enterprise's IP access list"
         elif version_of(key) is V3:
-            advice += ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
-        return f"{said}; {advice}"
+            advice = ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
+        return f"{said}; store a valid one in the secret{advice}"
 
 
 def _is_about_the_session(answer: Answer) -> bool:

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
+from devin.client import Throttle
 from devin.http import Reply, Transport
-from devin.throttle import Throttle
 from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, BinaryIO
 from urllib.parse import urlencode, urlsplit
 
+import certifi
 import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
@@ -172,7 +173,8 @@ class Transport:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._tls = tls.devin_context() if base_url.startswith("https:") else None
+        # certifi's bundle, whatever the environment says about AWS.
+        self._tls = tls.context(certifi.where()) if base_url.startswith("https:") else None
         self._mine = threading.local()
 
     def request(

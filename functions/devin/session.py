@@ -1,7 +1,7 @@
 """A session and a page of sessions, read from what the API answers in bounded memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -137,7 +137,8 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
         updated_at=_moment(fields.get("updated_at")),
         tags=_tags(fields.get("tags", ...)),
         title=_text(fields.get("title")),
-        users=_users([fields.get(name) for name in version.user_fields]),
+        # Empty unless all can be read: the one that cannot might be excluded.
+        users=_texts(one for name in version.user_fields if (one := fields.get(name)) is not None) or (),
         origin=_text(fields.get("origin")),
         playbook_id=_text(fields.get("playbook_id")),
         automation_id=_text(fields.get("automation_id")),
@@ -177,18 +178,14 @@ def _tags(value: object) -> tuple[str, ...] | None:
     return None
 
 
-def _users(values: list[object]) -> tuple[str, ...]:
-    """Empty unless all can be read: the one that cannot might be excluded."""
-    users = [_text(value) for value in values if value is not None]
-    return tuple(user for user in users if user) if all(users) else ()
+def _texts(values: Iterable[object]) -> tuple[str, ...] | None:
+    texts = [_text(value) for value in values]
+    return tuple(text for text in texts if text) if all(texts) else None
 
 
 def _pull_request_states(value: object) -> tuple[str, ...] | None:
-    if not value:
-        return ()
-    items = value if isinstance(value, list) else [None]
-    states = [_text(item.get("pr_state")) if isinstance(item, dict) else None for item in items]
-    return tuple(state for state in states if state) if all(states) else None
+    items = value if isinstance(value, list) else [value] if value else []
+    return _texts(item.get("pr_state") if isinstance(item, dict) else None for item in items)
 
 
 def _family(fields: dict[str, Any]) -> tuple[str | None, tuple[str, ...], bool]:

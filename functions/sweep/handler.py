@@ -14,8 +14,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
-from devin.client import DevinClient
-from devin.throttle import Throttle
+from devin.client import DevinClient, Throttle
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
@@ -101,7 +100,7 @@ def _sweep(settings: Settings, runtime: Runtime, policy: Policy, context: Lambda
             Throttle(),
             redact,
             org_id=settings.devin_org_id,
-            archive=settings.archive,
+            keep_viewable=settings.archive,
             seconds_left=lambda: max(remaining_seconds() - RESERVE_SECONDS, 1.0),
         ),
         queues=runtime.queues,

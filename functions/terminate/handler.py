@@ -11,8 +11,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
-from devin.client import Answer, DevinClient, NotCalled
-from devin.throttle import Throttle
+from devin.client import Answer, DevinClient, NotCalled, Throttle
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
@@ -95,7 +94,7 @@ def _settle(messages: list[Message], context: LambdaContext, unexpected: int = 0
         throttle,
         redact,
         org_id=settings.devin_org_id,
-        archive=settings.archive,
+        keep_viewable=settings.archive,
         seconds_left=deadline.seconds_for_a_call,
         stop=stop,
     )

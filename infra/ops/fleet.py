@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.client import CALL_SECONDS, DevinClient
+from devin.client import CALL_SECONDS, DevinClient, Throttle
 from devin.http import Transport
 from devin.session import Page, Session
-from devin.throttle import Throttle
 from infra.ops.api_check import MOST_SKEW_SECONDS, skew_seconds
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import StackSnapshot
@@ -83,7 +82,7 @@ def list_sessions(stack: StackSnapshot, say: Callable[[str], object]) -> tuple[l
         Throttle(),
         redact,
         org_id=settings.devin_org_id,
-        archive=False,
+        keep_viewable=False,
         seconds_left=lambda: CALL_SECONDS,
     )
 

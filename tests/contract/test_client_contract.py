@@ -20,10 +20,9 @@ from openapi_core.testing import MockRequest
 from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeys
-from devin.client import Answer, DevinClient
+from devin.client import Answer, DevinClient, Throttle
 from devin.http import Transport
 from devin.session import Page
-from devin.throttle import Throttle
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from redaction import Redactor
@@ -56,7 +55,7 @@ few_examples = settings(
 def client(url: str, operation: str, *, archive: bool = False) -> DevinClient:
     keys = ApiKeys(lambda _: KEYS[operation[-2:]], lambda _: None)
     return DevinClient(
-        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, archive=archive, seconds_left=lambda: 5
+        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, keep_viewable=archive, seconds_left=lambda: 5
     )
 
 

@@ -10,9 +10,8 @@ import pytest
 import requests
 
 from devin.api_key import ApiKeys
-from devin.client import CALL_SECONDS, DevinClient
+from devin.client import CALL_SECONDS, DevinClient, Throttle
 from devin.http import Reply
-from devin.throttle import Throttle
 from redaction import Redactor
 from terminate.messages import Action
 from terminate.outcomes import Outcome
@@ -227,7 +226,7 @@ def client(transport: Transport, seconds_left: float) -> DevinClient:
         Throttle(),
         Redactor(),
         org_id=None,
-        archive=False,
+        keep_viewable=False,
         seconds_left=lambda: seconds_left,
     )
 

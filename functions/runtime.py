@@ -17,10 +17,9 @@ from devin.api_key import ApiKeyError, parse_api_key
 from devin.http import Transport
 from eventbridge import Bus
 from queues import Queues
-from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
-from table import Table
+from table import Rejections, Table
 
 # No session depends on an event: one that is not taken at once must not use up the time for what does.
 _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -19,6 +21,8 @@ _MAX_PUTS = 25
 # DynamoDB leaves some keys of a batch undone when it is busy, and asks for exponential backoff.
 _ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 0.05
+# A session that was rejected is tried once more then: the API may have changed.
+_REJECTION_KEPT_FOR = timedelta(days=30)
 
 
 class TableError(Exception):
@@ -73,3 +77,35 @@ def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempt
         if not wanted:
             return
     raise TableError(f"{operation} the table of notices and rejections: {code}")
+
+
+class Rejections:
+    """Sessions that the API refused to end, so that no sweep asks for the same again: items `rejected/<session id>`
+    with the session's `updated_at`."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
+        """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
+        what went wrong instead of raising it."""
+        items = {
+            f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
+            for session_id, updated_at in rejected.items()
+        }
+        try:
+            self._table.put(items, now + _REJECTION_KEPT_FOR, attempts=1)
+        except TableError as error:
+            return str(error)
+        return None
+
+    def of(self, session_ids: Iterable[str]) -> dict[str, datetime | None]:
+        """Those that were rejected, with the time they were last updated. Raises TableError."""
+        items = self._table.get(f"rejected/{session_id}" for session_id in session_ids)
+        try:
+            return {
+                subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
+                for subject, item in items.items()
+            }
+        except ValueError as error:
+            raise TableError(f"a rejection cannot be read: {error}") from None

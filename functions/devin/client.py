@@ -1,5 +1,6 @@
 """The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
+import json
 import random
 import re
 import time
@@ -9,9 +10,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from threading import Lock
+from typing import Any
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.error_detail import error_detail, parse_json
 from devin.http import Transport, TransportError
 from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
 from devin.version import V3, Version, version_of
@@ -281,3 +282,32 @@ def _confirmation(session_id: str, word: str, body: bytes, version: Version) -> 
         done = said is not None and said["done"].lower() == word
         confirmed = done or parse_session(fields, version).session_id == session_id
     return Answer(confirmed=confirmed, detail=None if confirmed else "the answer does not say that it was done")
+
+
+def error_detail(body: bytes) -> str | None:
+    """What the API says of an error: FastAPI's `detail` (a text, or a list of complaints), a problem of RFC 9457, or
+    else the body; None if empty."""
+    fields = parse_json(body)
+    if isinstance(fields, dict):
+        detail = fields.get("detail")
+        if isinstance(detail, list):
+            return "; ".join(_complaint(item) for item in detail) or None
+        told = [text for text in (fields.get("title"), detail) if isinstance(text, str) and text]
+        if told:
+            return ": ".join(told)
+    return body.decode("utf-8", "replace").strip() or None
+
+
+def _complaint(item: object) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    location, message = item.get("loc"), str(item.get("msg", ""))
+    where = ".".join(str(part) for part in location) if isinstance(location, list) else ""
+    return f"{where}: {message}" if where else message
+
+
+def parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

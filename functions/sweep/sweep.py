@@ -14,11 +14,11 @@ from devin.session import Page
 from eventbridge import Bus
 from queues import Outgoing, Queues
 from redaction import Redactor, one_line
-from rejections import Rejections
 from sweep.listing import Listing
 from sweep.notices import Notices, TerminationNotice
 from sweep.policy import Policy
 from sweep.selection import Candidate, Plan, Selection, check_caps, plan
+from table import Rejections
 
 # For announcing and enqueuing, and for the report.
 RESERVE_SECONDS = 5.0

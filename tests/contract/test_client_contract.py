@@ -230,7 +230,7 @@ def meaning(fields: dict[str, Any]) -> tuple[bool, datetime | None]:
 
 def assert_whole(page: Page | None, fields: dict[str, Any]) -> None:
     """The page has all sessions of a PageV1 or PageV3, and the way to the next one."""
-    listed = fields.get("sessions", fields.get("items"))
+    listed = fields["sessions" if "sessions" in fields else "items"]
     following = str(len(listed)) if "sessions" in fields and listed else None
     if fields.get("has_next_page"):
         following = fields.get("end_cursor")

@@ -1,4 +1,4 @@
-"""What a function keeps from one invocation to the next: clients, connections, threads, the cached secret."""
+"""What a function keeps from one invocation to the next: clients, connections, threads, the cached key."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor

@@ -37,7 +37,6 @@ UNDOCUMENTED: dict[str, dict[int, dict[str, Any]]] = {
     "list_sessions_v1": {401: _DETAIL},
     "get_session_v3": _OF_ONE_SESSION,
     "archive_session_v3": _OF_ONE_SESSION,
-    "unarchive_session_v3": _OF_ONE_SESSION,
     "list_sessions_v3": {403: _PROBLEM, 422: _PROBLEM},
     "get_self_v3": {403: _PROBLEM},
 }

@@ -223,7 +223,6 @@ def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin,
         waiting = [executor.submit(call, transport, "GET") for _ in range(4)]
         resolver.released.set()
         assert [one.result().status for one in waiting] == [200] * 4
-
     asked = len(resolver.asked)
     assert call(named(api, "quiet.invalid"), "GET").status == 200
     assert len(resolver.asked) == asked + 1

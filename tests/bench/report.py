@@ -1,7 +1,5 @@
 """Goals and tables, as text and as docs/performance.md."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -1,7 +1,5 @@
 """A server that answers with scripted bytes."""
 
-from __future__ import annotations
-
 import socketserver
 from collections.abc import Callable, Iterable
 

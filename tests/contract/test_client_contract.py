@@ -1,7 +1,5 @@
 """The client makes only requests that the contract file lists, and reads all the answers that it lists."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The fake API, as a person starts and controls it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

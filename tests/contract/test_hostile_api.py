@@ -1,8 +1,6 @@
 """A hostile API, over sockets: only a 2xx that says so is an end, and what the API says is one short line without the
 key in logs and dead letters."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

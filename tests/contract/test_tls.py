@@ -1,7 +1,5 @@
 """The one TLS context of a function's connections."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Failures between the function and the API: a call ends in bounded time and memory, with a whole reply or with a
 TransportError, and the key goes nowhere else."""
 
-from __future__ import annotations
-
 import errno
 import gzip
 import itertools

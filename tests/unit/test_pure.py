@@ -1,7 +1,5 @@
 """The pure parts: session ids, messages, delays, settings, redaction, outcomes."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """`make bench`: measures, prints, and writes docs/performance.md."""
 
+from __future__ import annotations
+
 import io
 import shutil
 import statistics

@@ -1,5 +1,7 @@
 """What a million ids cost that come one by one, at list prices."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

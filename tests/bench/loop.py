@@ -4,6 +4,8 @@ Imports the module, then hands it an SQS batch for each argument: so many ids, n
 step took to standard output, as JSON; the handler's own output is only counted.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import os

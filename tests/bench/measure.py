@@ -1,5 +1,7 @@
 """Counts instructions with valgrind, which do not vary with the load of a machine, and takes times beside them."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

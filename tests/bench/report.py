@@ -1,5 +1,7 @@
 """Goals and tables, as text and as docs/performance.md."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess

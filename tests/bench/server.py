@@ -5,6 +5,8 @@ segment of an API path is the status of every answer: `/200/v1/sessions/...`. `/
 of calls, and of the connections made, by AWS service. Only the standard library: it runs without an environment.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import ssl

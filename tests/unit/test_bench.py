@@ -1,5 +1,7 @@
 """What the benchmark reckons with and writes; no test measures time."""
 
+from __future__ import annotations
+
 import pytest
 
 from tests.bench.bill import million

@@ -1,6 +1,8 @@
 """The limit for threads: workers on urllib3, each of which takes the next id, with no log line, no metric and no
 validation."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections import deque

@@ -1,6 +1,8 @@
 """What a competent user writes: Powertools' parameters and BatchProcessor, a `requests.Session`, and a dead letter for
 each session that the API refuses."""
 
+from __future__ import annotations
+
 import os
 from typing import Any
 

@@ -31,15 +31,12 @@ class Bus:
         """Publish an event for each detail; raises BusError if any of them was not taken."""
         for some in batched(details, _MOST_ENTRIES, strict=False):
             try:
+                texts = [json.dumps(detail, default=str) for detail in some]
                 answer = self._client().put_events(
-                    Entries=[
-                        {"Source": _SOURCE, "DetailType": detail_type, "Detail": json.dumps(detail, default=str)}
-                        for detail in some
-                    ]
+                    Entries=[{"Source": _SOURCE, "DetailType": detail_type, "Detail": text} for text in texts]
                 )
             except (ClientError, BotoCoreError) as error:
                 code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
                 raise BusError(f"publishing events: {code}") from None
-            if answer.get("FailedEntryCount"):
-                codes = {entry.get("ErrorCode") for entry in answer["Entries"] if entry.get("ErrorCode")}
-                raise BusError(f"publishing events: {', '.join(sorted(map(str, codes)))}")
+            if codes := {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}:
+                raise BusError(f"publishing events: {', '.join(sorted(codes))}")

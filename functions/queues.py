@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -46,6 +47,7 @@ class Outgoing:
     delay_seconds: int = 0
 
 
+@dataclass(frozen=True, slots=True)
 class Queues:
     """Writes to the two queues, ten entries a request.
 
@@ -54,49 +56,42 @@ class Queues:
     the time is needed elsewhere.
     """
 
-    def __init__(self, sqs: SQSClient, *, work_queue_url: str, dead_letter_queue_url: str) -> None:
-        self._sqs = sqs
-        self._work_queue_url = work_queue_url
-        self._dead_letter_queue_url = dead_letter_queue_url
+    sqs: SQSClient
+    work_queue_url: str
+    dead_letter_queue_url: str
 
     def enqueue(self, messages: Sequence[Outgoing]) -> list[QueueError | None]:
         """Send messages to the work queue, each body as it is, without the attributes that do not fit beside it."""
-        return self._send("sending to the work queue", self._work_queue_url, messages, lambda: True)
+        return self._send("sending to the work queue", self.work_queue_url, messages)
 
     def dead_letter(
         self, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
     ) -> list[QueueError | None]:
         """Send messages to the dead-letter queue, each body as it is. Attributes that do not fit beside it are left
         out, the last ones first; a `detail` is cut. `has_time` is asked before every request."""
-        return self._send("sending to the dead-letter queue", self._dead_letter_queue_url, messages, has_time)
+        return self._send("sending to the dead-letter queue", self.dead_letter_queue_url, messages, has_time)
 
     def change_visibility(self, timeouts: Sequence[tuple[str, int]]) -> list[QueueError | None]:
         """Set visibility timeouts of received messages of the work queue: receipt handles and seconds from now."""
         return _in_batches(
             "changing the visibility timeout",
-            lambda batch: self._sqs.change_message_visibility_batch(QueueUrl=self._work_queue_url, Entries=batch),
+            lambda batch: self.sqs.change_message_visibility_batch(QueueUrl=self.work_queue_url, Entries=batch),
             [{"ReceiptHandle": handle, "VisibilityTimeout": seconds} for handle, seconds in timeouts],
             [0] * len(timeouts),
-            lambda: True,
         )
 
     def _send(
-        self, operation: str, queue_url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool]
+        self, operation: str, url: str, messages: Sequence[Outgoing], has_time: Callable[[], bool] = lambda: True
     ) -> list[QueueError | None]:
-        entries, sizes = [], []
-        for message in messages:
-            attributes, size = _fitted(message)
-            entries.append({
-                "MessageBody": message.body,
-                "DelaySeconds": message.delay_seconds,
-                "MessageAttributes": attributes,
-            })  # fmt: skip
-            sizes.append(size)
+        fitted = [_fitted(message) for message in messages]
         return _in_batches(
             operation,
-            lambda batch: self._sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
-            entries,
-            sizes,
+            lambda batch: self.sqs.send_message_batch(QueueUrl=url, Entries=batch),
+            [
+                {"MessageBody": one.body, "DelaySeconds": one.delay_seconds, "MessageAttributes": attributes}
+                for one, (attributes, _) in zip(messages, fitted, strict=True)
+            ],
+            [size for _, size in fitted],
             has_time,
         )
 
@@ -106,39 +101,31 @@ def _in_batches(
     request: Callable[[Any], Any],
     entries: Sequence[dict[str, Any]],
     sizes: Sequence[int],
-    has_time: Callable[[], bool],
+    has_time: Callable[[], bool] = lambda: True,
 ) -> list[QueueError | None]:
-    errors: list[QueueError | None] = [QueueError(operation, "not tried after an earlier failure")] * len(entries)
+    errors: list[QueueError | None] = [QueueError(operation, "not tried: no time left, or a failure")] * len(entries)
     left = list(range(len(entries)))
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         for batch in _batches(left, sizes):
-            if has_time():
-                found = _write(operation, request, [entries[index] for index in batch])
-            else:
-                found = [QueueError(operation, "not enough time left in this invocation")] * len(batch)
+            if not has_time():
+                return errors
+            found = _write(operation, request, [entries[index] for index in batch])
             for index, error in zip(batch, found, strict=True):
                 errors[index] = error
             if all(error is not None and error.whole_request for error in found):
                 return errors
         left = [index for index in left if (error := errors[index]) is not None and not error.sender_fault]
-        if not left or not has_time():
+        if not left:
             break
     return errors
 
 
-def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
-    batch: list[int] = []
-    room = _MAX_BYTES
-    for index in indexes:
-        if batch and (len(batch) == _BATCH_ENTRIES or sizes[index] > room):
-            yield batch
-            batch, room = [], _MAX_BYTES
-        batch.append(index)
-        room -= sizes[index]
-    if batch:
-        yield batch
+def _batches(indexes: Sequence[int], sizes: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Ten at once, or each on its own if they are too large together."""
+    for batch in batched(indexes, _BATCH_ENTRIES, strict=False):
+        yield from [batch] if sum(sizes[index] for index in batch) <= _MAX_BYTES else batched(batch, 1, strict=False)
 
 
 def _write(operation: str, request: Callable[[Any], Any], entries: Sequence[dict[str, Any]]) -> list[QueueError | None]:
@@ -160,25 +147,18 @@ def _write(operation: str, request: Callable[[Any], Any], entries: Sequence[dict
     return [results.get(str(number), QueueError(operation, "no answer")) for number in range(len(entries))]
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "replace"))
-
-
-def _attribute_size(name: str, value: str | int) -> int:
-    """Bytes that an attribute counts for: its name, its type (String or Number) and its value."""
-    return len(name.encode()) + len("String") + _bytes(str(value))
-
-
 def _fitted(message: Outgoing) -> tuple[dict[str, Any], int]:
     """As many of the message's attributes as fit beside its body, and the size of both."""
-    room = _MAX_BYTES - _bytes(message.body)
+    size = len(message.body.encode("utf-8", "replace"))
     fitting = {}
     for name, value in message.attributes.items():
+        # An attribute counts for its name, its type (String or Number) and its value.
+        room = _MAX_BYTES - size - len(name) - len("String")
+        text = str(value).encode("utf-8", "replace")
         if name == "detail":
-            whole = str(value).encode("utf-8", "replace")
-            value = whole[: max(room - _attribute_size(name, ""), 0)].decode("utf-8", "ignore")  # noqa: PLW2901
-        if value != "" and _attribute_size(name, value) <= room:
+            text = text[: max(room, 0)].decode("utf-8", "ignore").encode()
+        if text and len(text) <= room:
             kind = "Number" if isinstance(value, int) else "String"
-            fitting[name] = {"DataType": kind, "StringValue": str(value)}
-            room -= _attribute_size(name, value)
-    return fitting, _MAX_BYTES - room
+            fitting[name] = {"DataType": kind, "StringValue": text.decode()}
+            size += len(name) + len("String") + len(text)
+    return fitting, size

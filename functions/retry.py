@@ -17,12 +17,12 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     text = value.strip()
-    if re.fullmatch(r"[0-9]+", text):
-        # More than nine digits are over the cap whatever they are, and need not be converted.
-        return float(MAX_DELAY_SECONDS) if len(text) > 9 else float(min(int(text), MAX_DELAY_SECONDS))
     try:
-        moment = parsedate_to_datetime(text)
-        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+        if re.fullmatch(r"[0-9]+", text):
+            seconds = float(text)
+        else:
+            moment = parsedate_to_datetime(text)
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(seconds, 0.0), float(MAX_DELAY_SECONDS))

@@ -1,4 +1,4 @@
-"""What a function keeps from one invocation to the next: clients, connections, threads, the cached secret."""
+"""What a function keeps from one invocation to the next: clients, connections, threads, the cached key."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -12,15 +12,14 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 import tls
-from cached import Cached
-from devin.api_key import ApiKeyError
+from cached import cached
+from devin.api_key import ApiKeyError, parse_api_key
 from devin.http import Transport
 from eventbridge import Bus
 from queues import Queues
-from rejections import Rejections
 from settings import Settings
 from stop_switch import stop_switch
-from table import Table
+from table import Rejections, Table
 
 # No session depends on an event: one that is not taken at once must not use up the time for what does.
 _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
@@ -32,13 +31,13 @@ _KEY_CACHE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts that outlive an invocation. `fetch_secret(fresh)` raises ApiKeyError, and caches unless `fresh`.
+    """The parts that outlive an invocation. `fetch_key(fresh)` raises ApiKeyError, and caches unless `fresh`.
     `reason_to_stop()` is None for go."""
 
     transport: Transport
     queues: Queues
     executor: Executor
-    fetch_secret: Callable[[bool], str | bytes]
+    fetch_key: Callable[[bool], str]
     reason_to_stop: Callable[[], str | None]
     bus: Bus
     table: Table | None
@@ -62,7 +61,7 @@ def runtime_for(settings: Settings) -> Runtime:
             dead_letter_queue_url=settings.dead_letter_queue_url,
         ),
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
-        fetch_secret=_secret_reader(settings.api_key_secret_arn, config),
+        fetch_key=_key_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
         bus=Bus(eventbridge),
         table=table,
@@ -77,7 +76,7 @@ def initialise(environ: Mapping[str, str]) -> None:
     def read(runtime: Runtime) -> None:
         with suppress(Exception):
             runtime.reason_to_stop()
-            runtime.fetch_secret(False)
+            runtime.fetch_key(False)
 
     with suppress(Exception):
         reads = Thread(target=read, args=[runtime_for(Settings.from_environment(environ))], daemon=True)
@@ -102,18 +101,18 @@ def _switch(parameter: str | None, config: Config) -> Callable[[], str | None]:
     return stop_switch(lambda: ssm.get_parameter(Name=parameter)["Parameter"]["Value"], parameter)
 
 
-def _secret_reader(secret: str, config: Config) -> Callable[[bool], str | bytes]:
+def _key_reader(secret: str, config: Config) -> Callable[[bool], str]:
     secrets = boto3.client("secretsmanager", config=config)
 
-    def read() -> str | bytes:
+    def read() -> str:
         answer = secrets.get_secret_value(SecretId=secret)
-        return answer.get("SecretString") or answer.get("SecretBinary", b"")
+        return parse_api_key(answer.get("SecretString") or answer.get("SecretBinary", b""))
 
-    value = Cached(read, _KEY_CACHE_SECONDS)
+    get = cached(read, _KEY_CACHE_SECONDS)
 
-    def fetch(fresh: bool) -> str | bytes:
+    def fetch(fresh: bool) -> str:
         try:
-            return value.get(fresh=fresh)
+            return get(fresh)
         except (ClientError, BotoCoreError) as error:
             raise ApiKeyError(
                 f"the secret cannot be read ({error}); check that API_KEY_SECRET_ARN names it, that it holds a value, "

@@ -1,6 +1,5 @@
 """The functions' settings: read from the environment, checked, frozen."""
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,10 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
-# The template's pattern, but for which addresses are loopback. What two parsers could read differently is refused, and
-# so is what would swallow the path that is put behind it.
+# The template's pattern. What two parsers could read differently is refused, and so is what would swallow the path that
+# is put behind it.
 _ADDRESS = re.compile(
-    r"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?"
+    r"(https://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])|"
+    r"http://(localhost|127(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}|\[::1\]))"
+    r"(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*(?<!/v[0-9])/?"
 )
 
 
@@ -42,13 +43,13 @@ class Settings:
     def from_environment(cls, environ: Mapping[str, str]) -> Self:
         """Read and check every variable; raises SettingsError on the first one that will not do."""
         return cls(
-            devin_api_url=_api_url(environ),
+            devin_api_url=_api_url(environ.get("DEVIN_API_URL") or "https://api.devin.ai"),
             api_key_secret_arn=_required(environ, "API_KEY_SECRET_ARN", "the ARN or name of the API key's secret"),
             work_queue_url=_required(environ, "WORK_QUEUE_URL", "the URL of the work queue"),
             dead_letter_queue_url=_required(environ, "DEAD_LETTER_QUEUE_URL", "the URL of the dead-letter queue"),
             dry_run=_flag(environ, "DRY_RUN"),
             max_workers=_number(environ, "MAX_WORKERS", default=10, low=1, high=64),
-            devin_org_id=_org_id(environ),
+            devin_org_id=_org_id(environ.get("DEVIN_ORG_ID") or None),
             archive=_flag(environ, "ARCHIVE"),
             retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=30, low=1, high=300),
             stop_switch_parameter=environ.get("STOP_SWITCH_PARAMETER") or None,
@@ -79,35 +80,19 @@ def _number(environ: Mapping[str, str], name: str, *, default: int, low: int, hi
     return int(text)
 
 
-def _org_id(environ: Mapping[str, str]) -> str | None:
-    value = environ.get("DEVIN_ORG_ID") or None
+def _org_id(value: str | None) -> str | None:
     # It becomes a path segment of every v3 call, so it is matched against an allow-list like a session id.
     if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
         raise SettingsError("DEVIN_ORG_ID should hold an organisation id such as org-abc123def456")
     return value
 
 
-def _api_url(environ: Mapping[str, str]) -> str:
-    value = environ.get("DEVIN_API_URL") or "https://api.devin.ai"
-    unusable = SettingsError(
-        "DEVIN_API_URL should hold an https address (http for loopback addresses alone), e.g. https://api.devin.ai"
-    )
-    if not _ADDRESS.fullmatch(value):
-        raise unusable
-    try:
-        parts = urlsplit(value)
-        parts.port  # noqa: B018 - reading it raises ValueError for a port that is none
-    except ValueError:
-        raise unusable from None
-    if re.search(r"/v[0-9]+/?$", parts.path):
-        without = re.sub(r"/v[0-9]+/?$", "", value)
-        raise SettingsError(f"DEVIN_API_URL should not end in the API's version; write {without}")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise unusable
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
+def _api_url(value: str) -> str:
+    # Splitting raises ValueError for a host in brackets that is none, reading the port for one that is too large.
     with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+        if _ADDRESS.fullmatch(value) and urlsplit(value).port != 0:
+            return value.rstrip("/")
+    raise SettingsError(
+        "DEVIN_API_URL should hold an https address (http for loopback addresses alone) without the API's version, "
+        "e.g. https://api.devin.ai"
+    )

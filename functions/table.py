@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -19,6 +21,8 @@ _MAX_PUTS = 25
 # DynamoDB leaves some keys of a batch undone when it is busy, and asks for exponential backoff.
 _ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 0.05
+# A session that was rejected is tried once more then: the API may have changed.
+_REJECTION_KEPT_FOR = timedelta(days=30)
 
 
 class TableError(Exception):
@@ -34,18 +38,17 @@ class Table:
 
     def get(self, subjects: Iterable[str]) -> dict[str, dict[str, str]]:
         """The items there are, by subject."""
-        found: dict[str, dict[str, str]] = {}
+        items: list[dict[str, Any]] = []
 
         def get(wanted: Any) -> Any:
             answer = self._dynamodb().batch_get_item(RequestItems=wanted)
-            for item in answer["Responses"].get(self._name, []):
-                found[item["subject"]["S"]] = {name: value["S"] for name, value in item.items() if "S" in value}
+            items.extend(answer["Responses"].get(self._name, []))
             return answer.get("UnprocessedKeys")
 
         for some in batched(subjects, _MAX_GETS, strict=False):
             keys = [{"subject": {"S": subject}} for subject in some]
             _until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
-        return found
+        return {item["subject"]["S"]: {name: one["S"] for name, one in item.items() if "S" in one} for item in items}
 
     def put(self, items: Mapping[str, Mapping[str, str]], expires: datetime, *, attempts: int = _ATTEMPTS) -> None:
         """Write the items, in place of those there are."""
@@ -56,12 +59,13 @@ class Table:
         expiry = {"expires": {"N": str(int(expires.timestamp()))}}
         for some in batched(items.items(), _MAX_PUTS, strict=False):
             texts = [{"subject": subject, **item} for subject, item in some]
-            each = [{name: {"S": text} for name, text in item.items()} | expiry for item in texts]
-            _until_done("writing", put, {self._name: [{"PutRequest": {"Item": item}} for item in each]}, attempts)
+            puts = [{"PutRequest": {"Item": {name: {"S": item[name]} for name in item} | expiry}} for item in texts]
+            _until_done("writing", put, {self._name: puts}, attempts)
 
 
 def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempts: int) -> None:
     """Call with what is wanted, then with what was left undone."""
+    code: object = "it is busy"
     for attempt in range(attempts):
         if attempt:
             time.sleep(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
@@ -69,7 +73,39 @@ def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempt
             wanted = call(wanted)
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
-            raise TableError(f"{operation} the table of notices and rejections: {code}") from None
+            break
         if not wanted:
             return
-    raise TableError(f"{operation} the table of notices and rejections: it is busy")
+    raise TableError(f"{operation} the table of notices and rejections: {code}")
+
+
+class Rejections:
+    """Sessions that the API refused to end, so that no sweep asks for the same again: items `rejected/<session id>`
+    with the session's `updated_at`."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
+        """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
+        what went wrong instead of raising it."""
+        items = {
+            f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
+            for session_id, updated_at in rejected.items()
+        }
+        try:
+            self._table.put(items, now + _REJECTION_KEPT_FOR, attempts=1)
+        except TableError as error:
+            return str(error)
+        return None
+
+    def of(self, session_ids: Iterable[str]) -> dict[str, datetime | None]:
+        """Those that were rejected, with the time they were last updated. Raises TableError."""
+        items = self._table.get(f"rejected/{session_id}" for session_id in session_ids)
+        try:
+            return {
+                subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
+                for subject, item in items.items()
+            }
+        except ValueError as error:
+            raise TableError(f"a rejection cannot be read: {error}") from None

@@ -15,10 +15,8 @@ _CONDITION_SKEW = timedelta(minutes=5)
 def parse_timestamp(text: str) -> datetime:
     """An ISO 8601 date and time, in UTC if it has no zone. Raises ValueError, also outside the years 1 to 9999."""
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=UTC)
     try:
-        return moment.astimezone(UTC)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except OverflowError:
         raise ValueError("outside the years 1 to 9999 in UTC") from None
 

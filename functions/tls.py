@@ -27,11 +27,6 @@ def context(bundle: str) -> ssl.SSLContext:
     return made
 
 
-def devin_context() -> ssl.SSLContext:
-    """For the Devin API: certifi's bundle, whatever the environment says about AWS."""
-    return context(certifi.where())
-
-
 class _Session(URLLib3Session):
     _verify: bool
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
 
+from devin.client import Throttle
 from devin.http import Reply, Transport
-from devin.throttle import Throttle
 from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor
@@ -126,7 +126,7 @@ class Function:
             transport=transport,
             queues=Queues(cast(Any, self.sqs), work_queue_url="work", dead_letter_queue_url="dead"),
             executor=AtOnce(),
-            fetch_secret=lambda _: key,
+            fetch_key=lambda _: key,
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             table=None,

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 
 _FIELDS = ("api_key", "service_key", "token")
@@ -39,63 +40,50 @@ def _field(secret: str) -> str:
     except (ValueError, RecursionError):
         # `from None`: the decoder's error carries the whole document.
         raise ApiKeyError(f"the secret looks like JSON but is none; {_ADVICE}") from None
-    found = [value for name in _FIELDS if (value := fields.get(name)) is not None]
-    if not found or not isinstance(found[0], str):
+    key = next((value for name in _FIELDS if (value := fields.get(name)) is not None), None)
+    if not isinstance(key, str):
         raise ApiKeyError(f"the secret's JSON has no text under {', '.join(_FIELDS)}; {_ADVICE}")
-    return found[0]
+    return key
 
 
 class ApiKeys:
     """The key as one invocation sees it: read when first needed, read again once when the API refuses it.
 
-    `fetch(fresh)` returns the secret, past any cache if `fresh`, and raises ApiKeyError. Safe to share between threads:
-    however many calls are refused at once, the secret is read once. `unreadable` is why that failed.
+    `fetch(fresh)` returns the key, past any cache if `fresh`, and raises ApiKeyError. Safe to share between threads:
+    however many calls are refused at once, the secret is read once. `unreadable` is why the last read failed.
     """
 
-    def __init__(self, fetch: Callable[[bool], str | bytes], remember: Callable[[str], None]) -> None:
+    def __init__(self, fetch: Callable[[bool], str], remember: Callable[[str], None]) -> None:
         self._fetch = fetch
         self._remember = remember
         self._lock = Lock()
         self._key: str | None = None
-        self._error: ApiKeyError | None = None
-        self.unreadable: ApiKeyError | None = None
         self._read_again = False
+        self.unreadable: ApiKeyError | None = None
 
     def current(self) -> str:
         """The key to call with; raises ApiKeyError, the same one for the rest of the invocation."""
         with self._lock:
-            if self._error is not None:
-                raise self._error
             if self._key is None:
-                try:
-                    self._key = self._read()
-                except ApiKeyError as error:
-                    self._error = error
-                    raise
+                if self.unreadable is not None:
+                    raise self.unreadable
+                self._key = self._read(fresh=False)
             return self._key
 
     def after_refusal(self, refused: str) -> str | None:
         """Another key than the one the API refused, if the secret holds one by now."""
         with self._lock:
             if self._key == refused and not self._read_again:
-                try:
-                    self._key = self._read_past_the_cache()
-                except ApiKeyError as error:
-                    self.unreadable = error
+                self._read_again = True
+                with suppress(ApiKeyError):
+                    self._key = self._read(fresh=True)
             return self._key if self._key != refused else None
 
-    def _read(self) -> str:
-        secret = self._fetch(False)
+    def _read(self, *, fresh: bool) -> str:
         try:
-            key = parse_api_key(secret)
-        except ApiKeyError:
-            # The cached secret may have been corrected since. One that could not be fetched is not cached.
-            return self._read_past_the_cache()
-        self._remember(key)
-        return key
-
-    def _read_past_the_cache(self) -> str:
-        self._read_again = True
-        key = parse_api_key(self._fetch(True))
+            key = self._fetch(fresh)
+        except ApiKeyError as error:
+            self.unreadable = error
+            raise
         self._remember(key)
         return key

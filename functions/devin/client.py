@@ -1,19 +1,20 @@
 """The Devin API as one invocation calls it: with a good key, within its time, and no further once it has to stop."""
 
+import json
+import random
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from threading import Lock
+from typing import Any
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.error_detail import error_detail, parse_json
 from devin.http import Transport, TransportError
 from devin.session import PAGE_BYTES, SESSION_BYTES, Page, Session, parse_page_body, parse_session, parse_session_body
-from devin.throttle import Throttle
 from devin.version import V3, Version, version_of
 from redaction import Redactor, one_line
 from retry import parse_retry_after
@@ -34,6 +35,32 @@ _DONE = re.compile(
     r"(?:the )?session (?:was |has been |is )?(?:successfully )?(?P<done>terminated|archived)(?: successfully)?[.!]?",
     re.IGNORECASE,
 )
+# Without Retry-After. The queue's backoff does the rest: messages come back over minutes, with full jitter.
+_PAUSE_SECONDS = 1.0
+# Environments that were given the same Retry-After do not all come back at once.
+_MAX_STRETCH = 1.25
+
+
+class Throttle:
+    """Remembers the end of the pause that a 429 asked for. Safe to share between threads."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._clock = clock
+        self._uniform = uniform
+        self._ends = 0.0
+
+    def pause(self, retry_after: float | None) -> None:
+        """A call was answered by a 429 with this Retry-After, in seconds."""
+        seconds = (_PAUSE_SECONDS if retry_after is None else retry_after) * self._uniform(1.0, _MAX_STRETCH)
+        self._ends = max(self._ends, self._clock() + seconds)
+
+    def retry_in(self) -> float:
+        """Seconds until a call may begin."""
+        return max(self._ends - self._clock(), 0.0)
 
 
 class NotCalled(StrEnum):
@@ -90,48 +117,38 @@ class _Call:
 _PROBE = _Call("GET", "", PAGE_BYTES, lambda *_: Answer(), lambda _: {"first": "1"}, at_once=True)
 
 
+@dataclass(slots=True)
 class DevinClient:
     """Calls the API on behalf of one invocation; shared by its threads. Session ids must come from `parse_session_id`.
 
-    `seconds_left` says how long a call may take. A 429 or a refused key stops every call that has not begun. `stop` is
-    a reason to make no call at all. `throttle` outlives the invocation, so that the next one keeps to the pause too.
-    `latencies` has the milliseconds of each answered call.
+    `throttle` outlives the invocation, so that the next one keeps to the pause too. `seconds_left` says how long a call
+    may take. What is terminated stays viewable if `keep_viewable`, in version 3. `stop` is a reason to make no call at
+    all; a 429 or a refused key is one for every call that has not begun. `latencies` has the milliseconds of each
+    answered call.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        keys: ApiKeys,
-        throttle: Throttle,
-        redact: Redactor,
-        *,
-        org_id: str | None,
-        archive: bool,
-        seconds_left: Callable[[], float],
-        stop: Answer | None = None,
-    ) -> None:
-        self._transport = transport
-        self._keys = keys
-        self._throttle = throttle
-        self._redact = redact
-        self._org_id = org_id
-        self._archive = archive
-        self._seconds_left = seconds_left
-        self._stop = stop
-        self._probe = Lock()
-        self._key_works: bool | None = None
-        self.latencies: list[float] = []
+    transport: Transport
+    keys: ApiKeys
+    throttle: Throttle
+    redact: Redactor
+    org_id: str | None
+    keep_viewable: bool
+    seconds_left: Callable[[], float]
+    stop: Answer | None = None
+    latencies: list[float] = field(default_factory=list)
+    _probe: Lock = field(default_factory=Lock)
+    _key_works: bool | None = None
 
     def not_called(self) -> Answer | None:
         """Why no further call may begin, if so."""
-        return self._stop
+        return self.stop
 
     def terminate(self, session_id: str, *, at_once: bool = False) -> Answer:
         """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the end of a pause,
         because what was read of the session would grow stale."""
 
         def query(version: Version) -> dict[str, str]:
-            return {"archive": "true"} if self._archive and version is V3 else {}
+            return {"archive": "true"} if self.keep_viewable and version is V3 else {}
 
         read = partial(_confirmation, session_id, "terminated")
         return self._call(_Call("DELETE", f"/{session_id}", _DETAIL_BYTES, read, query, at_once))
@@ -149,9 +166,7 @@ class DevinClient:
             if session.session_id != session_id:
                 # A cache or a proxy that answers for another one.
                 return Answer(detail="the API showed another session", other_session=True)
-            if session.status is not None:
-                session = replace(session, status=self._redact(session.status))
-            return Answer(session=session)
+            return Answer(session=replace(session, status=session.status and self.redact(session.status)))
 
         return self._call(_Call("GET", f"/{session_id}", SESSION_BYTES, read))
 
@@ -165,41 +180,41 @@ class DevinClient:
 
     def _call(self, call: _Call) -> Answer:
         """With the key, and once more if the API refuses it and the secret holds another by now."""
-        if self._stop is not None:
-            return self._stop
+        if self.stop is not None:
+            return self.stop
         try:
-            key = self._keys.current()
+            key = self.keys.current()
             answer = self._send(call, key)
-            if answer.status in {401, 403} and (other := self._keys.after_refusal(key)):
+            if answer.status in {401, 403} and (other := self.keys.after_refusal(key)):
                 key = other
                 answer = self._send(call, key)
         except ApiKeyError as error:
-            return Answer(detail=self._redact(f"{NotCalled.NO_KEY}: {error}"), not_called=NotCalled.NO_KEY)
+            return Answer(detail=self.redact(f"{NotCalled.NO_KEY}: {error}"), not_called=NotCalled.NO_KEY)
         if answer.status == 429:
-            self._stop = replace(answer, status=None, detail=NotCalled.THROTTLED, not_called=NotCalled.THROTTLED)
+            self.stop = replace(answer, status=None, detail=NotCalled.THROTTLED, not_called=NotCalled.THROTTLED)
         elif answer.status == 401 or (answer.status == 403 and self._is_refused(key)):
             answer = replace(answer, detail=self._refusal(key, answer), key_refused=True)
-            self._stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
+            self.stop = replace(answer, status=None, not_called=NotCalled.KEY_REFUSED)
         elif _is_about_the_session(answer):
             self._key_works = True
         return answer
 
     def _send(self, call: _Call, key: str) -> Answer:
         version = version_of(key)
-        if version is V3 and self._org_id is None:
+        if version is V3 and self.org_id is None:
             raise ApiKeyError("a key that starts with cog_ needs the organisation's id; set DEVIN_ORG_ID")
         if version is not V3 and call.method == "POST":
             return Answer(detail=NotCalled.UNSUPPORTED, not_called=NotCalled.UNSUPPORTED)
         if not call.at_once and (not_called := self._wait()) is not None:
             return not_called
-        seconds = min(self._seconds_left(), CALL_SECONDS)
+        seconds = min(self.seconds_left(), CALL_SECONDS)
         if seconds < _MIN_CALL_SECONDS:
             return Answer(detail=NotCalled.NO_TIME, not_called=NotCalled.NO_TIME)
         started = time.monotonic()
         try:
-            reply = self._transport.request(
+            reply = self.transport.request(
                 call.method,
-                version.sessions_path.format(org_id=self._org_id) + call.path,
+                version.sessions_path.format(org_id=self.org_id) + call.path,
                 key=key,
                 params=call.query(version) or None,
                 seconds=seconds,
@@ -210,12 +225,10 @@ class DevinClient:
         self.latencies.append((time.monotonic() - started) * 1000)
         retry_after = parse_retry_after(reply.headers.get("Retry-After"), datetime.now(UTC))
         if reply.status == 429:
-            self._throttle.pause(retry_after)
+            self.throttle.pause(retry_after)
         if not 200 <= reply.status < 300:
             detail = error_detail(reply.body[:_DETAIL_BYTES])
-            answer = Answer(detail=detail and one_line(self._redact(detail), _DETAIL_CHARACTERS))
-        elif reply.unreadable:
-            answer = Answer(detail="the answer is too large, or not in the encoding that it claims")
+            answer = Answer(detail=detail and one_line(self.redact(detail), _DETAIL_CHARACTERS))
         else:
             answer = call.read(reply.body, version)
         date = reply.headers.get("Date")
@@ -224,8 +237,8 @@ class DevinClient:
     def _wait(self) -> Answer | None:
         """Wait until a pause is over that an earlier 429 asked for; why no call may begin, if it is too long. To fail
         at once would use up a receive of the message."""
-        if pause := self._throttle.retry_in():
-            if pause > min(_MAX_PAUSE_SECONDS, self._seconds_left() - _MIN_CALL_SECONDS):
+        if pause := self.throttle.retry_in():
+            if pause > min(_MAX_PAUSE_SECONDS, self.seconds_left() - _MIN_CALL_SECONDS):
                 return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
             time.sleep(pause)
         return self.not_called()
@@ -236,7 +249,7 @@ class DevinClient:
         if version_of(key) is not V3:
             return False
         with self._probe:
-            if self._key_works is None and self._stop is None:
+            if self._key_works is None and self.stop is None:
                 answer = self._send(_PROBE, key)
                 if answer.status in {401, 403} or _is_about_the_session(answer):
                     self._key_works = answer.status not in {401, 403}
@@ -244,14 +257,14 @@ class DevinClient:
 
     def _refusal(self, key: str, answer: Answer) -> str:
         said = f"{NotCalled.KEY_REFUSED} ({answer.detail or answer.status})"
-        if self._keys.unreadable is not None:
-            return f"{said}, and whether there is a new one is not known: {self._keys.unreadable}"
-        advice = "store a valid one in the secret"
+        if self.keys.unreadable is not None:
+            return f"{said}, and whether there is a new one is not known: {self.keys.unreadable}"
+        advice = ""
         if version_of(key) is V3 and answer.status == 401:
-            advice += ", or put this address on the enterprise's IP access list"
+            advice = ", or put this address on the enterprise's IP access list"
         elif version_of(key) is V3:
-            advice += ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
-        return f"{said}; {advice}"
+            advice = ", of a service user with the permissions ViewOrgSessions and ManageOrgSessions"
+        return f"{said}; store a valid one in the secret{advice}"
 
 
 def _is_about_the_session(answer: Answer) -> bool:
@@ -269,3 +282,32 @@ def _confirmation(session_id: str, word: str, body: bytes, version: Version) -> 
         done = said is not None and said["done"].lower() == word
         confirmed = done or parse_session(fields, version).session_id == session_id
     return Answer(confirmed=confirmed, detail=None if confirmed else "the answer does not say that it was done")
+
+
+def error_detail(body: bytes) -> str | None:
+    """What the API says of an error: FastAPI's `detail` (a text, or a list of complaints), a problem of RFC 9457, or
+    else the body; None if empty."""
+    fields = parse_json(body)
+    if isinstance(fields, dict):
+        detail = fields.get("detail")
+        if isinstance(detail, list):
+            return "; ".join(_complaint(item) for item in detail) or None
+        told = [text for text in (fields.get("title"), detail) if isinstance(text, str) and text]
+        if told:
+            return ": ".join(told)
+    return body.decode("utf-8", "replace").strip() or None
+
+
+def _complaint(item: object) -> str:
+    if not isinstance(item, dict):
+        return str(item)
+    location, message = item.get("loc"), str(item.get("msg", ""))
+    where = ".".join(str(part) for part in location) if isinstance(location, list) else ""
+    return f"{where}: {message}" if where else message
+
+
+def parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

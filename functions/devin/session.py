@@ -1,7 +1,7 @@
 """A session and a page of sessions, read from what the API answers in bounded memory."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,22 +85,18 @@ class Page:
 
 def parse_session_body(body: bytes, version: Version) -> Session | None:
     """The session in an answer, None if it holds none that can be read."""
-    return _in_turn(body, lambda fields: parse_session(fields, version))
+    return _parse(body, lambda fields: parse_session(fields, version))
 
 
 def parse_page_body(body: bytes, version: Version, following: str | None) -> Page | None:
     """The page in an answer to a request with the cursor `following`, None if it holds none that can be read."""
-    return _in_turn(body, lambda fields: _page(fields, version, following))
+    return _parse(body, lambda fields: _page(fields, version, following))
 
 
-def _in_turn[T](body: bytes, read: Callable[[dict[str, Any]], T]) -> T | None:
+def _parse[T](body: bytes, read: Callable[[dict[str, Any]], T], *, at_once: bool = False) -> T | None:
     """What `read` makes of the JSON object in the body, None if there is no object that can be read."""
-    if len(body) <= _PARSED_IN_PARALLEL_BYTES:
-        return _parse(body, read)
-    return _PARSER.submit(_parse, body, read).result()
-
-
-def _parse[T](body: bytes, read: Callable[[dict[str, Any]], T]) -> T | None:
+    if len(body) > _PARSED_IN_PARALLEL_BYTES and not at_once:
+        return _PARSER.submit(lambda: _parse(body, read, at_once=True)).result()
     if body.count(b"[") > _MAX_ARRAYS:
         return None
     try:
@@ -129,7 +125,7 @@ def _page(fields: dict[str, Any], version: Version, following: str | None) -> Pa
 def parse_session(fields: dict[str, Any], version: Version) -> Session:
     status = next((text for name in version.status_fields if (text := _text(fields.get(name)))), None)
     pull_requests = fields.get(version.pull_request_field, ...)
-    acus, archived = fields.get("acus_consumed"), fields.get("is_archived")
+    archived = fields.get("is_archived")
     parent, children, is_family_unknown = _family(fields)
     return Session(
         session_id=_session_id(fields.get("session_id")),
@@ -141,14 +137,15 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
         updated_at=_moment(fields.get("updated_at")),
         tags=_tags(fields.get("tags", ...)),
         title=_text(fields.get("title")),
-        users=_users([fields.get(name) for name in version.user_fields]),
+        # Empty unless all can be read: the one that cannot might be excluded.
+        users=_texts(one for name in version.user_fields if (one := fields.get(name)) is not None) or (),
         origin=_text(fields.get("origin")),
         playbook_id=_text(fields.get("playbook_id")),
         automation_id=_text(fields.get("automation_id")),
         category=_text(fields.get("category")),
         has_pull_request=None if pull_requests is ... else bool(pull_requests),
         pull_request_states=_pull_request_states(pull_requests),
-        acus=acus if isinstance(acus, (int, float)) and not isinstance(acus, bool) else None,
+        acus=_number(fields.get("acus_consumed")),
         parent_session_id=parent,
         child_session_ids=children,
         is_family_unknown=is_family_unknown,
@@ -169,6 +166,10 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else None
 
 
+def _number(value: object) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def _tags(value: object) -> tuple[str, ...] | None:
     if value is None:
         return ()
@@ -177,18 +178,14 @@ def _tags(value: object) -> tuple[str, ...] | None:
     return None
 
 
-def _users(values: list[object]) -> tuple[str, ...]:
-    """Empty unless all can be read: the one that cannot might be excluded."""
-    users = [_text(value) for value in values if value is not None]
-    return tuple(user for user in users if user) if all(users) else ()
+def _texts(values: Iterable[object]) -> tuple[str, ...] | None:
+    texts = [_text(value) for value in values]
+    return tuple(text for text in texts if text) if all(texts) else None
 
 
 def _pull_request_states(value: object) -> tuple[str, ...] | None:
-    if not value:
-        return ()
-    items = value if isinstance(value, list) else [None]
-    states = [_text(item.get("pr_state")) if isinstance(item, dict) else None for item in items]
-    return tuple(state for state in states if state) if all(states) else None
+    items = value if isinstance(value, list) else [value] if value else []
+    return _texts(item.get("pr_state") if isinstance(item, dict) else None for item in items)
 
 
 def _family(fields: dict[str, Any]) -> tuple[str | None, tuple[str, ...], bool]:
@@ -203,12 +200,7 @@ def _family(fields: dict[str, Any]) -> tuple[str | None, tuple[str, ...], bool]:
 def _moment(value: object) -> datetime | None:
     """v1 has ISO 8601, v3 Unix seconds. A time before there were sessions stands for "unset"."""
     try:
-        if isinstance(value, str):
-            moment = parse_timestamp(value)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(value, UTC)
-        else:
-            return None
+        moment = parse_timestamp(value) if isinstance(value, str) else datetime.fromtimestamp(_number(value) or 0, UTC)
     except (ValueError, OverflowError, OSError):
         return None
     return moment if moment >= _EARLIEST else None

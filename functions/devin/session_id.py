@@ -3,8 +3,7 @@
 import re
 
 _ID = re.compile(r"devin-[A-Za-z0-9_-]{1,122}")
-_BARE_ID = re.compile(r"[0-9A-Fa-f]{32}")
-_BARE_ID_WITH_PREFIX = re.compile(r"devin-[0-9A-Fa-f]{32}")
+_HEXADECIMAL_ID = re.compile(r"(?:devin-)?([0-9A-Fa-f]{32})")
 # A key that was pasted behind the prefix would travel in addresses, attributes and events.
 _KEY = re.compile(r"devin-(?:apk|cog)_", re.IGNORECASE)
 # The web application, and those of dedicated deployments; a tab's path, a query or a fragment may follow the id.
@@ -36,10 +35,8 @@ def parse_session_id(text: object) -> str:
         raise InvalidSessionIdError
     address = _ADDRESS.fullmatch(text)
     candidate = address["id"] if address else text
-    if _BARE_ID.fullmatch(candidate):
-        return f"devin-{candidate.lower()}"
-    if _BARE_ID_WITH_PREFIX.fullmatch(candidate):
-        return candidate.lower()
+    if hexadecimal := _HEXADECIMAL_ID.fullmatch(candidate):
+        return f"devin-{hexadecimal[1].lower()}"
     if _ID.fullmatch(candidate) and not _KEY.match(candidate):
         return candidate
     raise InvalidSessionIdError

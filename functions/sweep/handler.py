@@ -12,8 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
-from devin.client import DevinClient
-from devin.throttle import Throttle
+from devin.client import DevinClient, Throttle
 from eventbridge import BusError
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
@@ -69,11 +68,11 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         runtime=runtime,
         client=DevinClient(
             runtime.transport,
-            ApiKeys(runtime.fetch_secret, redact.remember),
+            ApiKeys(runtime.fetch_key, redact.remember),
             Throttle(),
             redact,
             org_id=settings.devin_org_id,
-            archive=settings.archive,
+            keep_viewable=settings.archive,
             seconds_left=lambda: max(context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS, 1.0),
         ),
         redact=redact,

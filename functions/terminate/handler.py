@@ -10,8 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
-from devin.client import Answer, DevinClient, NotCalled
-from devin.throttle import Throttle
+from devin.client import Answer, DevinClient, NotCalled, Throttle
 from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
@@ -82,11 +81,11 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResu
         stop = Answer(detail=redact(reason), retry_after=MAX_DELAY_SECONDS, not_called=NotCalled.STOPPED)
     client = DevinClient(
         runtime.transport,
-        ApiKeys(runtime.fetch_secret, redact.remember),
+        ApiKeys(runtime.fetch_key, redact.remember),
         throttle,
         redact,
         org_id=settings.devin_org_id,
-        archive=settings.archive,
+        keep_viewable=settings.archive,
         seconds_left=deadline.seconds_for_a_call,
         stop=stop,
     )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from devin.error_detail import error_detail, parse_json
+from devin.client import error_detail, parse_json
 from devin.http import Reply, Transport, TransportError
 from devin.version import V3, version_of
 from infra.ops.findings import Finding, failed, ok, warning

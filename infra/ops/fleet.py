@@ -7,20 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from devin.api_key import ApiKeyError, ApiKeys
-from devin.client import CALL_SECONDS, DevinClient
+from devin.client import CALL_SECONDS, DevinClient, Throttle
 from devin.http import Transport
 from devin.session import Page, Session
-from devin.throttle import Throttle
 from infra.ops.api_check import MOST_SKEW_SECONDS, skew_seconds
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import StackSnapshot
 from redaction import Redactor
-from rejections import Rejections
 from settings import SettingsError
 from sweep.listing import Listing
 from sweep.policy import FLOOR, Policy, parse_policy
 from sweep.selection import CapExceededError, Selection, check_caps
-from table import Table, TableError
+from table import Rejections, Table, TableError
 
 THRESHOLDS = ("PT1H", "PT2H", "PT4H", "PT8H", "PT12H", "P1D", "P2D", "P3D", "P5D", "P7D", "P14D")
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -83,7 +81,7 @@ def list_sessions(stack: StackSnapshot, say: Callable[[str], object]) -> tuple[l
         Throttle(),
         redact,
         org_id=settings.devin_org_id,
-        archive=False,
+        keep_viewable=False,
         seconds_left=lambda: CALL_SECONDS,
     )
 

@@ -1,7 +1,5 @@
 """These tests speak real HTTP over real sockets, to this machine alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

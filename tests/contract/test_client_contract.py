@@ -1,14 +1,9 @@
 """The client makes only requests that the contract file lists, and reads all the answers that it lists."""
 
-from __future__ import annotations
-
 import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,13 +18,14 @@ from openapi_core.testing import MockRequest
 from schemathesis.generation import GenerationMode
 
 from devin.api_key import ApiKeys
-from devin.client import Answer, DevinClient
+from devin.client import Answer, DevinClient, Throttle
 from devin.http import Transport
-from devin.throttle import Throttle
+from devin.session import Page
 from infra.local.fake_devin import FakeDevin, Fault
 from infra.local.fake_devin.sessions import ORG_ID
 from redaction import Redactor
 from tests.contract.keys import V1_KEY, V3_KEY
+from tests.contract.raw_server import RawServer
 
 CONTRACT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "devin-api.yaml").read_text())
 KEYS = {"v1": V1_KEY, "v3": V3_KEY}
@@ -57,7 +53,7 @@ few_examples = settings(
 def client(url: str, operation: str, *, archive: bool = False) -> DevinClient:
     keys = ApiKeys(lambda _: KEYS[operation[-2:]], lambda _: None)
     return DevinClient(
-        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, archive=archive, seconds_left=lambda: 5
+        Transport(url), keys, Throttle(), Redactor(), org_id=ORG_ID, keep_viewable=archive, seconds_left=lambda: 5
     )
 
 
@@ -65,42 +61,11 @@ def perform(url: str, operation: str, session_id: str = "devin-a", **options: An
     return CALLS[operation.split("_", maxsplit=1)[0]](client(url, operation, **options), session_id)
 
 
-@dataclass
-class Recorder:
-    """A server that answers every request with an empty 200: what came over the wire, and where to send it."""
-
-    url: str
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-
-
 @pytest.fixture(scope="module")
-def recorder() -> Iterator[Recorder]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def handle_any(self) -> None:
-            # Twice the same header would be lost in a dictionary.
-            assert len(set(self.headers.keys())) == len(self.headers)
-            recorded.requests.append((self.command, self.path, dict(self.headers)))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        do_GET = do_DELETE = do_POST = handle_any  # noqa: N815 - the base class calls them so
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        # Its threads end with the client's connections, which the client closes only when it is collected.
-        server.block_on_close = False
-        recorded = Recorder(f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield recorded
-        server.shutdown()
-        thread.join()
+def recorder() -> Iterator[RawServer]:
+    """A server that answers every request with an empty 200, and keeps what came over the wire."""
+    with RawServer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", keep_alive=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +80,13 @@ def contract_at(url: str) -> OpenAPI:
     return OpenAPI.from_dict({**CONTRACT, "servers": [{"url": url}]})
 
 
-def assert_in_the_contract(recorder: Recorder, operation: str, path: str, expected: dict[str, str]) -> None:
+def assert_in_the_contract(recorder: RawServer, operation: str, path: str, expected: dict[str, str]) -> None:
     """The last request is this operation, on this path, with this query, and with the headers that all of them have."""
     method, _, description = OPERATIONS[operation]
-    sent_method, target, headers = recorder.requests[-1]
-    sent = urlsplit(target)
+    first, *lines = recorder.heads[-1].removesuffix("\r\n\r\n").split("\r\n")
+    sent_method, target, _ = first.split(" ")
+    sent, headers = urlsplit(target), dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
     assert (sent_method, sent.path) == (method, path)
     query = parse_qs(sent.query, keep_blank_values=True, strict_parsing=bool(sent.query))
     # openapi-core does not look at parameters that the contract does not know.
@@ -143,7 +110,7 @@ def assert_in_the_contract(recorder: Recorder, operation: str, path: str, expect
     ("operation", "archive"),
     [*((name, False) for name in MADE if not name.startswith("list_")), ("terminate_session_v3", True)],
 )
-def test_every_request_on_a_session_is_one_of_the_contract(recorder: Recorder, operation: str, archive: bool) -> None:
+def test_every_request_on_a_session_is_one_of_the_contract(recorder: RawServer, operation: str, archive: bool) -> None:
     query = {"archive": "true"} if archive else {}
 
     @few_examples
@@ -164,7 +131,7 @@ CURSORS: dict[str, st.SearchStrategy[str]] = {
 
 
 @pytest.mark.parametrize("operation", CURSORS)
-def test_every_request_for_a_page_is_one_of_the_contract(recorder: Recorder, operation: str) -> None:
+def test_every_request_for_a_page_is_one_of_the_contract(recorder: RawServer, operation: str) -> None:
     caller = client(recorder.url, operation)
 
     @few_examples
@@ -204,71 +171,44 @@ def bodies(schema: str, mode: GenerationMode) -> st.SearchStrategy[bytes]:
     )
 
 
-@dataclass(frozen=True)
-class Documented:
-    """An answer that the contract lists, with bodies that keep to its schema, or that do not."""
-
-    operation: str
-    status: int
-    content_type: str
-    schema: str
-    mode: GenerationMode
-
-    @property
-    def version(self) -> str:
-        return self.operation[-2:]
-
-    def fault(self, body: bytes) -> Fault:
-        return Fault(status=self.status, headers={"Content-Type": self.content_type}, body=body)
-
-
-def documented(*kinds: str) -> list[Any]:
+def documented() -> list[Any]:
+    """The answers that the contract lists, with bodies that keep to their schema and bodies that do not."""
     return [
-        pytest.param(
-            Documented(name, int(status), content_type, json.dumps(media["schema"]), mode),
-            id=f"{name}-{status}-{content_type}-{mode.value}",
-        )
+        pytest.param(name, int(status), content_type, json.dumps(media["schema"]), mode)
         for name in MADE
         for status, answer in OPERATIONS[name][2]["responses"].items()
         for content_type, media in answer.get("content", {}).items()
         for mode in GenerationMode
         # What a refusal holds is read in one place, whatever was asked for.
-        if name.startswith(kinds) and (status == "200" or name.startswith("terminate_"))
+        if status == "200" or name.startswith("terminate_")
     ]
 
 
-@pytest.mark.parametrize("answer", documented("terminate_"))
-def test_every_answer_to_a_terminate_call_is_read(puppet: FakeDevin, answer: Documented) -> None:
-    """What follows from it is in tests/unit/terminate/test_outcomes.py."""
+@pytest.mark.parametrize(("operation", "status", "content_type", "schema", "mode"), documented())
+def test_every_answer_of_the_contract_is_read(
+    puppet: FakeDevin, *, operation: str, status: int, content_type: str, schema: str, mode: GenerationMode
+) -> None:
+    """What follows from an answer to a terminate call is in tests/unit/terminate/test_outcomes.py."""
+    kind = operation.split("_", maxsplit=1)[0]
+    is_valid = mode is GenerationMode.POSITIVE
 
     @few_examples
-    @given(body=bodies(answer.schema, answer.mode))
+    @given(body=bodies(schema, mode))
     def read(body: bytes) -> None:
+        if kind == "get" and is_valid:
+            body = json.dumps(json.loads(body) | {"session_id": "devin-a"}).encode()
         puppet.clear_faults()
-        puppet.script(answer.fault(body), operation="terminate")
-        said = perform(puppet.url, answer.operation)
-        assert said.status == answer.status
-        assert not said.confirmed or answer.status == 200
-        assert KEYS[answer.version] not in (said.detail or "")
-
-    read()
-
-
-@pytest.mark.parametrize("answer", documented("get_"))
-def test_every_session_of_the_contract_is_read(puppet: FakeDevin, answer: Documented) -> None:
-    @few_examples
-    @given(body=bodies(answer.schema, answer.mode))
-    def read(body: bytes) -> None:
-        puppet.clear_faults()
-        fields = json.loads(body) if answer.mode is GenerationMode.POSITIVE else None
-        if fields is not None:
-            fields["session_id"] = "devin-a"
-            body = json.dumps(fields).encode()
-        puppet.script(answer.fault(body))
-        session = perform(puppet.url, answer.operation).session
-        if fields is not None:
-            assert session is not None
-            assert (session.exited, session.updated_at) == meaning(fields)
+        fault = Fault(status=status, headers={"Content-Type": content_type}, body=body)
+        puppet.script(fault, operation=kind)
+        said = perform(puppet.url, operation)
+        assert said.status == status
+        assert not said.confirmed or status == 200
+        assert KEYS[operation[-2:]] not in (said.detail or "")
+        if kind == "get" and is_valid:
+            assert said.session is not None
+            assert (said.session.exited, said.session.updated_at) == meaning(json.loads(body))
+        elif kind == "list" and is_valid:
+            assert_whole(said.page, json.loads(body))
 
     read()
 
@@ -286,28 +226,15 @@ def meaning(fields: dict[str, Any]) -> tuple[bool, datetime | None]:
     return status.lower() in {"exit", "expired"}, updated_at if updated_at >= FIRST else None
 
 
-@pytest.mark.parametrize("answer", documented("list_"))
-def test_every_page_of_the_contract_is_read(puppet: FakeDevin, answer: Documented) -> None:
-    @few_examples
-    @given(body=bodies(answer.schema, answer.mode))
-    def read(body: bytes) -> None:
-        puppet.clear_faults()
-        puppet.script(answer.fault(body))
-        page = perform(puppet.url, answer.operation).page
-        if answer.mode is GenerationMode.POSITIVE:
-            fields = json.loads(body)
-            listed = fields["sessions" if answer.version == "v1" else "items"]
-            more = answer.version == "v3" and fields.get("has_next_page")
-            if more and not fields.get("end_cursor"):
-                # More to come and no way to it: no page, rather than a listing that ends too soon.
-                assert page is None
-                return
-            assert page is not None
-            following = str(len(listed)) if answer.version == "v1" and listed else None
-            assert page.following == (fields["end_cursor"] if more else following)
-            assert len(page.sessions) == len(listed)
-
-    read()
-
-
-# Against the fake, which keeps sessions ----------------------------------------------------------------------------
+def assert_whole(page: Page | None, fields: dict[str, Any]) -> None:
+    """The page has all sessions of a PageV1 or PageV3, and the way to the next one."""
+    listed = fields["sessions" if "sessions" in fields else "items"]
+    following = str(len(listed)) if "sessions" in fields and listed else None
+    if fields.get("has_next_page"):
+        following = fields.get("end_cursor")
+        if not following:
+            # More to come and no way to it: no page, rather than a listing that ends too soon.
+            assert page is None
+            return
+    assert page is not None
+    assert (len(page.sessions), page.following) == (len(listed), following)

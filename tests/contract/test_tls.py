@@ -1,7 +1,5 @@
 """The one TLS context of a function's connections."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +49,7 @@ def test_a_bundle_for_aws_is_not_trusted_for_the_api(monkeypatch: pytest.MonkeyP
     tls.share_with_botocore()
     session = boto3.client("sqs", region_name="eu-west-1")._endpoint.http_session  # type: ignore[attr-defined]
     assert session._get_ssl_context() is tls.context(str(authority))
-    assert tls.devin_context() is not tls.context(str(authority))
+    assert tls.context(certifi.where()) is not tls.context(str(authority))
 
 
 def test_authorities_are_found_by_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

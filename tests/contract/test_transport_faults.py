@@ -1,13 +1,10 @@
 """Failures between the function and the API: a call ends in bounded time and memory, with a whole reply or with a
 TransportError, and the key goes nowhere else."""
 
-from __future__ import annotations
-
 import errno
 import gzip
 import itertools
 import socket
-import socketserver
 import ssl
 import threading
 import time
@@ -20,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import ANY, Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,8 +28,8 @@ from hypothesis import strategies as st
 from devin import http
 from devin.http import Reply, Transport, TransportError
 from infra.local.fake_devin import FakeDevin, Fault, faults, fingerprint
-from infra.local.faulty_server import AbruptServer
 from tests.contract.keys import V1_KEY
+from tests.contract.raw_server import RawServer
 
 PATH = "/v1/sessions/devin-a"
 KEEP_BYTES = 100_000
@@ -47,6 +44,7 @@ ABOUT_BYTES = 48 * 1024 * 1024
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 EMPTY = b"Content-Length: 0\r\n\r\n"
+GZIP = OK + b"Content-Encoding: gzip\r\n\r\n"
 
 
 def call(transport: Transport, method: str = "DELETE", *, seconds: float = 5) -> Reply:
@@ -63,43 +61,6 @@ def failure(transport: Transport, *, seconds: float = 5) -> str:
     with pytest.raises(TransportError) as raised:
         call(transport, seconds=seconds)
     return str(raised.value)
-
-
-class RawServer(AbruptServer):
-    """Gives these answers, one after the other, the last one again and again.
-
-    An answer is bytes, or pieces that may never end. `keep_alive`: whether another request may follow on a connection.
-    """
-
-    def __init__(self, *answers: bytes | Callable[[], Iterable[bytes]], keep_alive: bool = False) -> None:
-        self.answers = list(answers)
-        self.keep_alive = keep_alive
-        self.heads: list[str] = []
-        super().__init__(0, _RawHandler, None)
-        self.transport = Transport(self.url)
-
-
-class _RawHandler(socketserver.StreamRequestHandler):
-    server: RawServer
-
-    def handle(self) -> None:
-        while head := self._head():
-            self.server.heads.append(head)
-            answer = self.server.answers[min(len(self.server.heads), len(self.server.answers)) - 1]
-            for piece in [answer] if isinstance(answer, bytes) else answer():
-                self.request.sendall(piece)
-            if not self.server.keep_alive:
-                break
-
-    def _head(self) -> str:
-        """The next request's head; empty once the client has gone."""
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            line = self.rfile.readline()
-            if not line:
-                return ""
-            head += line
-        return head.decode("latin-1")
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +221,6 @@ def test_a_late_answer_of_the_name_server_is_used_and_not_cached(api: FakeDevin,
         waiting = [executor.submit(call, transport, "GET") for _ in range(4)]
         resolver.released.set()
         assert [one.result().status for one in waiting] == [200] * 4
-
     asked = len(resolver.asked)
     assert call(named(api, "quiet.invalid"), "GET").status == 200
     assert len(resolver.asked) == asked + 1
@@ -304,19 +264,34 @@ def test_a_server_without_tls(api: FakeDevin) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "body"),
     [
-        OK + b"Content-Length: 3\r\n\r\n{}",
-        CHUNKED + b"5\r\n{}",
-        CHUNKED + b"2\r\n{}\r\n",
-        OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty",
-        b"",
+        (OK + b"Content-Length: 3\r\n\r\n{}", None),
+        (CHUNKED + b"5\r\n{}", None),
+        (CHUNKED + b"2\r\n{}\r\n", None),
+        (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", None),
+        (b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty", None),
+        (b"", None),
+        # Headers that make no sense do not change the body.
+        (OK + b"Content-Type: application/json; charset=utf-16\r\n\r\n{\xff\xfe}", b"{\xff\xfe}"),
+        (OK + b"Content-Type: \xff;;=charset\r\n\r\n\x00", b"\x00"),
+        (OK + b"Content-Encoding: gzip, gzip\r\n\r\n{}", b"{}"),
+        (OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n{}", b"{}"),
+        (OK + b"Content-Length: -1\r\n\r\n{}", b"{}"),
+        # Compressed unasked.
+        (GZIP + gzip.compress(b"{}"), b"{}"),
+        (GZIP + gzip.compress(b"{}")[:-8], b"{}"),
+        (GZIP, b""),
+        (GZIP + b"not gzip", None),
+        (OK + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(b"{}"), b"{}"),
     ],
 )
-def test_less_than_a_whole_answer_is_none(answer: bytes) -> None:
+def test_an_answer_is_a_whole_one_or_none(answer: bytes, body: bytes | None) -> None:
     with RawServer(answer) as server:
-        assert failure(server.transport)
+        if body is None:
+            assert failure(server.transport)
+        else:
+            assert call(server.transport) == Reply(200, ANY, body)
         assert len(server.heads) == 1
 
 
@@ -363,13 +338,14 @@ def then_for_ever(beginning: bytes, piece: bytes) -> Callable[[], Iterable[bytes
     "answer",
     [
         pytest.param(then_for_ever(OK + b"\r\n", b"x"), id="body"),
+        pytest.param(then_for_ever(OK + b"Content-Length: 999999999\r\n\r\n", b"x"), id="length"),
         pytest.param(then_for_ever(CHUNKED, b"a\r\n0123456789\r\n"), id="chunks"),
         pytest.param(then_for_ever(CHUNKED + b"1;", b"x"), id="chunk extension"),
         pytest.param(then_for_ever(CHUNKED + b"-1\r\n", b"x"), id="chunk of negative size"),
         pytest.param(then_for_ever(CHUNKED + b"0\r\n", b"X-Filler: x\r\n"), id="trailers"),
         pytest.param(then_for_ever(OK, b"X-Filler: x\r\n"), id="headers"),
         pytest.param(then_for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), id="interim answers"),
-        pytest.param(then_for_ever(OK + b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b"x")), id="gzip"),
+        pytest.param(then_for_ever(GZIP, gzip.compress(b"x")), id="gzip"),
     ],
 )
 def test_an_endless_answer_is_given_up_in_bounded_memory(answer: Callable[[], Iterable[bytes]]) -> None:
@@ -431,47 +407,6 @@ def test_of_a_large_body_the_beginning_is_kept_and_the_answer_is_whole(
     assert [one.reused for one in api.calls()] == [False, framing != "close"]
 
 
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        ({"Content-Type": "application/json; charset=utf-16"}, b'{"detail": "\xff\xfe"}'),
-        ({"Content-Type": "\xff;;=charset"}, b"\x00"),
-        ({"Content-Encoding": "br"}, b"not Brotli"),
-        ({"Content-Encoding": "gzip, gzip, gzip, gzip, gzip, gzip, gzip"}, b"not so many times"),
-        ({"Content-Length": "9" * 5000}, b"{}"),
-        ({"Content-Length": "-1"}, b"{}"),
-    ],
-)
-def test_headers_that_make_no_sense_do_not_change_the_body(
-    api: FakeDevin, transport: Transport, headers: dict[str, str], body: bytes
-) -> None:
-    api.script(Fault(status=200, headers=headers, body=body, framing="close"))
-
-    reply = call(transport)
-
-    assert (reply.status, reply.body) == (200, body)
-
-
-@pytest.mark.parametrize(
-    ("encoding", "body", "unpacked"),
-    [
-        ("gzip", gzip.compress(b'{"detail": "no"}', mtime=0), b'{"detail": "no"}'),
-        ("GZIP", gzip.compress(b'{"detail": "no"}', mtime=0)[:-8], b'{"detail": "no"}'),
-        ("deflate", zlib.compress(b'{"detail": "no"}'), b'{"detail": "no"}'),
-        ("gzip", b"not gzip", b""),
-        ("gzip", b"", b""),
-    ],
-)
-def test_a_body_that_was_compressed_unasked_is_unpacked(
-    api: FakeDevin, transport: Transport, encoding: str, body: bytes, unpacked: bytes
-) -> None:
-    api.script(Fault(status=200, headers={"Content-Encoding": encoding}, body=body))
-
-    reply = call(transport)
-
-    assert (reply.status, reply.body) == (200, unpacked)
-
-
 def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Transport) -> None:
     api.script(faults.gzip_bomb(ABOUT_BYTES))
 
@@ -489,11 +424,10 @@ def test_a_bomb_is_unpacked_only_as_far_as_is_kept(api: FakeDevin, transport: Tr
 
 
 @pytest.mark.fault(2, 31)
-@pytest.mark.parametrize("location", [PATH, "http://[::1", "\x00"])
 @pytest.mark.parametrize("status", [301, 307])
-def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int, location: str) -> None:
+def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: int) -> None:
     with FakeDevin() as elsewhere:
-        api.script(faults.redirect(elsewhere.url + PATH if location == PATH else location, status))
+        api.script(faults.redirect(elsewhere.url + PATH, status))
 
         assert call(transport).status == status
 
@@ -501,15 +435,9 @@ def test_no_redirect_is_followed(api: FakeDevin, transport: Transport, status: i
     assert [one.method for one in api.calls()] == ["DELETE"]
 
 
-@pytest.mark.parametrize(
-    "cookie",
-    [
-        "session=1; Domain=127.0.0.1; Path=/",
-        "session=1; expires=01 Jan " + "9" * 5000 + " 00:00:00 GMT",
-    ],
-)
-def test_a_cookie_is_neither_read_nor_sent_back(cookie: str) -> None:
-    with RawServer(OK + b"Set-Cookie: " + cookie.encode() + b"\r\n" + EMPTY, keep_alive=True) as server:
+def test_a_cookie_is_not_sent_back() -> None:
+    cookie = b"Set-Cookie: session=1; Domain=127.0.0.1; Path=/\r\n"
+    with RawServer(OK + cookie + EMPTY, keep_alive=True) as server:
         assert [call(server.transport).status for _ in range(2)] == [200, 200]
         assert ["cookie" in head.lower() for head in server.heads] == [False, False]
 
@@ -532,15 +460,6 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     assert [one.key for one in api.calls()] == [fingerprint(V1_KEY)]
 
 
-def test_retry_after_is_returned_and_not_waited_for(api: FakeDevin, transport: Transport) -> None:
-    api.script(Fault(status=503, headers={"Retry-After": "3600"}))
-
-    reply = call(transport)
-
-    assert (reply.status, reply.headers["retry-after"]) == (503, "3600")
-    assert len(api.calls()) == 1
-
-
 _ECHO = b"Bearer " + V1_KEY.encode()
 
 
@@ -554,15 +473,9 @@ _ECHO = b"Bearer " + V1_KEY.encode()
     ],
 )
 def test_an_api_that_repeats_the_key_does_not_get_it_into_the_failure(answer: bytes) -> None:
-    with RawServer(answer) as server:
-        try:
-            call(server.transport)
-        except TransportError as error:
-            said = "".join(traceback.format_exception(error)) + repr(error)
-        else:
-            said = "TransportError"
-    assert "TransportError" in said
-    assert V1_KEY not in said
+    with RawServer(answer) as server, pytest.raises(TransportError) as raised:
+        call(server.transport)
+    assert V1_KEY not in "".join(traceback.format_exception(raised.value)) + repr(raised.value)
 
 
 _FRAGMENTS = [
@@ -653,7 +566,7 @@ def test_a_connection_that_was_idle_for_long_is_not_used_again(
 
 def test_data_that_is_not_acknowledged_breaks_the_connection_in_seconds(transport: Transport) -> None:
     call(transport, "GET")
-    sock = transport._adapter().sock
+    sock = transport._mine.adapter.sock
     assert sock is not None
     timeout = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert 0 < timeout <= 5000

@@ -14,7 +14,7 @@ from moto import mock_aws
 from moto.backends import get_backend
 from urllib3 import Retry
 
-from devin.throttle import Throttle
+from devin.client import Throttle
 from runtime import runtime_for
 from sweep import handler as sweep_handler
 from terminate import handler

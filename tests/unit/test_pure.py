@@ -1,7 +1,5 @@
 """The pure parts: session ids, messages, delays, settings, redaction, outcomes."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -13,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devin.api_key import ApiKeyError, parse_api_key
-from devin.client import Answer
-from devin.error_detail import error_detail
+from devin.client import Answer, error_detail
 from devin.session_id import InvalidSessionIdError, parse_session_id
 from redaction import Redactor, one_line
 from retry import MAX_DELAY_SECONDS, parse_retry_after, retry_delay

@@ -1,7 +1,5 @@
 """Writing to SQS in batches: what is tried again, what is not, and how long the clients wait."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The stop switch in `terminate`; tests/unit/sweep has that of the sweep."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Sessions and pages as the API shows them: what is read of them, and in how much memory."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -11,10 +11,9 @@ from botocore.exceptions import ClientError
 
 from eventbridge import BusError
 from redaction import MaskedError
-from rejections import Rejections
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
-from table import Table, TableError
+from table import Rejections, Table, TableError
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]

@@ -8,9 +8,8 @@ import pytest
 import requests
 
 from devin.api_key import ApiKeys
-from devin.client import CALL_SECONDS, DevinClient
+from devin.client import CALL_SECONDS, DevinClient, Throttle
 from devin.http import Reply
-from devin.throttle import Throttle
 from redaction import Redactor
 from tests.in_memory import Function, ScriptedTransport, batch
 from tests.unit.world import KEY, NOT_VALID, TERMINATED, Answer, Log, World, answer, problem, session, stale_v3
@@ -201,7 +200,9 @@ def test_a_dry_run_terminates_and_archives_nothing(v3: World, monkeypatch: pytes
 def test_a_call_gets_what_is_left_and_ten_seconds_at_most(left: float, given: float) -> None:
     transport = mock.Mock(**{"request.return_value": Reply(200, {}, b"")})
     keys = ApiKeys(lambda _: "apk_made-up", lambda _: None)
-    client = DevinClient(transport, keys, Throttle(), Redactor(), org_id=None, archive=False, seconds_left=lambda: left)
+    client = DevinClient(
+        transport, keys, Throttle(), Redactor(), org_id=None, keep_viewable=False, seconds_left=lambda: left
+    )
     client.terminate("devin-1")
     assert transport.request.call_args.kwargs["seconds"] == given
 

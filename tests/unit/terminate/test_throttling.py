@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devin.throttle import Throttle
+from devin.client import Throttle
 from terminate import handler
 from tests.unit.world import NOW, Log, World, answer, session
 

@@ -229,6 +229,8 @@ class DevinClient:
         if not 200 <= reply.status < 300:
             detail = error_detail(reply.body[:_DETAIL_BYTES])
             answer = Answer(detail=detail and one_line(self.redact(detail), _DETAIL_CHARACTERS))
+        elif reply.unreadable:
+            answer = Answer(detail="the answer is too large, or not in the encoding that it claims")
         else:
             answer = call.read(reply.body, version)
         date = reply.headers.get("Date")

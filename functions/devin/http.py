@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -62,12 +62,13 @@ class _ConnectTimeoutError(TimeoutError):
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
-    have been carried out the first time."""
+    have been carried out the first time. `unreadable`: far too large, or not in the encoding that it claims."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     repeated: bool = False
+    unreadable: bool = False
 
 
 class _Incoming(io.RawIOBase):
@@ -95,6 +96,7 @@ class _Raw(io.BytesIO):
 
     status: int
     headers: CaseInsensitiveDict[str]
+    unreadable = False
 
 
 class _Adapter(BaseAdapter):
@@ -202,8 +204,10 @@ class Transport:
             try:
                 timeout = max(give_up - time.monotonic(), 0.001)
                 response = adapter.send(request, timeout=timeout, keep_bytes=keep_bytes)
-                return Reply(response.status_code, response.headers, response.raw.read(keep_bytes), repeated)
-            except (http.client.HTTPException, OSError, zlib.error) as error:
+                unreadable = isinstance(response.raw, _Raw) and response.raw.unreadable
+                body = response.raw.read(keep_bytes)
+                return Reply(response.status_code, response.headers, body, repeated, unreadable)
+            except (http.client.HTTPException, OSError) as error:
                 if repeated or not adapter.may_be_stale or not _is_stale(error):
                     raise TransportError(_describe(error)) from None
                 repeated = True
@@ -226,7 +230,6 @@ def _describe(error: BaseException) -> str:
         (TimeoutError, "no whole response in time"),
         (ConnectionError, "connection closed by the API"),
         (http.client.HTTPException, "response cut short or garbled"),
-        (zlib.error, "response cut short or garbled"),
     ]
     unknown = f"no usable response ({type(error).__name__})"
     return next((words for kind, words in kinds if isinstance(error, kind)), unknown)
@@ -244,28 +247,38 @@ def _response(incoming: BinaryIO, keep_bytes: int) -> tuple[_Raw, bool]:
             break
     said = headers.get("Connection", "").lower()
     is_last = "close" in said if line[1] == b"1" else "keep-alive" not in said
-    size = headers.get("Content-Length", "")
+    size, unreadable = headers.get("Content-Length", ""), False
     if status in {204, 304}:
         pieces = _exactly(incoming, 0)
     elif headers.get("Transfer-Encoding", "").lower() == "chunked":
         pieces = _chunks(incoming)
     elif re.fullmatch("[0-9]{1,18}", size):
-        pieces = _exactly(incoming, int(size))
+        # A size beyond the bound says all that is to be known.
+        unreadable = int(size) > _DRAIN_BYTES
+        pieces, is_last = _exactly(incoming, 0 if unreadable else int(size)), is_last or unreadable
     else:
         pieces, is_last = iter(partial(incoming.read, _CHUNK_BYTES), b""), True
+    body = _kept(pieces, headers.get("Content-Encoding", "").lower(), keep_bytes)
+    raw = _Raw(body or b"")
+    raw.status, raw.headers, raw.unreadable = status, headers, unreadable or body is None
+    return raw, is_last
+
+
+def _kept(pieces: Iterable[bytes], encoding: str, keep_bytes: int) -> bytes | None:
+    """The first `keep_bytes` of a body, None if it is not in its encoding."""
     kept, seen = bytearray(), 0
     for piece in pieces:
         kept += piece[: max(keep_bytes - len(kept), 0)]
         seen += len(piece)
         if seen > _DRAIN_BYTES:
             raise _EndlessBodyError
-    body = bytes(kept)
-    if headers.get("Content-Encoding", "").lower() in {"gzip", "deflate"}:
+    if encoding not in {"gzip", "deflate"}:
+        return bytes(kept)
+    try:
         # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
-        body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, keep_bytes)
-    raw = _Raw(body)
-    raw.status, raw.headers = status, headers
-    return raw, is_last
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(kept, keep_bytes)
+    except zlib.error:
+        return None
 
 
 def _line(incoming: BinaryIO) -> bytes:

@@ -1,7 +1,5 @@
 """Publishes events to the default event bus."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from itertools import batched
@@ -24,7 +22,7 @@ class BusError(Exception):
 class Bus:
     """The account's default event bus. The client is made when there is something to publish, which is rare."""
 
-    def __init__(self, client: Callable[[], EventBridgeClient]) -> None:
+    def __init__(self, client: Callable[[], "EventBridgeClient"]) -> None:
         self._client = client
 
     def publish(self, detail_type: str, details: Iterable[Mapping[str, Any]]) -> None:

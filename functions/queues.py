@@ -1,7 +1,5 @@
 """The work queue and the dead-letter queue, written to in batches."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +54,7 @@ class Queues:
     the time is needed elsewhere.
     """
 
-    sqs: SQSClient
+    sqs: "SQSClient"
     work_queue_url: str
     dead_letter_queue_url: str
 

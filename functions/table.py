@@ -1,7 +1,5 @@
 """The DynamoDB table in which both functions keep what outlasts an invocation: notices and rejections."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -32,7 +30,7 @@ class TableError(Exception):
 class Table:
     """Items of texts by their key `subject`, with a time to live in `expires`. Every method raises TableError."""
 
-    def __init__(self, dynamodb: Callable[[], DynamoDBClient], name: str) -> None:
+    def __init__(self, dynamodb: Callable[[], "DynamoDBClient"], name: str) -> None:
         self._dynamodb = dynamodb
         self._name = name
 

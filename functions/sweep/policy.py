@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -28,35 +28,14 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Criteria, all of which must hold, what to do with the sessions that match, and the limits.
+    """Criteria by their keys, all of which must hold, what to do with the sessions that match, and the limits."""
 
-    A criterion that is None, or an empty tuple, is not asked for. `title_matches` is a shell-style pattern of * and ?.
-    """
-
-    idle_for: timedelta | None = None
-    older_than: timedelta | None = None
-    statuses: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    without_tags: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
-    exclude_users: tuple[str, ...] = ()
-    title_matches: str | None = None
-    origins: tuple[str, ...] = ()
-    playbook_ids: tuple[str, ...] = ()
-    automation_ids: tuple[str, ...] = ()
-    categories: tuple[str, ...] = ()
-    has_pull_request: bool | None = None
-    pull_request_states: tuple[str, ...] = ()
-    min_acus: float | None = None
+    criteria: Mapping[str, Any]
     action: str = "terminate"
     dry_run: bool = True
     max_sessions: int = 50
     max_share: float = 0.5
     notify_first: timedelta | None = None
-
-    def criteria(self) -> dict[str, Any]:
-        """Those that are asked for."""
-        return {name: value for name in CRITERIA if (value := getattr(self, name)) not in (None, ())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +55,20 @@ def parse_policy(raw: object) -> Policy:
     out of bounds, and a policy without any criterion, which would mean every session there is."""
     if not isinstance(raw, dict):
         raise PolicyError("the policy should be a JSON object")
-    unknown = sorted(raw.keys() - _PARSERS.keys())
+    parsers = {name: parse for name, (parse, _) in CRITERIA.items()} | _LIMITS
+    unknown = sorted(raw.keys() - parsers.keys())
     if unknown:
-        raise PolicyError(f"{unknown[0][:50]!r} is no key of a policy; there are {', '.join(_PARSERS)}")
-    values = {key: _PARSERS[key](key, value) for key, value in raw.items()}
-    if not values.keys() & CRITERIA.keys():
+        raise PolicyError(f"{unknown[0][:50]!r} is no key of a policy; there are {', '.join(parsers)}")
+    values = {key: parsers[key](key, value) for key, value in raw.items()}
+    criteria = {name: values.pop(name) for name in CRITERIA if name in values}
+    if not criteria:
         raise PolicyError(f"the policy has no criterion and would end everything; give one of {', '.join(CRITERIA)}")
-    return Policy(**values)
+    return Policy(criteria, **values)
 
 
 def fingerprint(policy: Policy) -> str:
     """The same for policies that do the same to the same sessions, whatever their limits."""
-    wanted = [*policy.criteria().items(), *([("action", policy.action)] if policy.action != "terminate" else [])]
+    wanted = [*policy.criteria.items(), *([("action", policy.action)] if policy.action != "terminate" else [])]
     return hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]
 
 
@@ -100,7 +81,7 @@ def evaluate(policy: Policy, session: Session, now: datetime, protect_tag: str) 
         return Evaluation(False, ("no session id",), "no session id")
     ended = "exited" if session.exited else "archived" if session.is_archived else None
     protection = _protection(session, now, protect_tag)
-    checks = {name: CRITERIA[name](wanted, session, now) for name, wanted in policy.criteria().items()}
+    checks = {name: CRITERIA[name][1](wanted, session, now) for name, wanted in policy.criteria.items()}
     unmet = {
         name: f"{name}: {'unknown' if holds is None else 'no'}" for name, (holds, _) in checks.items() if not holds
     }
@@ -155,38 +136,16 @@ def _none_of(unwanted: Iterable[str], found: Iterable[str]) -> Check:
     return not all_as_seen(unwanted) & all_as_seen(found), "none of them"
 
 
+def _title(pattern: str, session: Session, _: datetime) -> Check:
+    return None if session.title is None else fnmatchcase(session.title.casefold(), pattern.casefold()), "yes"
+
+
 def _pull_requests(wanted: tuple[str, ...], session: Session, _: datetime) -> Check:
     """All of them, and at least one: an open one beside a merged one is work in progress."""
     if session.pull_request_states is None:
         return None, None
     found = {state.casefold() for state in session.pull_request_states}
     return bool(found) and found <= {state.casefold() for state in wanted}, ", ".join(sorted(found))
-
-
-CRITERIA: dict[str, Callable[[Any, Session, datetime], Check]] = {
-    "idle_for": lambda least, session, now: _at_least(session.updated_at, least, now),
-    "older_than": lambda least, session, now: _at_least(session.created_at, least, now),
-    # v3 has in the detail what v1 has in the status, so either may be named.
-    "statuses": lambda wanted, session, _: _any_of(wanted, (session.status, session.status_detail)),
-    "tags": lambda wanted, session, _: _any_of(wanted, session.tags) if session.tags else (False, None),
-    "without_tags": lambda unwanted, session, _: _none_of(unwanted, session.tags or ()),
-    "users": lambda wanted, session, _: _any_of(wanted, session.users),
-    "exclude_users": lambda unwanted, session, _: _none_of(unwanted, session.users) if session.users else (None, None),
-    "title_matches": lambda pattern, session, _: (
-        None if session.title is None else fnmatchcase(session.title.casefold(), pattern.casefold()),
-        "yes",
-    ),
-    "origins": lambda wanted, session, _: _any_of(wanted, (session.origin,)),
-    "playbook_ids": lambda wanted, session, _: _any_of(wanted, (session.playbook_id,)),
-    "automation_ids": lambda wanted, session, _: _any_of(wanted, (session.automation_id,)),
-    "categories": lambda wanted, session, _: _any_of(wanted, (session.category,)),
-    "has_pull_request": lambda wanted, session, _: (
-        None if session.has_pull_request is None else session.has_pull_request == wanted,
-        wanted,
-    ),
-    "pull_request_states": _pull_requests,
-    "min_acus": lambda least, session, _: (None if session.acus is None else session.acus >= least, session.acus),
-}
 
 
 def _expect(what: str, is_valid: Callable[[Any], bool]) -> Callable[[str, Any], Any]:
@@ -236,14 +195,40 @@ def _pattern(key: str, value: object) -> str:
 
 
 _BOOLEAN = _expect("true or false", lambda value: isinstance(value, bool))
-_PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(("idle_for", "older_than"), _duration),
-    **dict.fromkeys(("statuses", "tags", "without_tags", "users", "exclude_users"), _texts),
-    "title_matches": _pattern,
-    **dict.fromkeys(("origins", "playbook_ids", "automation_ids", "categories"), _texts),
-    "has_pull_request": _BOOLEAN,
-    "pull_request_states": _texts,
-    "min_acus": _expect("a number above 0 and at most 1,000,000", lambda value: _is_number(value, 1e6)),
+_AMOUNT = _expect("a number above 0 and at most 1,000,000", lambda value: _is_number(value, 1e6))
+
+# For each criterion, how its value is parsed, and how it is evaluated.
+CRITERIA: dict[str, tuple[Callable[[str, Any], Any], Callable[[Any, Session, datetime], Check]]] = {
+    "idle_for": (_duration, lambda least, session, now: _at_least(session.updated_at, least, now)),
+    "older_than": (_duration, lambda least, session, now: _at_least(session.created_at, least, now)),
+    # v3 has in the detail what v1 has in the status, so either may be named.
+    "statuses": (_texts, lambda wanted, session, _: _any_of(wanted, (session.status, session.status_detail))),
+    "tags": (_texts, lambda wanted, session, _: _any_of(wanted, session.tags) if session.tags else (False, None)),
+    "without_tags": (_texts, lambda unwanted, session, _: _none_of(unwanted, session.tags or ())),
+    "users": (_texts, lambda wanted, session, _: _any_of(wanted, session.users)),
+    "exclude_users": (
+        _texts,
+        lambda unwanted, session, _: _none_of(unwanted, session.users) if session.users else (None, None),
+    ),
+    "title_matches": (_pattern, _title),
+    "origins": (_texts, lambda wanted, session, _: _any_of(wanted, (session.origin,))),
+    "playbook_ids": (_texts, lambda wanted, session, _: _any_of(wanted, (session.playbook_id,))),
+    "automation_ids": (_texts, lambda wanted, session, _: _any_of(wanted, (session.automation_id,))),
+    "categories": (_texts, lambda wanted, session, _: _any_of(wanted, (session.category,))),
+    "has_pull_request": (
+        _BOOLEAN,
+        lambda wanted, session, _: (
+            None if session.has_pull_request is None else session.has_pull_request == wanted,
+            wanted,
+        ),
+    ),
+    "pull_request_states": (_texts, _pull_requests),
+    "min_acus": (
+        _AMOUNT,
+        lambda least, session, _: (None if session.acus is None else session.acus >= least, session.acus),
+    ),
+}
+_LIMITS: dict[str, Callable[[str, Any], Any]] = {
     "action": _expect("terminate or archive", lambda value: value in ("terminate", "archive")),
     "dry_run": _BOOLEAN,
     "max_sessions": _expect(

@@ -145,13 +145,13 @@ def survey(
         if one.updated_at is not None and one.updated_at <= now
     ]
     # By length, so that the policy's own way to write one takes the place of another.
-    lengths = {parse_policy({"idle_for": text}).idle_for or FLOOR: text for text in THRESHOLDS}
-    lengths[policy.idle_for or timedelta(0)] = str(raw_policy.get("idle_for", "none"))
-    widest = [alive[session_id] for session_id in select(replace(policy, idle_for=FLOOR)).matched]
+    lengths = {parse_policy({"idle_for": text}).criteria["idle_for"]: text for text in THRESHOLDS}
+    lengths[policy.criteria.get("idle_for", timedelta(0))] = str(raw_policy.get("idle_for", "none"))
+    widest = [alive[session_id] for session_id in select(_with_idle_for(policy, FLOOR)).matched]
 
     def threshold(length: timedelta, text: str) -> Threshold:
-        own = length == (policy.idle_for or timedelta(0))
-        found = selection if own else select(replace(policy, idle_for=length))
+        own = length == policy.criteria.get("idle_for", timedelta(0))
+        found = selection if own else select(_with_idle_for(policy, length))
         chosen = [alive[session_id] for session_id in found.matched]
         told = any(one.acus is not None for one in sessions)
         return Threshold(
@@ -188,3 +188,7 @@ def _waiting_acus(session: Session, wait: timedelta, now: datetime) -> float:
         return 0.0
     waited = max(min(now - session.updated_at, wait) - FLOOR, timedelta(0))
     return (session.acus or 0.0) * (waited / (now - session.created_at))
+
+
+def _with_idle_for(policy: Policy, length: timedelta) -> Policy:
+    return replace(policy, criteria={**policy.criteria, "idle_for": length})

@@ -44,23 +44,16 @@ _MAX_STRETCH = 1.25
 class Throttle:
     """Remembers the end of the pause that a 429 asked for. Safe to share between threads."""
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        uniform: Callable[[float, float], float] = random.uniform,
-    ) -> None:
-        self._clock = clock
-        self._uniform = uniform
-        self._ends = 0.0
+    _ends = 0.0
 
     def pause(self, retry_after: float | None) -> None:
         """A call was answered by a 429 with this Retry-After, in seconds."""
-        seconds = (_PAUSE_SECONDS if retry_after is None else retry_after) * self._uniform(1.0, _MAX_STRETCH)
-        self._ends = max(self._ends, self._clock() + seconds)
+        seconds = (_PAUSE_SECONDS if retry_after is None else retry_after) * random.uniform(1.0, _MAX_STRETCH)  # noqa: S311
+        self._ends = max(self._ends, time.monotonic() + seconds)
 
     def retry_in(self) -> float:
         """Seconds until a call may begin."""
-        return max(self._ends - self._clock(), 0.0)
+        return max(self._ends - time.monotonic(), 0.0)
 
 
 class NotCalled(StrEnum):
@@ -229,8 +222,8 @@ class DevinClient:
         if not 200 <= reply.status < 300:
             detail = error_detail(reply.body[:_DETAIL_BYTES])
             answer = Answer(detail=detail and one_line(self.redact(detail), _DETAIL_CHARACTERS))
-        elif reply.unreadable:
-            answer = Answer(detail="the answer is too large, or not in the encoding that it claims")
+        elif reply.too_large:
+            answer = Answer(detail="the answer is too large")
         else:
             answer = call.read(reply.body, version)
         date = reply.headers.get("Date")

@@ -8,8 +8,7 @@ import socket
 import ssl
 import threading
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -62,13 +61,13 @@ class _ConnectTimeoutError(TimeoutError):
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One whole response; `body` is cut at the bound the caller gave. `repeated`: the request was sent twice, and may
-    have been carried out the first time. `unreadable`: far too large, or not in the encoding that it claims."""
+    have been carried out the first time. `too_large`: its body was not read."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     repeated: bool = False
-    unreadable: bool = False
+    too_large: bool = False
 
 
 class _Incoming(io.RawIOBase):
@@ -96,7 +95,7 @@ class _Raw(io.BytesIO):
 
     status: int
     headers: CaseInsensitiveDict[str]
-    unreadable = False
+    too_large = False
 
 
 class _Adapter(BaseAdapter):
@@ -204,9 +203,9 @@ class Transport:
             try:
                 timeout = max(give_up - time.monotonic(), 0.001)
                 response = adapter.send(request, timeout=timeout, keep_bytes=keep_bytes)
-                unreadable = isinstance(response.raw, _Raw) and response.raw.unreadable
+                too_large = isinstance(response.raw, _Raw) and response.raw.too_large
                 body = response.raw.read(keep_bytes)
-                return Reply(response.status_code, response.headers, body, repeated, unreadable)
+                return Reply(response.status_code, response.headers, body, repeated, too_large)
             except (http.client.HTTPException, OSError) as error:
                 if repeated or not adapter.may_be_stale or not _is_stale(error):
                     raise TransportError(_describe(error)) from None
@@ -247,38 +246,26 @@ def _response(incoming: BinaryIO, keep_bytes: int) -> tuple[_Raw, bool]:
             break
     said = headers.get("Connection", "").lower()
     is_last = "close" in said if line[1] == b"1" else "keep-alive" not in said
-    size, unreadable = headers.get("Content-Length", ""), False
+    size, too_large = headers.get("Content-Length", ""), False
     if status in {204, 304}:
         pieces = _exactly(incoming, 0)
     elif headers.get("Transfer-Encoding", "").lower() == "chunked":
         pieces = _chunks(incoming)
     elif re.fullmatch("[0-9]{1,18}", size):
         # A size beyond the bound says all that is to be known.
-        unreadable = int(size) > _DRAIN_BYTES
-        pieces, is_last = _exactly(incoming, 0 if unreadable else int(size)), is_last or unreadable
+        too_large = int(size) > _DRAIN_BYTES
+        pieces, is_last = _exactly(incoming, 0 if too_large else int(size)), is_last or too_large
     else:
         pieces, is_last = iter(partial(incoming.read, _CHUNK_BYTES), b""), True
-    body = _kept(pieces, headers.get("Content-Encoding", "").lower(), keep_bytes)
-    raw = _Raw(body or b"")
-    raw.status, raw.headers, raw.unreadable = status, headers, unreadable or body is None
-    return raw, is_last
-
-
-def _kept(pieces: Iterable[bytes], encoding: str, keep_bytes: int) -> bytes | None:
-    """The first `keep_bytes` of a body, None if it is not in its encoding."""
     kept, seen = bytearray(), 0
     for piece in pieces:
         kept += piece[: max(keep_bytes - len(kept), 0)]
         seen += len(piece)
         if seen > _DRAIN_BYTES:
             raise _EndlessBodyError
-    if encoding not in {"gzip", "deflate"}:
-        return bytes(kept)
-    try:
-        # Not asked for, but some proxies compress all the same. Bounded: a kilobyte may unpack to a gigabyte.
-        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(kept, keep_bytes)
-    except zlib.error:
-        return None
+    raw = _Raw(kept)
+    raw.status, raw.headers, raw.too_large = status, headers, too_large
+    return raw, is_last
 
 
 def _line(incoming: BinaryIO) -> bytes:
@@ -329,10 +316,13 @@ def _connected(host: str, port: int, seconds: float) -> socket.socket:
     failure: OSError = TimeoutError()
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         left = max(give_up - time.monotonic(), 0.001)
-        sock = None
         try:
             # Fails if the machine has no such protocol, as one without IPv6.
             sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            failure = error
+            continue
+        try:
             for option, value in _SOCKET_OPTIONS:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
             # Those that come after it get their share.
@@ -341,7 +331,6 @@ def _connected(host: str, port: int, seconds: float) -> socket.socket:
             sock.settimeout(left)
             return sock
         except OSError as error:
-            if sock is not None:
-                sock.close()
+            sock.close()
             failure = error
     raise _ConnectTimeoutError if isinstance(failure, TimeoutError) else failure

@@ -117,9 +117,11 @@ def test_the_backoff_doubles_up_to_15_minutes(
 # The pause after a 429 ----------------------------------------------------------------------------------------------
 
 
-def test_a_pause_lasts_as_long_as_was_asked_for_and_a_little_longer() -> None:
+def test_a_pause_lasts_as_long_as_was_asked_for_and_a_little_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    throttle = Throttle(lambda: now, lambda _, high: high)
+    monkeypatch.setattr("devin.client.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("devin.client.random", SimpleNamespace(uniform=lambda _, high: high))
+    throttle = Throttle()
     assert throttle.retry_in() == 0
     throttle.pause(40)
     assert throttle.retry_in() == 50

@@ -1,7 +1,5 @@
 """The fake API keeps sessions and plays faults as scripted."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -4,8 +4,6 @@ The file documents few failures of reading. A server whose routing and key check
 key or an unknown session there as on the DELETE beside it: UNDOCUMENTED lists these; the file gets nothing else.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Iterator

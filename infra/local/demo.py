@@ -236,14 +236,12 @@ class Demo:
         session_id = "devin-unknown"
         self._heading(f"{session_id} exists now. Its dead letter goes back to the work queue.")
         self._api.add_sessions(session_id)
-        url = self._stack.dead_letter_queue_url
-        for letter in letters:
-            if _attribute(letter, "session_id") == session_id:
-                # Only then taken out: if this is cut short, it is in both queues.
-                attributes: Any = letter["MessageAttributes"]
-                work = self._stack.work_queue_url
-                self._sqs.send_message(QueueUrl=work, MessageBody=letter["Body"], MessageAttributes=attributes)
-                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
+        work, url = self._stack.work_queue_url, self._stack.dead_letter_queue_url
+        (letter,) = (one for one in letters if _attribute(one, "session_id") == session_id)
+        attributes: Any = letter["MessageAttributes"]
+        self._sqs.send_message(QueueUrl=work, MessageBody=letter["Body"], MessageAttributes=attributes)
+        # Only then taken out: if this is cut short, it is in both queues.
+        self._sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
         self._drain(redriven=1)
         left = self._stack.count(url)
         self._say(f"{left} dead letters are left")

@@ -16,7 +16,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> str:
     """Start an emulator with empty state on a free port; return its address.
 
-    Its socket listens already: who connects waits until the emulator serves it, and is refused if the emulator ends.
+    The socket is bound here and handed over, so that no one else takes the port in between. It listens already: who
+    connects waits until the emulator serves it, and is refused if the emulator ends.
     """
     packages = next((ENVIRONMENTS["emulator"].path / "lib").glob("python3.*/site-packages"))
     interpreter = directory / "python"

@@ -1,4 +1,4 @@
-# Read by the scripts beside it: installs the packages that it is given into `venv` in a temporary folder, and goes there.
+# Read by the scripts beside it: installs the named packages into `venv` in a temporary folder, and goes there.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

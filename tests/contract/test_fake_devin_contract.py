@@ -67,8 +67,11 @@ def contract_at(url: str) -> dict[str, Any]:
 
 def fill(api: FakeDevin) -> None:
     api.add_sessions(RUNNING, title="Running", tags=("a",), user_email="someone@example.com", user_id="user-1")
-    api.add_sessions(EXITED, status="exit", tags=None, service_user_id="service-user-1", origin="api")
+    api.add_sessions(
+        EXITED, status="exit", tags=None, service_user_id="service-user-1", pull_request_states=("merged",)
+    )
     api.add_sessions(FOREIGN, org_id="org-other", status_detail="waiting_for_user")
+    api.add_sessions("devin-child", parent_session_id=RUNNING, origin="api", category="bug", playbook_id="playbook-1")
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not self.server.serve(self, target, reused=reused):
             self.close_connection = True
 
-    do_GET = do_DELETE = do_POST = answer  # noqa: N815 - the base class calls them so
+    do_GET = do_DELETE = do_POST = do_PUT = do_PATCH = answer  # noqa: N815 - the base class calls them so
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing: the record of calls says more, and holds no key."""

@@ -2,8 +2,9 @@
 
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 ORG_ID = "org-fake"
@@ -12,11 +13,13 @@ ORG_ID = "org-fake"
 # that the session has exited: a `running` session of v3 with the detail `finished`.
 _STATUS_ENUM = {"exit": "expired", "error": None, "suspended": "suspend_requested", "resuming": "resume_requested"}
 _DETAIL_ENUM = {"waiting_for_user": "blocked", "waiting_for_approval": "blocked", "finished": "finished"}
-_BARE = re.compile(r"[0-9a-f]{32}")
+# A session that waits for a person falls asleep after some 0.1 ACU of idleness. Whether that moves `updated_at` is not
+# known; here it does not.
+_SLEEPS_AFTER = timedelta(minutes=30)
 # Fields that v3 shows as they are.
 _SHOWN = (
     "org_id", "status", "status_detail", "acus_consumed", "title", "user_id", "service_user_id", "origin",
-    "is_archived",
+    "playbook_id", "automation_id", "category", "is_archived",
 )  # fmt: skip
 
 
@@ -36,6 +39,11 @@ class Session:
     user_id: str | None = None
     service_user_id: str | None = None
     origin: str | None = None
+    playbook_id: str | None = None
+    automation_id: str | None = None
+    category: str | None = None
+    parent_session_id: str | None = None
+    pull_request_states: tuple[str | None, ...] = ()
     acus_consumed: float = 0.0
     is_archived: bool = False
 
@@ -55,21 +63,29 @@ class Session:
             "title": self.title,
             "tags": self.tags,
             "requesting_user_email": self.user_email,
-            "pull_request": None,
+            "pull_request": {"url": self._pull_request(1)} if self.pull_request_states else None,
+            "playbook_id": self.playbook_id,
         }
 
-    def as_v3(self) -> dict[str, Any]:
+    def as_v3(self, children: Sequence[str] = ()) -> dict[str, Any]:
         """SessionV3 of the contract; it has no null for tags, and times are whole Unix seconds."""
-        bare = self.session_id.removeprefix("devin-")
         return {
             **{name: getattr(self, name) for name in _SHOWN},
-            "session_id": bare if _BARE.fullmatch(bare) else self.session_id,
+            "session_id": _shown(self.session_id),
             "created_at": int(self.created_at.timestamp()),
             "updated_at": int(self.updated_at.timestamp()),
             "tags": self.tags or (),
-            "url": f"https://app.devin.ai/sessions/{bare}",
-            "pull_requests": [],
+            "url": f"https://app.devin.ai/sessions/{self.session_id.removeprefix('devin-')}",
+            "parent_session_id": self.parent_session_id and _shown(self.parent_session_id),
+            "child_session_ids": [_shown(child) for child in children] or None,
+            "pull_requests": [
+                {"pr_url": self._pull_request(number), "pr_state": state}
+                for number, state in enumerate(self.pull_request_states, 1)
+            ],
         }
+
+    def _pull_request(self, number: int) -> str:
+        return f"https://github.com/example/{self.session_id}/pull/{number}"
 
 
 class Sessions:
@@ -116,10 +132,31 @@ class Sessions:
         return self.update_session(session_id, **asleep, is_archived=True)
 
     def session(self, session_id: str) -> Session:
-        return self._by_id[session_id]
+        return _now(self._by_id[session_id])
 
     def sessions(self) -> list[Session]:
         """All sessions, newest first. The API documents no order; a stable one keeps pages from shifting."""
         with self._lock:
-            known = list(self._by_id.values())
+            known = [_now(session) for session in self._by_id.values()]
         return sorted(known, key=lambda session: (session.created_at, session.session_id), reverse=True)
+
+    def children(self) -> dict[str, list[str]]:
+        """Ids of children by the id of their parent."""
+        children: dict[str, list[str]] = {}
+        with self._lock:
+            for session in self._by_id.values():
+                if session.parent_session_id is not None:
+                    children.setdefault(session.parent_session_id, []).append(session.session_id)
+        return children
+
+
+def _now(session: Session) -> Session:
+    idle = session.status == "running" and session.status_detail in _DETAIL_ENUM
+    if idle and datetime.now(UTC) - session.updated_at > _SLEEPS_AFTER:
+        return replace(session, status="suspended", status_detail="inactivity")
+    return session
+
+
+def _shown(session_id: str) -> str:
+    bare = session_id.removeprefix("devin-")
+    return bare if re.fullmatch("[0-9a-f]{32}", bare) else session_id

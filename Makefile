@@ -4,7 +4,7 @@
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 PYTHON := .venv/bin/python
-LOCKED := audit awscli bench emulator sam checkov uv
+LOCKED := dev audit awscli bench emulator sam checkov uv
 # Vulnerabilities that no release of ours can mend, with the reason:
 # CVE-2026-7246 (click): aws-sam-cli pins click 8.1.8 and never calls click.edit(), the vulnerable function.
 # CVE-2024-23342 (ecdsa): no fix is planned. Only signing leaks timing; checkov verifies alone.
@@ -88,7 +88,6 @@ setup: ## install everything now instead of on first use
 lock: ## compile the pins anew; UPGRADE=1 takes the newest versions
 	@infra/setup uv
 	$(COMPILE) $(if $(UPGRADE),--upgrade) infra/requirements/runtime.in -o requirements.txt
-	$(COMPILE) $(if $(UPGRADE),--upgrade) infra/requirements/dev.in -o infra/requirements/dev.txt
 	for name in $(LOCKED); do \
 		$(COMPILE) $(if $(UPGRADE),--upgrade) infra/requirements/$$name.in -o infra/requirements/$$name.txt || exit; \
 	done

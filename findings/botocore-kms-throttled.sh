@@ -11,66 +11,43 @@
 #   RequestThrottled: 3 requests
 #   KmsThrottled: 1 request
 
-set -euo pipefail
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
-    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
-done
-"$python" -m venv venv && venv/bin/python -m pip install -qq botocore==1.44.8 || exit 2
+. "$(dirname "$0")/packages.sh" botocore==1.44.8
 
 env -i HOME="$work" venv/bin/python - <<'EOF'
+import io
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections import Counter
 
 import botocore.session
+import urllib3
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-code = ""
-requests = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        global requests
-        requests += 1
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = json.dumps({"__type": code, "message": "slow down"}).encode()
-        self.send_response(400)
-        self.send_header("Content-Type", "application/x-amz-json-1.0")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
 sqs = botocore.session.Session().create_client(
     "sqs",
     region_name="eu-west-1",
-    endpoint_url=f"http://127.0.0.1:{server.server_port}",
     aws_access_key_id="test",
     aws_secret_access_key="test",
     config=Config(retries={"mode": "standard", "total_max_attempts": 3}),
 )
+made = Counter()
+
+
+def refuse(request, **_):
+    made[code] += 1
+    body = json.dumps({"__type": code, "message": "slow down"}).encode()
+    return AWSResponse(request.url, 400, {}, urllib3.HTTPResponse(io.BytesIO(body), preload_content=False))
+
+
+sqs.meta.events.register("before-send", refuse)  # instead of the network
 declared = [shape.name for shape in sqs.meta.service_model.operation_model("SendMessage").error_shapes]
 assert {"RequestThrottled", "KmsThrottled"} <= set(declared)
-made = {}
 for code in ("RequestThrottled", "KmsThrottled"):
-    requests = 0
     try:
         sqs.send_message(QueueUrl="https://sqs.eu-west-1.amazonaws.com/123456789012/queue", MessageBody="x")
     except ClientError as error:
         assert error.response["Error"]["Code"] == code
-    made[code] = requests
-    print(f"{code}: {requests} request{'s' if requests > 1 else ''}")
+    print(f"{code}: {made[code]} request{'s' if made[code] > 1 else ''}")
 assert made == {"RequestThrottled": 3, "KmsThrottled": 1}
 EOF

@@ -14,55 +14,35 @@
 #   after 3 calls that succeed: 1
 #   after 1 more: 2
 
-set -euo pipefail
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
-    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
-done
-"$python" -m venv venv && venv/bin/python -m pip install -qq botocore==1.44.8 || exit 2
+. "$(dirname "$0")/packages.sh" botocore==1.44.8
 
 env -i HOME="$work" venv/bin/python - <<'EOF'
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import io
 
 import botocore.session
+import urllib3
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
-
-status = 500
-requests = 0
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        global requests
-        requests += 1
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(status)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *args):
-        pass
-
-
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-threading.Thread(target=server.serve_forever, daemon=True).start()
-
 
 sqs = botocore.session.Session().create_client(
     "sqs",
     region_name="eu-west-1",
-    endpoint_url=f"http://127.0.0.1:{server.server_port}",
     aws_access_key_id="test",
     aws_secret_access_key="test",
     config=Config(retries={"mode": "standard", "total_max_attempts": 3}),
 )
+status = 500
+requests = 0
+
+
+def answer(request, **_):
+    global requests
+    requests += 1
+    return AWSResponse(request.url, status, {}, urllib3.HTTPResponse(io.BytesIO(b"{}"), preload_content=False))
+
+
+sqs.meta.events.register("before-send", answer)  # instead of the network
 
 
 def failing_call():

@@ -126,19 +126,18 @@ def prune_botocore(data: Path, called: Mapping[str, Iterable[str]]) -> None:
 
 
 def pruned_model(model: dict[str, Any], methods: set[str]) -> dict[str, Any]:
-    """A service's model with the operations that these methods call, the shapes that they need, and no prose."""
+    """A service's model with the operations that these methods call, and the shapes that they need."""
     operations = {name: one for name, one in model["operations"].items() if method_of(name) in methods}
     if not operations:
         raise ArtefactError(f"no call of {model['metadata']['serviceId']} is recognised: see prune_botocore")
     shapes: dict[str, Any] = {}
-    waiting = list(_shapes(operations))
+    waiting = _shapes(operations)
     while waiting:
         name = waiting.pop()
         if name not in shapes:
             shapes[name] = model["shapes"][name]
             waiting += _shapes(shapes[name])
-    pruned: dict[str, Any] = _without_prose({**model, "operations": operations, "shapes": shapes})
-    return pruned
+    return {**model, "operations": operations, "shapes": shapes}
 
 
 def method_of(operation: str) -> str:
@@ -146,29 +145,18 @@ def method_of(operation: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower()
 
 
-def _shapes(tree: Any) -> Iterator[str]:
+def _shapes(tree: Any) -> list[str]:
     """The names of the shapes that part of a model refers to."""
-    if isinstance(tree, dict):
-        if isinstance(name := tree.get("shape"), str):
-            yield name
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        for one in tree:
-            yield from _shapes(one)
-
-
-def _without_prose(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {
-            name: _without_prose(one)
-            for name, one in tree.items()
-            if not (name == "documentation" and isinstance(one, str))
-        }
-    return [_without_prose(one) for one in tree] if isinstance(tree, list) else tree
+    return re.findall(r'"shape": "(\w+)"', json.dumps(tree))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(gzip.decompress(path.read_bytes())))
+    """One of botocore's files without its prose."""
+    return dict(json.loads(gzip.decompress(path.read_bytes()), object_hook=_without_prose))
+
+
+def _without_prose(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in part.items() if not (name == "documentation" and isinstance(one, str))}
 
 
 def hash_authorities(bundle: str, directory: Path) -> None:

@@ -4,11 +4,9 @@ Tools have environments of their own because their pins exclude each other: the 
 another botocore. Run by `infra/setup` with nothing but the standard library.
 """
 
-import ensurepip
 import fcntl
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -98,19 +96,14 @@ def clean_environment() -> dict[str, str]:
     return clean
 
 
-def run(*command: str | Path, **variables: str) -> None:
-    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment() | variables, check=True)
+def run(*command: str | Path) -> None:
+    subprocess.run([str(part) for part in command], cwd=ROOT, env=clean_environment(), check=True)
 
 
 def install_uv(environment: Environment) -> None:
-    """With the pip that Python carries along to put into virtual environments: installing that first takes seconds."""
-    shutil.rmtree(environment.path, ignore_errors=True)
-    # Distributions may keep it elsewhere.
-    bundled = [str(path) for path in Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")]
-    run(sys.executable, "-m", "venv", *(["--without-pip"] if bundled else []), environment.path)
-    options = ("--quiet", "--quiet", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes")
-    variables = {"PYTHONPATH": bundled[0]} if bundled else {}
-    run(environment.path / "bin" / "python", "-m", "pip", *options, "-r", environment.lock, **variables)
+    run(sys.executable, "-m", "venv", "--clear", environment.path)
+    options = ("--quiet", "--disable-pip-version-check", "install", "--no-compile", "--require-hashes")
+    run(environment.path / "bin" / "python", "-m", "pip", *options, "-r", environment.lock)
 
 
 def install(environment: Environment) -> None:

@@ -3,6 +3,7 @@
 `up` starts a process that owns the stack, and returns; `down` ends the owner, and the stack ends with it.
 """
 
+import argparse
 import contextlib
 import fcntl
 import json
@@ -102,25 +103,29 @@ def make_commands(directory: Path) -> None:
         (directory / name).chmod(0o755)
 
 
-def describe(stack: Stack) -> None:
+def describe(stack: Stack) -> str:
+    """Write what a shell needs to use the running stack; return what a person needs."""
     make_commands(COMMANDS)
     EXPORTS.write_text(exports(stack.aws.environment, stack.outputs, stack.name))
-    state = {
-        "stack": stack.name,
-        "aws": stack.aws.endpoint_url,
-        "api": stack.api.url,
-        "outputs": dict(stack.outputs),
-        "logs": str(stack.directory),
-    }
-    # Whole or not at all, because `up` waits for it.
-    unfinished = STATE.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(state, indent=2) + "\n")
-    unfinished.replace(STATE)
+    listing = "\n".join(f"  {variable(name):<28}{value}" for name, value in sorted(stack.outputs.items()))
+    return f"""
+AWS emulator  {stack.aws.endpoint_url}
+Devin API     {stack.api.url}  (a fake: `curl` {stack.api.url}/_fake/sessions or /_fake/calls)
+logs          {stack.directory}
+
+In your shell, `. {EXPORTS.relative_to(ROOT)}` points aws, sam and devin-ops at it and sets:
+{listing}
+
+Then for example:
+  aws sqs send-message --queue-url "$WORK_QUEUE_URL" --message-body devin-example-1
+  devin-ops status
+  sam logs --stack-name {stack.name}
+
+`make down` ends it."""
 
 
 def serve() -> int:
     """Owns the stack until SIGTERM."""
-    LOCAL.mkdir(exist_ok=True)
     with OWNER.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,41 +135,22 @@ def serve() -> int:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        forget()
         try:
             with running_stack(lambda line: print(line, flush=True)) as stack:
                 add_examples(stack.api)
-                describe(stack)
+                print(describe(stack), flush=True)
+                # Last, because `up` waits for it.
+                STATE.write_text(json.dumps({"aws": stack.aws.endpoint_url, "api": stack.api.url}))
                 while True:
                     signal.pause()
         finally:
             forget()
 
 
-def explain() -> str:
-    """What a person needs to use the running stack."""
-    state = json.loads(STATE.read_text())
-    listing = "\n".join(f"  {variable(name):<28}{value}" for name, value in sorted(state["outputs"].items()))
-    return f"""\
-AWS emulator  {state["aws"]}
-Devin API     {state["api"]}  (a fake: `curl` {state["api"]}/_fake/sessions or /_fake/calls)
-logs          {state["logs"]}
-
-In your shell, `. {EXPORTS.relative_to(ROOT)}` points aws, sam and devin-ops at it and sets:
-{listing}
-
-Then for example:
-  aws sqs send-message --queue-url "$WORK_QUEUE_URL" --message-body devin-example-1
-  devin-ops status
-  sam logs --stack-name {state["stack"]}
-
-`make down` ends it."""
-
-
 def up() -> int:
     """Starts an owner in the background, if there is none, and returns when the stack can be used."""
     if owner() is not None and STATE.exists():
-        print(f"The stack is running already; `make down` ends it.\n\n{explain()}")
+        print(f"The stack is running already; `make down` ends it.\n\n{LOG.read_text()}")
         return 0
     LOCAL.mkdir(exist_ok=True)
     forget()
@@ -179,11 +165,10 @@ def up() -> int:
         )
     try:
         with ended_by_signals(), LOG.open() as said:
-            while True:
+            ready = False
+            while not ready:
                 ready = STATE.exists()
                 print(said.read(), end="", flush=True)
-                if ready:
-                    break
                 if process.poll() is not None:
                     print(f"\nThe stack did not start (whole log: {LOG}).", file=sys.stderr)
                     return 1
@@ -192,37 +177,31 @@ def up() -> int:
         process.terminate()
         process.wait()
         raise
-    print(f"\n{explain()}")
     return 0
 
 
-def down(patience: float = 10) -> int:
+def down() -> int:
     """Ends the owner, if there is one; returns when everything has ended."""
     pid = owner()
-    if pid is None:
-        print("The stack is not running.")
-        forget()
-        return 0
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + patience
-        while owner() == pid:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)  # what it started ends with it all the same
-                deadline += patience
-            time.sleep(0.05)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + 10
+            while owner() == pid:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)  # what it started ends with it all the same
+                time.sleep(0.05)
     forget()
-    print("The stack has ended.")
+    print("The stack is not running." if pid is None else "The stack has ended.")
     return 0
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     commands = {"up": up, "down": down, "serve": serve}
-    if len(arguments) != 1 or arguments[0] not in commands:
-        print(f"usage: python -m infra.local.background {'|'.join(commands)}", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m infra.local.background", description=__doc__)
+    parser.add_argument("command", choices=commands)
     try:
-        return commands[arguments[0]]()
+        return commands[parser.parse_args().command]()
     except ProcessFailedError as error:
         print(error, *error.__notes__, sep="\n", file=sys.stderr)
         return 1
@@ -231,4 +210,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
+from infra.local import build
 from infra.local.processes import ProcessFailedError
 
 if TYPE_CHECKING:
     from infra.local.aws import Aws
 
 BUCKET = "artefacts"
+_CODE = "functions.zip"
 
 
-def deploy(aws: Aws, name: str, template: Path, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Create or update a stack from a built template; return its outputs. Raises ProcessFailedError."""
+def deploy(aws: Aws, name: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Create a stack from the build; return its outputs. Raises ProcessFailedError."""
     stacks = aws.cloudformation
-    request: Any = {
-        "StackName": name,
-        "TemplateURL": _upload_template(aws, template),
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+    aws.s3.put_object(Bucket=BUCKET, Key=_CODE, Body=_archive(build.FUNCTIONS))
+    stacks.create_stack(
+        StackName=name,
+        TemplateURL=_upload_template(aws, build.TEMPLATE),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         # The first is samconfig.toml's; the second stands for the macro of SAM, which `sam deploy` adds.
-        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-    }
-    try:
-        stacks.describe_stacks(StackName=name)
-        change: Callable[..., object] = stacks.update_stack
-    except ClientError:
-        change = stacks.create_stack
-    try:
-        change(**request)
-    except ClientError as error:
-        if "No updates are to be performed" not in str(error):
-            raise ProcessFailedError(f"{name} was not deployed: {error}") from error
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+    )
     while True:
         (stack,) = stacks.describe_stacks(StackName=name)["Stacks"]
         if not stack["StackStatus"].endswith("_IN_PROGRESS"):
             break
         time.sleep(0.1)
-    if stack["StackStatus"] not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
+    if stack["StackStatus"] != "CREATE_COMPLETE":
         reasons = [
             f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason')}"
             for event in reversed(stacks.describe_stack_events(StackName=name)["StackEvents"])
@@ -57,32 +47,22 @@ def deploy(aws: Aws, name: str, template: Path, parameters: Mapping[str, str]) -
 
 
 def _upload_template(aws: Aws, path: Path) -> str:
-    """Upload a template and, first, the directories and templates that it names; return its address."""
+    """Upload a template after those that it names, its functions' code as uploaded; return its address."""
     template = json.loads(path.read_text())
-    keys: dict[str, str] = {}
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            code = properties["CodeUri"]
-            if code not in keys:
-                keys[code] = _upload(aws, _archive(path.parent / code), "zip")
-            properties["CodeUri"] = {"Bucket": BUCKET, "Key": keys[code]}
+            properties["CodeUri"] = {"Bucket": BUCKET, "Key": _CODE}
         elif resource["Type"] == "AWS::CloudFormation::Stack":
             properties["TemplateURL"] = _upload_template(aws, path.parent / properties["TemplateURL"])
-    key = _upload(aws, json.dumps(template).encode(), "template")
-    return f"https://s3.{aws.region}.amazonaws.com/{BUCKET}/{key}"
-
-
-def _upload(aws: Aws, content: bytes, suffix: str) -> str:
-    key = f"{hashlib.sha256(content).hexdigest()}.{suffix}"
-    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
-    return key
+    aws.s3.put_object(Bucket=BUCKET, Key=path.name, Body=json.dumps(template))
+    return f"https://s3.{aws.region}.amazonaws.com/{BUCKET}/{path.name}"
 
 
 def _archive(directory: Path) -> bytes:
     """A zip file of a directory; not compressed, because it goes no farther than this machine."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        for path in sorted(directory.rglob("*")):
             archive.write(path, path.relative_to(directory))
     return content.getvalue()

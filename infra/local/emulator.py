@@ -1,62 +1,29 @@
 """AWS on this machine: ministack, as strict as AWS about permissions and TLS."""
 
 import socket
-import ssl
-import subprocess
-import time
-import urllib.error
-import urllib.request
 import venv
-from dataclasses import dataclass
 from pathlib import Path
 
 from infra.environments import ENVIRONMENTS
 from infra.local.certificate import Certificate
-from infra.local.processes import ProcessFailedError, ProcessGroup, tail
+from infra.local.processes import ProcessGroup
 
 REGION = "us-east-1"
 # The emulator knows these as the account's root user; they are worth nothing elsewhere.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
-@dataclass(frozen=True)
-class Emulator:
-    """A running emulator: where it listens and what makes its certificate trusted."""
+def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> str:
+    """Start an emulator with empty state on a free port; return its address.
 
-    endpoint_url: str
-    ca_bundle: Path
-    log: Path
-    process: subprocess.Popen[bytes]
-
-    def wait_until_ready(self, seconds: float = 30) -> None:
-        """Raises ProcessFailedError if the emulator ends instead, or does not answer in time."""
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),  # loopback
-            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=str(self.ca_bundle))),
-        )
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                opener.open(f"{self.endpoint_url}/_ministack/health", timeout=5).close()
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise ProcessFailedError(
-                        f"the emulator did not start: {error}\n{tail(self.log)}\n(whole log: {self.log})"
-                    ) from error
-                time.sleep(0.05)
-            else:
-                return
-
-
-def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emulator:
-    """Start an emulator with empty state on a free port; it is ready after `wait_until_ready`."""
+    The socket is bound here and handed over, so that no one else takes the port in between. It listens already: who
+    connects waits until the emulator serves it, and is refused if the emulator ends.
+    """
     packages = next((ENVIRONMENTS["emulator"].path / "lib").glob("python3.*/site-packages"))
     interpreter = directory / "python"
     venv.EnvBuilder(symlinks=True).create(interpreter)
     for name in ("scratch", "home"):
         (directory / name).mkdir()
-    log = directory / "emulator.log"
-    # The socket is bound here and handed over, so that no one else takes the port in between.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         # Functions inherit it, so it holds nothing of this process's own.
@@ -85,7 +52,7 @@ def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emu
             "STATE_DIR": f"{directory}/state",
             "S3_DATA_DIR": f"{directory}/s3",
         }
-        process = group.start(
+        group.start(
             [
                 interpreter / "bin" / "python",
                 Path(__file__).with_name("emulator_server.py"),
@@ -97,7 +64,7 @@ def start(group: ProcessGroup, directory: Path, certificate: Certificate) -> Emu
             ],
             env=environment,
             cwd=directory,
-            log=log,
+            log=directory / "emulator.log",
             pass_fds=[listener.fileno()],
         )
-    return Emulator(f"https://127.0.0.1:{port}", certificate.authority, log, process)
+    return f"https://127.0.0.1:{port}"

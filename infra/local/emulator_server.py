@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,20 +37,18 @@ def correct_differences() -> None:
     iam_actions.extract_iam_action = extract_iam_action
 
     # The value of a parameter is text. CloudFormation makes it the integer that the property wants.
-    def with_integers(handler: Callable[..., Any]) -> Callable[..., Any]:
-        def handle(*args: Any) -> Any:
-            for properties in args:
-                if isinstance(properties, dict) and (scaling := properties.get("ScalingConfig")):
-                    scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
-            return handler(*args)
+    mappings = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]  # noqa: SLF001
+    create = mappings["create"]
 
-        return handle
+    def create_mapping(logical_id: str, properties: dict[str, Any], *rest: Any) -> Any:
+        scaling = properties["ScalingConfig"]
+        scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
+        return create(logical_id, properties, *rest)
+
+    mappings["create"] = create_mapping
 
     _deliver_logs_with_their_invocation()
     _unpack_each_artefact_once()
-
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]  # noqa: SLF001
-    handlers.update({name: with_integers(handlers[name]) for name in ("create", "update")})
 
 
 def _deliver_logs_with_their_invocation() -> None:

@@ -13,15 +13,7 @@ from typing import NoReturn, Self
 
 
 class ProcessFailedError(RuntimeError):
-    """A program ended with an error; the message holds the end of what it said and where the rest is."""
-
-
-def tail(log: Path, lines: int = 25) -> str:
-    """The last lines of a log, for an error message."""
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return "(nothing was logged)"
+    """A step on the way to a running stack failed."""
 
 
 class ProcessGroup:
@@ -60,12 +52,12 @@ class ProcessGroup:
         cwd: Path,
         log: Path,
         pass_fds: Sequence[int] = (),
-    ) -> subprocess.Popen[bytes]:
+    ) -> None:
         """Start a program; its output is appended to `log`."""
         with log.open("ab") as sink:
             process = subprocess.Popen(
-                [str(part) for part in command],
-                env=dict(env),
+                command,
+                env=env,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -74,7 +66,6 @@ class ProcessGroup:
                 process_group=self._leader.pid,
             )
         self._members.append(process)
-        return process
 
 
 @contextmanager

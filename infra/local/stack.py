@@ -1,5 +1,5 @@
 """The whole stack on this machine, for as long as a program needs it: the emulator, a fake of the Devin API, and the
-built template.yaml with a small overlay."""
+built template.yaml with a few changes."""
 
 import contextlib
 import json
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError
+
 from infra.local import build, certificate, cloudformation, emulator
 from infra.local.aws import Aws
 from infra.local.fake_devin import FakeDevin
-from infra.local.processes import ProcessGroup, ended_by_signals
+from infra.local.processes import ProcessFailedError, ProcessGroup, ended_by_signals
 from infra.local.run_directory import run_directory
 
 STACK_NAME = "devin-session-cleanup"
@@ -26,7 +28,7 @@ type Progress = Callable[[str], None]
 class Stack:
     """A deployed stack: what a test, the demo or a person needs to use it."""
 
-    name: str
+    name = STACK_NAME
     aws: Aws
     outputs: Mapping[str, str]
     api: FakeDevin
@@ -70,13 +72,10 @@ class Stack:
         finally:
             functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
-    def count(self, queue_url: str, *states: str) -> int:
+    def count(self, queue_url: str) -> int:
         """Messages in a queue: visible, received or delayed."""
-        attributes: Mapping[str, str] = self.aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])[
-            "Attributes"
-        ]  # type: ignore[assignment]
-        counted = states or ("Messages", "MessagesNotVisible", "MessagesDelayed")
-        return sum(int(attributes[f"ApproximateNumberOf{state}"]) for state in counted)
+        attributes = self.aws.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["All"])["Attributes"]
+        return sum(int(value) for name, value in attributes.items() if name.startswith("ApproximateNumberOfMessages"))
 
     def log_lines(self, function_name: str | None = None) -> list[str]:
         """All that a function (default: terminate) has logged, oldest first, without line ends."""
@@ -104,14 +103,11 @@ class Account:
     api: FakeDevin
     directory: Path
 
-    def deploy(self, name: str = STACK_NAME, parameters: Mapping[str, str] | None = None) -> Stack:
-        """Deploy the build, with `parameters` over those that suit this machine. Raises ProcessFailedError.
-
-        Stacks with different names are independent of each other.
-        """
+    def deploy(self, parameters: Mapping[str, str] | None = None) -> Stack:
+        """Deploy the build, with `parameters` over those that suit this machine. Raises ProcessFailedError."""
         own = {"DevinApiUrl": self.api.url, "AlarmEmail": "on-call@example.com", "Dashboard": "true"}
-        outputs = cloudformation.deploy(self.aws, name, build.TEMPLATE, own | dict(parameters or {}))
-        return Stack(name, self.aws, outputs, self.api, self.directory)
+        outputs = cloudformation.deploy(self.aws, STACK_NAME, own | dict(parameters or {}))
+        return Stack(self.aws, outputs, self.api, self.directory)
 
 
 @contextmanager
@@ -124,15 +120,17 @@ def local_account(progress: Progress = lambda _: None) -> Iterator[Account]:
     with ended_by_signals(), run_directory() as directory:
         try:
             with ProcessGroup() as group, FakeDevin(keys=[API_KEY]) as api:
-                machine = emulator.start(group, directory, certificate.issue(directory))
+                issued = certificate.issue(directory)
+                aws = Aws(emulator.start(group, directory, issued), issued.authority)
                 # It starts while this builds.
                 progress("building the functions")
                 progress("built" if build.build() else "built already: nothing changed")
-                machine.wait_until_ready()
-                progress(f"AWS emulator at {machine.endpoint_url}")
+                try:
+                    aws.s3.create_bucket(Bucket=cloudformation.BUCKET)
+                except BotoCoreError as error:
+                    raise ProcessFailedError(f"the emulator did not start: {error}") from error
+                progress(f"AWS emulator at {aws.endpoint_url}")
                 progress(f"fake Devin API at {api.url}")
-                aws = Aws(machine.endpoint_url, machine.ca_bundle)
-                aws.s3.create_bucket(Bucket=cloudformation.BUCKET)
                 yield Account(aws, api, directory)
         except Exception as error:
             error.add_note(f"logs: {directory}")
@@ -146,5 +144,5 @@ def running_stack(progress: Progress) -> Iterator[Stack]:
         progress("deploying template.yaml")
         stack = account.deploy()
         stack.put_api_key(API_KEY)
-        progress(f"deployed the stack {stack.name}")
+        progress(f"deployed the stack {STACK_NAME}")
         yield stack

@@ -4,6 +4,9 @@ The file documents few failures of reading. A server whose routing and key check
 key or an unknown session there as on the DELETE beside it: UNDOCUMENTED lists these; the file gets nothing else.
 """
 
+import copy
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,13 @@ UNDOCUMENTED: dict[str, dict[int, dict[str, Any]]] = {
     "list_sessions_v1": {401: _DETAIL},
     "get_session_v3": _OF_ONE_SESSION,
     "archive_session_v3": _OF_ONE_SESSION,
+    "unarchive_session_v3": _OF_ONE_SESSION,
     "list_sessions_v3": {403: _PROBLEM, 422: _PROBLEM},
     "get_self_v3": {403: _PROBLEM},
 }
 
 OPERATIONS: dict[str, tuple[str, str]] = {
-    operation["operationId"]: (method, path)
+    operation["operationId"]: (method.upper(), path)
     for path, item in CONTRACT["paths"].items()
     for method, operation in item.items()
 }
@@ -49,11 +53,16 @@ RUNNING, EXITED, FOREIGN, UNKNOWN = "devin-running", "devin-exited", "devin-fore
 WRONG_V1_KEY, WRONG_V3_KEY = "apk_user_wrong", "cog_wrong"
 
 
-CONTRACT["servers"] = [{"url": "http://127.0.0.1"}]
-for _name, _responses in UNDOCUMENTED.items():
-    _method, _path = OPERATIONS[_name]
-    for _status, _content in _responses.items():
-        CONTRACT["paths"][_path][_method]["responses"][str(_status)] = {"description": "", "content": _content}
+def contract_at(url: str) -> dict[str, Any]:
+    """The contract of a server at this address, with what UNDOCUMENTED adds."""
+    contract = copy.deepcopy(CONTRACT)
+    contract["servers"] = [{"url": url}]
+    for operation, responses in UNDOCUMENTED.items():
+        method, path = OPERATIONS[operation]
+        for status, content in responses.items():
+            answer = {"description": "Undocumented", "content": content}
+            contract["paths"][path][method.lower()]["responses"][str(status)] = answer
+    return contract
 
 
 def fill(api: FakeDevin) -> None:
@@ -61,13 +70,25 @@ def fill(api: FakeDevin) -> None:
     api.add_sessions(
         EXITED, status="exit", tags=None, service_user_id="service-user-1", pull_request_states=("merged",)
     )
-    api.add_sessions(FOREIGN, org_id="org-other", bare_id=True, status_detail="waiting_for_user")
+    api.add_sessions(FOREIGN, org_id="org-other", status_detail="waiting_for_user")
     api.add_sessions("devin-child", parent_session_id=RUNNING, origin="api", category="bug", playbook_id="playbook-1")
 
 
+@pytest.fixture(scope="module")
+def used_api() -> Iterator[FakeDevin]:
+    """One fake for all generated requests: it fills up, as the API does."""
+    with FakeDevin(keys=[V1_KEY, V3_KEY]) as fake:
+        fill(fake)
+        yield fake
+
+
+_numbers = itertools.count()
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_generated_request_is_answered_within_the_contract(operation: str) -> None:
-    described = schemathesis.openapi.from_dict(CONTRACT).find_operation_by_id(operation)
+def test_every_generated_request_is_answered_within_the_contract(used_api: FakeDevin, operation: str) -> None:
+    schema = schemathesis.openapi.from_dict(contract_at(used_api.url))
+    described = schema.find_operation_by_id(operation)
     # Of a path parameter that may be any text nothing is invalid, so only operations with a query can be sent what is.
     modes = [GenerationMode.POSITIVE, *([GenerationMode.NEGATIVE] if operation.startswith("list") else [])]
 
@@ -80,26 +101,27 @@ def test_every_generated_request_is_answered_within_the_contract(operation: str)
     )
     @given(
         case=st.one_of([described.as_strategy(generation_mode=mode) for mode in modes]),
-        session_id=st.sampled_from([None, RUNNING, EXITED, FOREIGN, UNKNOWN]),
+        session_id=st.sampled_from([None, "new", RUNNING, EXITED, FOREIGN, UNKNOWN]),
         key=st.sampled_from([V1_KEY, V3_KEY, WRONG_V1_KEY, WRONG_V3_KEY, None]),
     )
     def send(case: schemathesis.Case[Any], session_id: str | None, key: str | None) -> None:
         # An id that is generated (None here) is never one of a session, and most keys are wrong.
+        if session_id == "new":
+            session_id = f"devin-new-{next(_numbers)}"
+            used_api.add_sessions(session_id)
         if session_id is not None:
             for name in case.path_parameters:
                 case.path_parameters[name] = ORG_ID if name == "org_id" else session_id
-        with FakeDevin(keys=[V1_KEY, V3_KEY]) as api:
-            fill(api)
-            case.call_and_validate(
-                base_url=api.url,
-                headers={} if key is None else {"Authorization": f"Bearer {key}"},
-                checks=[
-                    not_a_server_error,
-                    status_code_conformance,
-                    content_type_conformance,
-                    response_headers_conformance,
-                    response_schema_conformance,
-                ],
-            )
+        case.call_and_validate(
+            base_url=used_api.url,
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            checks=[
+                not_a_server_error,
+                status_code_conformance,
+                content_type_conformance,
+                response_headers_conformance,
+                response_schema_conformance,
+            ],
+        )
 
     send()

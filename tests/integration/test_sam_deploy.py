@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from infra.environments import ENVIRONMENTS, ROOT
-from infra.local import build, cloudformation, overlay
+from infra.local import build, cloudformation
 from infra.local.stack import Account, Stack
 
 SAM = ENVIRONMENTS["sam"].path / "bin" / "sam"
@@ -43,10 +43,10 @@ def test_sam_makes_the_same_stack(account: Account, stack: Stack) -> None:
     built = account.directory / "scratch" / "sam-build"
 
     sam(account, "build", "--build-dir", built)
-    overlay.write(built)
+    build.write_template(built / "template.yaml", built / "local.json")
     sam(
         account,
-        *("deploy", "--stack-name", "by-sam", "--template-file", built / overlay.NAME),
+        *("deploy", "--stack-name", "by-sam", "--template-file", built / "local.json"),
         # Named, because SAM CLI would look for it beside the built template.
         *("--config-file", ROOT / "samconfig.toml"),
         # A bucket that there is spares the stack that --resolve-s3 would make first.

@@ -1,16 +1,17 @@
-"""Faults: what can go wrong with an answer, and the script that says with which."""
+"""Faults: what can go wrong with an answer, and when."""
 
-from __future__ import annotations
-
+import gzip
+import itertools
 import json
 import random
+import select
+import socket
+import struct
 import threading
-import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self
 
 from infra.local.fake_devin.answer import Answer, Framing
 from infra.local.fake_devin.operations import Operation, Request
@@ -18,32 +19,29 @@ from infra.local.fake_devin.operations import Operation, Request
 # pass    the API's own answer (after `delay`)
 # answer  the scripted answer
 # hang    nothing, until the caller gives up, or `seconds` have passed and the connection is closed
-# drip    an answer, a byte every `interval` seconds: from the first byte on, or its body alone
-# endless an answer whose head or body never ends
-# reset   an answer cut off by a TCP reset: before its first byte, in the middle of the head, or of the body
+# drip    an answer, a byte every `interval` seconds: its body, or all of it if `part` is `head`
+# endless an answer whose body never ends
+# reset   a TCP reset instead of an answer, or in the middle of its body if `part` is `body`
 # close   the same by closing the connection
 type Kind = Literal["pass", "answer", "hang", "drip", "endless", "reset", "close"]
-type Part = Literal["start", "head", "body"]
-_PARTS: dict[str, tuple[Part, ...]] = {
-    **dict.fromkeys(("pass", "answer", "hang"), ()),
-    **dict.fromkeys(("drip", "endless"), ("head", "body")),
-    **dict.fromkeys(("reset", "close"), ("start", "head", "body")),
-}
 
 # Stands, in a scripted answer, for the value of the request's Authorization header.
 AUTHORIZATION = "{authorization}"
 
+_FILLER = b"x" * (16 * 1024)
+# What an endless body with a Content-Length claims to be: a tebibyte.
+_CLAIMED = 1 << 40
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way to go wrong, by `kind`. Raises ValueError for a combination that makes no sense.
+    """One way to go wrong, by `kind`.
 
-    status, headers, body: the answer; without a status it is the API's own. Headers go out as they are, line breaks
-    included. Text bodies are sent as UTF-8.
+    status, headers, body: the answer; without a status it is the API's own. Text bodies are sent as UTF-8.
     effect: the call is carried out although it goes wrong (a session ends, the news is lost). Where any of the API's
     own answer is sent, the call is carried out in any case.
-    delay: seconds before it begins. part: where it begins; `start` is before the first byte. framing: what
-    ends the body, `chunked` for an endless one and `length` for others unless said.
+    delay: seconds before it begins. framing: what ends the body, `chunked` for an endless one and `length` for others
+    unless said.
     """
 
     kind: Kind = "answer"
@@ -52,28 +50,15 @@ class Fault:
     body: bytes | str = b""
     effect: bool = False
     delay: float = 0.0
-    part: Part | None = None
+    part: Literal["head", "body"] | None = None
     framing: Framing | None = None
     interval: float = 1.0
     seconds: float | None = None
 
-    def __post_init__(self) -> None:
-        if self.kind not in _PARTS:
-            raise ValueError(f"there is no fault {self.kind!r}")
-        if self.part not in {None, *_PARTS[self.kind]}:
-            raise ValueError(f"{self.kind} cannot begin at {self.part!r}")
-        if self.kind in {"answer", "pass", "hang"} and (self.kind == "answer") != (self.status is not None):
-            raise ValueError(f"{self.kind} {'needs a' if self.kind == 'answer' else 'takes no'} status")
-
-    @property
-    def begins(self) -> Part:
-        """`part`, or its default: an answer is cut off before its first byte, and dripped in its body."""
-        return self.part or ("start" if self.kind in {"reset", "close"} else "body")
-
     @property
     def sends(self) -> bool:
         """Whether any byte is answered."""
-        return self.kind != "hang" and self.begins != "start"
+        return self.kind != "hang" and (self.kind not in {"reset", "close"} or self.part is not None)
 
     @property
     def carries_out(self) -> bool:
@@ -89,18 +74,56 @@ class Fault:
         headers = {name: value.replace(AUTHORIZATION, authorization) for name, value in self.headers.items()}
         return Answer(self.status, body, headers)
 
+    def play(self, connection: socket.socket, answer: Answer, ending: threading.Event) -> bool:
+        """Send this answer as the fault would have it; return whether to keep the connection.
+
+        It is over at the latest when the caller has gone (OSError), or soon after `ending` is set and the connection
+        was shut down.
+        """
+        if self.kind == "hang":
+            # Until the caller leaves (or sends more, which no client does before an answer), or the time is over.
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            poll.poll(None if self.seconds is None else self.seconds * 1000)
+            return False
+        for piece in self._pieces(answer):
+            connection.sendall(piece)
+            if ending.wait(self.interval if self.kind == "drip" else 0):
+                return False
+        if self.kind == "reset":
+            # Lingering for no time makes close() send RST instead of FIN.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return self.kind not in {"reset", "close"} and self.framing != "close"
+
+    def _pieces(self, answer: Answer) -> Iterator[bytes]:
+        """What is sent, one after the other. Head and body apart could wait on a delayed acknowledgement."""
+        head, body = answer.encode(self.framing or "length")
+        if self.kind == "endless":
+            framing = self.framing or "chunked"
+            yield answer.head(framing, _CLAIMED)
+            yield from itertools.repeat(b"%x\r\n%s\r\n" % (len(_FILLER), _FILLER) if framing == "chunked" else _FILLER)
+        elif self.kind == "drip":
+            if self.part != "head":
+                yield head
+            yield from (bytes([byte]) for byte in (head + body if self.part == "head" else body))
+        elif self.kind in {"reset", "close"}:
+            if self.sends:
+                yield head + body[: len(body) // 2]
+        else:
+            yield head + body
+
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Fault:
-        """Raises ValueError or TypeError for anything that makes no fault."""
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises TypeError for anything that makes no fault."""
         return cls(**data)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Rule:
     """When a fault acts: on calls that fit all that is said here.
 
-    session_id: as in the path. method: in capitals. operation: see Operation, ValueError for another.
-    reused: whether the connection has carried a request before. times: how often it acts, None for no end.
+    session_id: as in the path. method: in capitals. reused: whether the connection has carried a request before.
+    times: how often it acts, None for no end.
     probability, seed: whether it acts on a call is drawn from the seed, the method, the session id and how many such
     calls went before, so that the same seed does the same to every session in whatever order calls arrive.
     """
@@ -113,55 +136,29 @@ class Rule:
     times: int | None = None
     probability: float = 1.0
     seed: int = 0
+    acted: int = field(default=0, init=False, compare=False)
     seen: Counter[tuple[str, str | None]] = field(default_factory=Counter, init=False, compare=False)
 
-    def __post_init__(self) -> None:
-        if self.operation is not None and self.operation not in get_args(Operation.__value__):
-            raise ValueError(f"there is no operation {self.operation!r}")
-
-    def fits(self, request: Request, *, reused: bool) -> bool:
-        """Whether the rule is about such a call."""
-        return (
+    def acts(self, request: Request, *, reused: bool) -> bool:
+        """Whether it acts on this call, which then counts."""
+        fits = (
             self.session_id in {None, request.session_id}
             and self.method in {None, request.method}
             and self.operation in {None, request.operation}
             and self.reused in {None, reused}
+            and self.acted != self.times
+            and self._drawn(request)
         )
+        self.acted += fits
+        return fits
 
-    def draw(self, request: Request) -> bool:
-        """Whether chance has the rule act on this call."""
+    def _drawn(self, request: Request) -> bool:
         if self.probability >= 1:
             return True
         call = (request.method, request.session_id)
         self.seen[call] += 1
         draw = random.Random(f"{self.seed}/{call[0]}/{call[1]}/{self.seen[call]}")  # noqa: S311 - not a secret
         return draw.random() < self.probability
-
-
-class Script:
-    """The rules, in the order in which they were added; the first that fits and is not used up acts on a call."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # Each with how often it acted.
-        self._rules: list[tuple[Rule, Counter[str]]] = []
-
-    def add(self, rule: Rule) -> None:
-        with self._lock:
-            self._rules.append((rule, Counter()))
-
-    def clear(self) -> None:
-        with self._lock:
-            self._rules.clear()
-
-    def fault_for(self, request: Request, *, reused: bool) -> Fault | None:
-        """The fault that acts on this call, which counts as acted; None if all goes well."""
-        with self._lock:
-            for rule, counts in self._rules:
-                if rule.fits(request, reused=reused) and counts["acted"] != rule.times and rule.draw(request):
-                    counts["acted"] += 1
-                    return rule.fault
-        return None
 
 
 def too_many_requests(retry_after: str | None = None) -> Fault:
@@ -185,18 +182,18 @@ def echoing(status: int) -> Fault:
     return json_fault(status, {"detail": f"you sent {AUTHORIZATION}"}, {"X-Request-Authorization": AUTHORIZATION})
 
 
-def huge(size: int, status: int = 200) -> Fault:
-    """An answer of valid JSON, `size` bytes long (14 at least)."""
-    return json_fault(status, {"detail": "x" * (size - 14)})
+def huge(size: int) -> Fault:
+    """A 200 of valid JSON, some `size` bytes long."""
+    return json_fault(200, {"detail": "x" * size})
 
 
-def gzip_bomb(size: int, status: int = 200) -> Fault:
-    """An answer of about a thousandth of `size` bytes that unpacks to so many."""
+def gzip_bomb(size: int) -> Fault:
+    """A 200 of about a thousandth of `size` bytes that unpacks to so many."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    return Fault(status=status, headers=headers, body=_zeros_packed(size))
+    return Fault(status=200, headers=headers, body=gzip.compress(bytes(size)))
 
 
-def hostile_detail(status: int = 422) -> Fault:
+def hostile_detail(status: int) -> Fault:
     """A detail with line breaks, terminal escapes, a forged log line and text that runs backwards."""
     detail = 'no\r\n{"level":"INFO","message":"terminated"}\n\x1b[2J\x1b[31mred\x00\u2028\u202egnp.exe'
     return json_fault(status, {"detail": detail})
@@ -204,11 +201,3 @@ def hostile_detail(status: int = 422) -> Fault:
 
 def json_fault(status: int, data: Any, headers: Mapping[str, str] | None = None) -> Fault:
     return Fault(status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=json.dumps(data))
-
-
-@lru_cache(maxsize=2)
-def _zeros_packed(size: int) -> bytes:
-    packer = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
-    block = bytes(1 << 20)
-    packed = [packer.compress(block[: min(len(block), size - done)]) for done in range(0, size, len(block))]
-    return b"".join([*packed, packer.flush()])

@@ -1,7 +1,5 @@
 """What `make up` gives a shell: variables that lead to the stack on this machine alone, and commands that use them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

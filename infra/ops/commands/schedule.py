@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -41,24 +42,17 @@ def at(
     try:
         made.extend(plan)  # one by one: what was made before one fails is in it
     except BaseException:
-        if new := [one.name for one in made if not one.found]:
+        if made:
+            names = " ".join(one.name for one in made)
             output.warn(
-                f"{count(len(new), 'schedule')} made before this: {' '.join(new)}. Asked for again at {iso(moment)}, "
-                "only the others are made; see schedule cancel"
+                f"{count(len(made), 'schedule')} made before this: {names}. Asked for again at {iso(moment)}, they are "
+                "not made twice; see schedule cancel"
             )
         raise
-    output.data([one.as_dict() for one in made])
+    output.data([asdict(one) for one in made])
     for one in made:
-        sessions = count(len(one.session_ids), "session")
-        if one.found:
-            output.say(f"{one.name}: {sessions}, is there already: {one.when}, {one.state}", "bold")
-        else:
-            output.say(f"{one.name}: {sessions} {at_time}", "bold")
+        output.say(f"{one.name}: {count(len(one.session_ids), 'session')} {at_time}", "bold")
     output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
-    if off := [one.name for one in made if one.state != "ENABLED"]:
-        raise FoundError(
-            f"{', '.join(off)}: DISABLED, so nothing will be terminated; enable it, or cancel it and ask again"
-        )
 
 
 @application.command("list")
@@ -66,7 +60,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules that send to the work queue, also those made without this command."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     found = schedules.planned(context.account.scheduler, context.deployment)
-    output.data([one.as_dict() for one in found])
+    output.data([asdict(one) for one in found])
     if not found:
         output.say("no schedule sends to the work queue")
     elif not as_json:

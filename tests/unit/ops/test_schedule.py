@@ -44,19 +44,17 @@ def test_a_schedule_sends_to_the_work_queue_once_and_is_gone(operator: Operator,
     assert operator.world.api.deleted() == ["devin-1", "devin-2"]
 
 
-def test_the_same_again_makes_no_second_schedule(operator: Operator, scheduler: Any) -> None:
-    operator.run("schedule", "at", WHEN, "devin-1", "--yes")
-    assert "is there already" in operator.run("schedule", "at", WHEN, "devin-1", "--yes").out
-    assert len(scheduler.list_schedules()["Schedules"]) == 1
-
-
-def test_a_schedule_that_somebody_disabled_is_shown_to_be(operator: Operator, scheduler: Any) -> None:
+@pytest.mark.parametrize("others", [{"State": "DISABLED"}, {"ScheduleExpression": "at(2098-12-01T17:00:00)"}])
+def test_the_same_again_makes_no_second_schedule_but_mends_the_first(
+    operator: Operator, scheduler: Any, others: dict[str, str]
+) -> None:
     (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
     schedule = scheduler.get_schedule(Name=made["name"])
-    keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
-    scheduler.update_schedule(**{key: schedule[key] for key in keys}, State="DISABLED")
-    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
-    assert "DISABLED" in ran.out + ran.err
+    keys = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "State", "Target")
+    scheduler.update_schedule(**{key: schedule[key] for key in keys} | others)
+    assert operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data == [made]
+    assert operator.run("schedule", "list", "--json").data == [made]
+    assert made["state"] == "ENABLED"
 
 
 def test_schedules_that_were_made_before_one_failed_are_named(operator: Operator, scheduler: Any) -> None:
@@ -110,14 +108,10 @@ def test_schedules_of_all_groups_are_listed_and_cancelled(operator: Operator, sc
         return {one["name"] for one in operator.run("schedule", "list", "--json").data}
 
     assert names() == {mine["name"], f"one/{mine['name']}", f"two/{mine['name']}", "one/of-one", "two/of-two"}
-    assert operator.run("schedule", "cancel", "of-one").status == 0
-    assert operator.run("schedule", "cancel", "one/of-two").status == 1
-    several = operator.run("schedule", "cancel", mine["name"])
-    assert several.status == 1
-    assert f"one/{mine['name']}" in several.err
+    assert operator.run("schedule", "cancel", "of-one").status == 1
     assert operator.run("schedule", "cancel", f"one/{mine['name']}", "two/of-two").status == 0
-    assert operator.run("schedule", "cancel", f"default/{mine['name']}").status == 0
-    assert names() == {f"two/{mine['name']}"}
+    assert operator.run("schedule", "cancel", mine["name"]).status == 0
+    assert names() == {f"two/{mine['name']}", "one/of-one"}
 
 
 def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Operator, scheduler: Any) -> None:
@@ -126,24 +120,6 @@ def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Ope
     assert (ran.status, ran.data) == (1, {"cancelled": [mine["name"]]})
     assert "no schedule gone" in ran.err
     assert scheduler.list_schedules()["Schedules"] == []
-
-
-@pytest.mark.parametrize("other", ["Target", "Input", "ScheduleExpression"])
-def test_a_schedule_of_the_same_name_that_does_something_else_is_no_success(
-    operator: Operator, scheduler: Any, other: str
-) -> None:
-    (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
-    found = scheduler.get_schedule(Name=made["name"])
-    schedule = {key: found[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
-    if other == "ScheduleExpression":
-        schedule[other] = "at(2098-12-01T17:00:00)"
-    else:
-        theirs = {"Target": {"Arn": f"{schedule['Target']['Arn']}-too"}, "Input": {"Input": "devin-2"}}
-        schedule["Target"] |= theirs[other]
-    scheduler.update_schedule(**schedule)
-    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
-    assert ran.status == 1
-    assert "does something else" in ran.err
 
 
 def test_a_stack_of_a_like_name_has_schedules_of_its_own(operator: Operator, scheduler: Any) -> None:

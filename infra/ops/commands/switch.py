@@ -11,7 +11,7 @@ from infra.ops.cli_context import AsJson, Yes, confirm, context_of
 from infra.ops.depth import depth_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
-from infra.ops.switch import ABSENT, keep_first, name_for, read_switch, release, switch_before, throw
+from infra.ops.switch import ABSENT, keep_first, name_for, read_switch, switch_before, throw, write
 from stop_switch import SWITCH_CACHE_SECONDS
 
 
@@ -22,7 +22,7 @@ def stop(
 ) -> None:
     """Stop everything: no session is ended until `go`.
 
-    Does not ask. A second stop keeps the first one's reason and time, and adds its own.
+    Does not ask. A second stop keeps the first one's reason, and adds its own.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
     guessed = None
@@ -77,6 +77,6 @@ def go(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
         f"{count(waiting, 'message')} in the work queue: they come back within 15 minutes. Scheduled sweeps go on."
     )
     confirm(context, output, "Carry on?", yes=yes)
-    written = release(context.account.ssm, name)
+    written = write(context.account.ssm, name, "go")
     output.data({"switch": name, "before": before.value, "now": written.value})
     output.say(f"{name}: {before.value} -> {written.value}", "bold green")

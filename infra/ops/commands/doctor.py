@@ -10,10 +10,9 @@ import typer
 
 from infra.ops.cli_context import AsJson, context_of, utc_now
 from infra.ops.doctor import examine
-from infra.ops.findings import Status
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
-from infra.ops.snapshot import StackSnapshot
+from infra.ops.snapshot import StackSnapshot, Status
 
 
 def doctor(

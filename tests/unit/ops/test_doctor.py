@@ -193,11 +193,6 @@ def test_what_the_function_cannot_read_is_found(stack: Stack) -> None:
     assert "api from AWS" in stack.findings("--ask-function", "--no-api")["failed"]
 
 
-def test_a_stopped_function_is_not_asked(stack: Stack) -> None:
-    stack.operator.world.switch("stop")
-    assert "api from AWS" in stack.findings("--ask-function", "--no-api")["warning"]
-
-
 def test_doctor_changes_nothing(stack: Stack) -> None:
     stack.operator.world.aws.calls.clear()
     stack.findings()
@@ -236,9 +231,6 @@ def delete_key(stack: Stack) -> None:
 BROKEN: dict[str, tuple[Callable[[Stack], object], str]] = {
     "rolled back": (lambda stack: setattr(stack.operator, "status", "ROLLBACK_COMPLETE"), "stack"),
     "no key yet": (lambda stack: stack.store('{"api_key": ""}'), "secret"),
-    "a key with quotes": (lambda stack: stack.store(f'"{KEY}"'), "secret"),
-    "an assignment": (lambda stack: stack.store(f"DEVIN_API_KEY={KEY}"), "secret"),
-    "a list": (lambda stack: stack.store(f'["{KEY}"]'), "secret"),
     "a key with a line break": (lambda stack: stack.store(f"{KEY}\n"), "secret"),
     "a key of version 3 without organisation": (lambda stack: stack.store(V3_KEY), "secret"),
     "a bad environment": (lambda stack: stack.environment.update(MAX_WORKERS="many"), "stack"),
@@ -346,26 +338,6 @@ def test_what_the_stack_does_not_do_takes_no_permission(stack: Stack) -> None:
     assert stack.findings("--no-api")["failed"] == set()
     assert ("terminate", "events:PutEvents") not in {one[:2] for one in stack.simulated}
     assert {one[0] for one in stack.simulated} == {"terminate", "sweep", "one-time", "sweep-schedule"}
-
-
-KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
-
-
-@pytest.mark.parametrize(
-    ("waiting", "state", "status"),
-    [(True, "Enabled", "warning"), (True, "PendingDeletion", "failed"), (False, "PendingDeletion", None)],
-)
-def test_a_key_that_is_no_longer_used_has_to_last_until_the_queues_are_empty(
-    stack: Stack, waiting: bool, state: str, status: str | None
-) -> None:
-    stack.key_state = state
-    stack.operator.world.aws.faults["resourcegroupstaggingapi.GetResources"] = lambda _: {
-        "ResourceTagMappingList": [{"ResourceARN": KEY_ARN}]
-    }
-    if waiting:
-        stack.operator.world.send("devin-1")
-    found = stack.findings("--no-api")
-    assert [one for one in found if "key" in found[one]] == ([status] if status else [])
 
 
 def test_what_may_not_be_looked_at_is_said_and_the_rest_is_checked(stack: Stack) -> None:

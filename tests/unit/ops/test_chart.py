@@ -101,7 +101,8 @@ def test_the_page_shows_them_and_loads_nothing(charts: Charts) -> None:
     assert set(re.findall(r"https?://[^\"]*", source)) == {"http://www.w3.org/2000/svg"}, "a name, not an address"
     assert not re.search(r"url\((?!#)|@import", source)
     assert "default-src 'none'; style-src 'unsafe-inline'" in source
-    bars = [found for text in texts if (found := re.fullmatch(r".*: (\d+) (kept|chosen), idle for .*", text))]
+    said = re.compile(r"hours idle: .*; sessions: (\d+); group: .*; then: (.*)")
+    bars = [found for text in texts if (found := said.fullmatch(text))]
     assert sum(int(bar[1]) for bar in bars) == 3 * 11, "each session is in each of the three pictures"
     assert sum(int(bar[1]) for bar in bars if bar[2] == "chosen") == 3 * 3, "devin-30, devin-60 and devin-400"
 
@@ -115,16 +116,12 @@ def test_it_reads_and_ends_nothing(charts: Charts) -> None:
 
 def test_text_from_outside_is_shown_as_it_is(charts: Charts) -> None:
     markup = "</title><script>alert(1)</script><b a='"
-    charts.world.api.have(
-        stale_v3(user_id=markup, status_detail=f"{V3_KEY} & <i>", title=markup, tags=[markup]),
-        stale_v3("devin-2", user_id="x" * 500),
-    )
+    charts.world.api.have(stale_v3(user_id=markup, status_detail=f"{V3_KEY} & <i>", title=markup, tags=[markup]))
     assert charts.run(policy={"idle_for": "P1D", "title_matches": f"*{markup[:9]}*"}).status == 0
     tags, _, texts = charts.page()
     assert not {"script", "i"} & tags
-    assert any(text.startswith("</title><script>") for text in texts)
+    assert any("</title><script>" in text for text in texts)
     assert V3_KEY not in charts.path.read_text()
-    assert "x" * 40 not in charts.path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Draws docs/pictures/fleet.svg: the chart of `devin-ops sweep --chart`, of a made-up fleet."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """The Devin API as `doctor` checks it: whose key it is, whether it may list, and whether this version will go."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime

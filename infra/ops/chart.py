@@ -1,13 +1,12 @@
-"""The fleet as a page of HTML: histograms of idle time, and a table of thresholds.
+"""`sweep --chart`: the fleet as a page of HTML, with histograms of idle time and a table of thresholds.
 
 It holds static pictures and no script, so it opens anywhere, also where scripts or the network are blocked.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from html import escape
 from pathlib import Path
@@ -15,8 +14,12 @@ from string import Template
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from infra.ops.fleet import Fleet, Point, Threshold
+from infra.ops.cli_context import CliContext, place_of, utc_now
+from infra.ops.fleet import Fleet, Point, Threshold, list_sessions, rejected_before, survey
+from infra.ops.output import Output, count
 from infra.ops.problems import UsageError
+from infra.ops.snapshot import StackSnapshot
+from infra.ops.sweeps import Policy
 
 COLUMNS = ("idle_for", "chosen", "share", "caps", "units so far", "units spent waiting")
 _CHOSEN = "chosen"
@@ -35,6 +38,26 @@ _BAR = [
     {"calculate": "datum.from * SQRT2", "as": "to"},
 ]
 _SVG = "http://www.w3.org/2000/svg"
+
+
+def draw(output: Output, context: CliContext, policy: Policy, path: Path) -> None:
+    """Write the page, and show its table."""
+    # A policy's own file might be named by mistake, and would be overwritten.
+    if path.suffix != ".html" or not path.parent.is_dir():
+        raise UsageError(f"--chart takes the name of an .html file in a directory that exists, not {path}")
+    renderer()
+    output.say("The key is read from the secret and used from this machine to list the sessions.")
+    stack = StackSnapshot(context.account, context.deployment, utc_now, context.command)
+    sessions, listing = list_sessions(stack, output.warn)
+    rejected = rejected_before(stack, sessions, output.warn)
+    now = utc_now()
+    fleet = survey(sessions, listing, policy, now, protect_tag=stack.settings.protect_tag, rejected=rejected)
+    path.write_text(page(fleet, policy, place_of(context), now, output.cell), encoding="utf-8")
+    if listing != "complete":
+        output.warn(f"the listing is not complete: {listing}")
+    output.data({"chart": str(path)} | {name: value for name, value in asdict(fleet).items() if name != "points"})
+    output.table("", COLUMNS, [cells(one) for one in fleet.thresholds])
+    output.say(f"{count(len(fleet.points), 'session')} drawn in {path}; nothing was ended", "bold")
 
 
 def renderer() -> Callable[..., str]:

@@ -1,7 +1,5 @@
 """What `doctor` checks, one function each: findings with what to do about them."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,8 +70,6 @@ def _stack(stack: StackSnapshot) -> Iterator[Finding]:
 def _secret(stack: StackSnapshot) -> Iterator[Finding]:
     key = stack.key
     is_v3 = version_of(key) is V3
-    if not key.startswith(("apk_", "cog_")):
-        yield warning("secret", "it begins with neither apk_ nor cog_", "check that this is a Devin API key")
     yield ok("secret", f"holds a key of version {3 if is_v3 else 1} (not shown)")
     if is_v3 and stack.settings.devin_org_id is None:
         yield failed("secret", "a cog_ key needs an organisation, and DevinOrgId is empty", "deploy DevinOrgId")

@@ -1,7 +1,5 @@
 """The sessions of an organisation as a policy sorts them, for `sweep --chart`. It reads, and terminates nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """What `status` shows. Each part is read by itself, so that one that cannot be read does not hide the others."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -58,11 +58,6 @@ class Written:
     version: int
 
 
-def name_for(stack: str) -> str:
-    """What the template calls the switch, for those who may not look at the stack."""
-    return f"/devin-session-cleanup/{stack}/stop-switch"
-
-
 def read_switch(ssm: SSMClient, name: str) -> Switch:
     try:
         parameter = ssm.get_parameter(Name=name)["Parameter"]

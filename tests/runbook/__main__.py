@@ -3,8 +3,6 @@
 What has to fail here is named in `FAILS`, so that a command which works after all does not stay there.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """`doctor`: is the deployed stack fit to do its work?"""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`schedule at | list | cancel`: terminate these sessions at a time."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Annotated
 
@@ -37,21 +35,12 @@ def at(
     ids = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     at_time = f"at {iso(moment)}, in {period(moment - now)}"
     confirm(context, output, f"Terminate {count(len(ids.ids), 'session')} {at_time}?", yes=yes)
-    plan = schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition)
     made: list[Planned] = []
-    try:
-        made.extend(plan)  # one by one: what was made before one fails is in it
-    except BaseException:
-        if made:
-            names = " ".join(one.name for one in made)
-            output.warn(
-                f"{count(len(made), 'schedule')} made before this: {names}. Asked for again at {iso(moment)}, they are "
-                "not made twice; see schedule cancel"
-            )
-        raise
-    output.data([asdict(one) for one in made])
-    for one in made:
+    for one in schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition):
+        made.append(one)
+        # At once: if a later one fails, this one stays.
         output.say(f"{one.name}: {count(len(one.session_ids), 'session')} {at_time}", "bold")
+    output.data([asdict(one) for one in made])
     output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
 
 

@@ -1,7 +1,5 @@
 """`status` and `watch`: how the stack is, now or until it is done."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`sweep`: find stale sessions by a policy."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +47,7 @@ def sweep(
     if chart is not None:
         if enforce:
             raise UsageError("--chart is dry; leave out --enforce")
-        from infra.ops.commands.chart import draw  # noqa: PLC0415 - it imports the API's client
+        from infra.ops.chart import draw  # noqa: PLC0415 - it imports the API's client
 
         draw(output, context, first, chart)
         return

@@ -1,7 +1,5 @@
 """`stop` and `go`: the switch for everything."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer
@@ -11,7 +9,7 @@ from infra.ops.cli_context import AsJson, Yes, confirm, context_of
 from infra.ops.depth import depth_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
-from infra.ops.switch import ABSENT, keep_first, name_for, read_switch, switch_before, throw, write
+from infra.ops.switch import ABSENT, keep_first, read_switch, switch_before, throw, write
 from stop_switch import SWITCH_CACHE_SECONDS
 
 
@@ -29,8 +27,8 @@ def stop(
     try:
         name = context.deployment.output("StopSwitchParameterName")
     except (ClientError, BotoCoreError) as error:
-        # Permission to write the switch does not imply permission to look at the stack.
-        name, guessed = name_for(context.stack_name), said(error)
+        # Permission to write the switch does not imply permission to look at the stack. The template calls it so.
+        name, guessed = f"/devin-session-cleanup/{context.stack_name}/stop-switch", said(error)
     # Nothing else is read or printed before: in a hurry, what may fail comes afterwards.
     ssm = context.account.ssm
     written = throw(ssm, name, reason)

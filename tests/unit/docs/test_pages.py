@@ -1,7 +1,5 @@
 """The pages: links arrive, and what they name exists."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The runbook: it leads from every reason and every link to a section, and its commands are such as the tools have."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from functools import cache

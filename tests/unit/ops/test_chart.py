@@ -1,7 +1,5 @@
 """`sweep --chart`: the numbers are the sweep's, the page is harmless and complete, and nothing is ended."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -53,7 +51,7 @@ def charts(operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     operator.world.aws.faults["lambda.GetFunctionConfiguration"] = lambda _: {"Environment": {"Variables": environment}}
     operator.world.secrets.put_secret_value(SecretId=operator.world.secret, SecretString=V3_KEY)
-    monkeypatch.setattr("infra.ops.commands.chart.utc_now", lambda: NOW)
+    monkeypatch.setattr("infra.ops.chart.utc_now", lambda: NOW)
     monkeypatch.setattr("infra.ops.account.Account.dynamodb", operator.world.dynamodb)
     operator.world.api.have(
         *(stale_v3(f"devin-{hours}", idle=hours * HOURS, acus_consumed=hours) for hours in (2, 5, 13, 30, 60, 400)),

@@ -1,7 +1,5 @@
 """`doctor`: a healthy stack passes, and each thing that may be wrong is found, with what to do."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """`status`, `watch`, `stop` and `go`: how the stack is, and the switch for everything."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from itertools import count

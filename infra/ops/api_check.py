@@ -1,21 +1,21 @@
 """The Devin API as `doctor` checks it: whose key it is, whether it may list, and whether this version will go."""
 
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from devin.error_detail import error_detail, parse_json
 from devin.http import Reply, Transport, TransportError
 from devin.version import V3, version_of
+from infra.ops.cli_context import utc_now
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import Finding, StackSnapshot, failed, ok, verdict, warning
 from infra.ops.sweeps import sweep
 from redaction import Redactor, one_line
 
 # As the sweep, which refuses to compute ages beyond it.
-MOST_SKEW_SECONDS = 300.0
+_MOST_SKEW_SECONDS = 300.0
 _PROBE_SECONDS = 10.0
 _PROBE_BYTES = 64 * 1024
 _ADDRESSES = (
@@ -51,7 +51,7 @@ def check_api(stack: StackSnapshot) -> Iterator[Finding]:
         return
     yield _answer(reply, where, redact)
     yield from _retirement(reply)
-    yield from _clock(reply, stack.now())
+    yield from _clock(reply)
 
 
 def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
@@ -62,7 +62,7 @@ def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
     names = [str(owned_by[name]) for name in ("service_user_name", "user_name", "user_email") if owned_by.get(name)]
     owner = one_line(redact(" ".join([str(owned_by.get("principal_type", "unknown")), *names])), 200)
     theirs = owned_by.get("org_id")
-    if theirs and _bare(str(theirs)) != _bare(org_id):
+    if theirs and not str(theirs).endswith(org_id.removeprefix("org-")):
         yield failed(
             "key's owner",
             f"{owner} of organisation {one_line(redact(str(theirs)), 100)}; DevinOrgId is {org_id}",
@@ -70,10 +70,6 @@ def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
         )
     else:
         yield ok("key's owner", f"{owner}, {f'organisation {org_id}' if theirs else 'enterprise'}")
-
-
-def _bare(org_id: str) -> str:
-    return re.sub(r"^org[-_]", "", org_id)
 
 
 def _answer(reply: Reply, where: str, redact: Redactor) -> Finding:
@@ -106,21 +102,15 @@ def _retirement(reply: Reply) -> Iterator[Finding]:
         yield ok("api version", "the API does not announce its end")
 
 
-def _clock(reply: Reply, now: datetime) -> Iterator[Finding]:
-    if (skew := skew_seconds(reply.headers.get("Date"), now)) is None:
+def _clock(reply: Reply) -> Iterator[Finding]:
+    try:
+        theirs = parsedate_to_datetime(reply.headers.get("Date", ""))
+    except (ValueError, OverflowError):
         return
+    skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - utc_now()).total_seconds())
     found = f"the API's clock and this machine's differ by {skew:.0f} s"
     remedy = "set this machine's clock; if it is right, sweeps refuse to compute ages until the API's is"
-    yield verdict("clock", good=skew <= MOST_SKEW_SECONDS, found=found, remedy=remedy)
-
-
-def skew_seconds(date: str | None, now: datetime) -> float | None:
-    """Between a Date header and this machine; None if it says none."""
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except (ValueError, OverflowError):
-        return None
-    return abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
+    yield verdict("clock", good=skew <= _MOST_SKEW_SECONDS, found=found, remedy=remedy)
 
 
 def check_from_aws(stack: StackSnapshot) -> Iterator[Finding]:

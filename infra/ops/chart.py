@@ -47,7 +47,7 @@ def draw(output: Output, context: CliContext, policy: Policy, path: Path) -> Non
         raise UsageError(f"--chart takes the name of an .html file in a directory that exists, not {path}")
     renderer()
     output.say("The key is read from the secret and used from this machine to list the sessions.")
-    stack = StackSnapshot(context.account, context.deployment, utc_now, context.command)
+    stack = StackSnapshot(context.account, context.deployment, context.command)
     sessions, listing = list_sessions(stack, output.warn)
     rejected = rejected_before(stack, sessions, output.warn)
     now = utc_now()

@@ -9,7 +9,6 @@ from devin.client import CALL_SECONDS, DevinClient
 from devin.http import Transport
 from devin.session import Page, Session
 from devin.throttle import Throttle
-from infra.ops.api_check import MOST_SKEW_SECONDS, skew_seconds
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import StackSnapshot
 from redaction import Redactor
@@ -17,7 +16,7 @@ from rejections import Rejections
 from settings import SettingsError
 from sweep.listing import Listing
 from sweep.policy import FLOOR, Policy, parse_policy
-from sweep.selection import CapExceededError, Selection, check_caps
+from sweep.selection import Selection
 from table import Table, TableError
 
 THRESHOLDS = ("PT1H", "PT2H", "PT4H", "PT8H", "PT12H", "P1D", "P2D", "P3D", "P5D", "P7D", "P14D")
@@ -92,8 +91,6 @@ def list_sessions(stack: StackSnapshot, say: Callable[[str], object]) -> tuple[l
         if answer.page is None:
             what = "a page that cannot be read" if answer.ok else answer.detail or "no explanation"
             raise FoundError(f"listing the sessions from this machine: {answer.status or 'no answer'}: {what}")
-        if (skew_seconds(answer.date, stack.now()) or 0) > MOST_SKEW_SECONDS:
-            raise FoundError("the API's clock and this machine's differ too much to compute idle times; see doctor")
         return answer.page
 
     listing = Listing(page, lambda: True)
@@ -153,14 +150,15 @@ def survey(
         own = length == (policy.idle_for or timedelta(0))
         found = selection if own else select(replace(policy, idle_for=length))
         chosen = [alive[session_id] for session_id in found.matched]
+        share = len(chosen) / found.alive if found.alive else 0.0
         told = any(one.acus is not None for one in sessions)
         return Threshold(
             text,
             length / timedelta(hours=1),
             own,
             len(chosen),
-            len(chosen) / found.alive if found.alive else 0.0,
-            _is_over_caps(found, policy),
+            share,
+            len(chosen) > policy.max_sessions or share > policy.max_share,
             round(sum(one.acus or 0 for one in chosen), 1) if told else None,
             round(sum(_waiting_acus(one, length, now) for one in widest), 1) if told else None,
         )
@@ -171,14 +169,6 @@ def survey(
 
 def _status(session: Session) -> str:
     return " / ".join(text for text in (session.status, session.status_detail) if text) or "unknown"
-
-
-def _is_over_caps(selection: Selection, policy: Policy) -> bool:
-    try:
-        check_caps(selection, policy)
-    except CapExceededError:
-        return True
-    return False
 
 
 def _waiting_acus(session: Session, wait: timedelta, now: datetime) -> float:

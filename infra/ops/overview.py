@@ -87,9 +87,7 @@ class Overview:
         if (switch := parts["stop_switch"]) is not None and not switch["go"]:
             wrong.append("the stop switch is on: no session is ended before devin-ops go")
         if (letters := parts["dead_letters"]) is not None and letters["number"]:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
-            found = f"{count(letters['number'], 'dead letter')}{f' ({reasons})' if reasons else ''}"
-            wrong.append(f"{found}; see: devin-ops dead-letters list")
+            wrong.append(f"{count(letters['number'], 'dead letter')}; see: devin-ops dead-letters list")
         if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
             wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not processed")
         wrong += [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
 class StackSnapshot:
     """The stack, and what several checks ask of it, asked once. `command` is what to call this command in remedies."""
 
-    def __init__(self, account: Account, deployment: Deployment, now: Callable[[], datetime], command: str) -> None:
+    def __init__(self, account: Account, deployment: Deployment, command: str) -> None:
         self.account = account
         self.deployment = deployment
-        self.now = now
         self.command = command
 
     @cached_property

@@ -53,15 +53,11 @@ def sweep(
         return
     if not enforce or not yes:
         report = _run(output, context, first | {"dry_run": True})
-        if not enforce:
-            output.data(report)
-            _show(output, report, context.command)
-            return
         _show(output, report, context.command)
-        due, notices = len(report["due"]), len(report["to_announce"])
-        if not report["chosen"]:
+        if not enforce or not report["chosen"]:
             output.data(report)
             return
+        due, notices = len(report["due"]), len(report["to_announce"])
         more = " or more" if report["chosen"] > due + notices + len(report["waiting"]) else ""
         announced = f" and announce the termination of {notices}{more}" if notices else ""
         confirm(context, output, f"Terminate {count(due, 'session')}{more}{announced}?", yes=yes)

@@ -1,5 +1,6 @@
 """`stop` and `go`: the switch for everything."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from infra.ops.cli_context import AsJson, Yes, confirm, context_of
 from infra.ops.depth import depth_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
-from infra.ops.switch import ABSENT, keep_first, read_switch, switch_before, throw, write
+from infra.ops.switch import keep_first, read_switch, switch_before, throw, write
 from stop_switch import SWITCH_CACHE_SECONDS
 
 
@@ -36,10 +37,9 @@ def stop(
         output.warn(f"the stack could not be looked at ({guessed}); this is how the template calls its switch")
     before = switch_before(ssm, name, written)
     if before is not None and not before.goes:
-        try:
+        # It is stopped anyway, and what it said before is shown below.
+        with suppress(ClientError, BotoCoreError):
             written = keep_first(ssm, name, before, written)
-        except (ClientError, BotoCoreError) as error:
-            output.warn(f"the first reason could not be kept ({said(error)}): {before.value}")
     said_before = before.value if before else None
     output.data({"switch": name, "before": said_before, "now": written.value})
     output.say(f"{name}: {said_before or 'unknown'} -> {written.value}", "bold red")
@@ -67,10 +67,8 @@ def go(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
         output.say(f"{name} says go already")
         return
     waiting = depth_of(context.account.sqs, context.deployment.work_queue_url).total
-    if before.value == ABSENT:
-        output.say(f"{name}: {ABSENT}, which stops everything; it will be created")
-    else:
-        output.say(f"{name} says {before.value!r}, since {before.since or 'an unknown time'}")
+    since = f", since {before.since}" if before.since else ""
+    output.say(f"{name}: {before.value}{since}")
     output.say(
         f"{count(waiting, 'message')} in the work queue: they come back within 15 minutes. Scheduled sweeps go on."
     )

@@ -29,8 +29,6 @@ _GONE = {
     "ResourceNotFoundException",
 }
 
-
-type Check = Callable[[StackSnapshot], Iterator[Finding]]
 # Actions by resource. Use of the stack's KMS key is granted by the key's policy, which a simulation does not read.
 type Needs = Mapping[str, Sequence[str]]
 
@@ -209,7 +207,7 @@ def _alarm_topic(stack: StackSnapshot) -> Iterator[Finding]:
         yield warning("alarm topic", found, "confirm by the link in the e-mail, or subscribe to AlarmTopicArn")
 
 
-CHECKS: Mapping[str, Check] = {
+CHECKS: Mapping[str, Callable[[StackSnapshot], Iterator[Finding]]] = {
     "stack": _stack,
     "secret": _secret,
     "api": check_api,

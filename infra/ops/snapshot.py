@@ -63,11 +63,10 @@ class StackSnapshot:
 
 
 class Status(StrEnum):
-    """From best to worst."""
+    """From best to worst; unknown is what could not be checked."""
 
     OK = "ok"
     WARNING = "warning"
-    # It could not be checked.
     UNKNOWN = "unknown"
     FAILED = "failed"
 

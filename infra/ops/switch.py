@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 ABSENT = "there is no such parameter"
 _REASON_CHARACTERS = 300
 _VALUE_CHARACTERS = 1500  # SSM takes 4,096 bytes
+# Written behind the first reason when a second is added: SSM keeps only the time of the last change.
+_SINCE = re.compile(r" \((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,14 @@ class Switch:
         """Why it was thrown, if a reason was given."""
         if self.value == ABSENT:
             return ABSENT
-        reason = self.value.partition(":")[2].strip()
+        reason = _SINCE.sub("", self.value, count=1).partition(":")[2].strip()
         return None if self.goes else reason or None
 
     @property
     def since(self) -> str | None:
-        """When it was written last."""
+        """When it was thrown first."""
+        if found := _SINCE.search(self.value):
+            return found[1]
         return iso(self.turned_at) if self.turned_at else None
 
     def as_dict(self) -> dict[str, object]:
@@ -71,7 +76,8 @@ def read_switch(ssm: SSMClient, name: str) -> Switch:
 def switch_before(ssm: SSMClient, name: str, written: Written) -> Switch | None:
     """What the switch said before this was written; None if there was none or it cannot be read."""
     with suppress(ClientError, BotoCoreError):
-        return read_switch(ssm, f"{name}:{written.version - 1}")
+        before = read_switch(ssm, f"{name}:{written.version - 1}")
+        return before if before.value != ABSENT else None
     return None
 
 
@@ -83,12 +89,24 @@ def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
 
 
 def keep_first(ssm: SSMClient, name: str, before: Switch, written: Written) -> Written:
-    """After a second stop: the first reason, with the second one behind it."""
-    second = Switch(written.value, None).reason
-    if before.reason is None:
-        return written
-    return write(ssm, name, one_line("; ".join(filter(None, (before.value, second))), _VALUE_CHARACTERS))
+    """After a second stop: the first reason and its time, with the second reason behind them."""
+    first, second = before.value, Switch(written.value, None).reason
+    if not _SINCE.search(first):
+        first = f"{first if before.reason else 'stop: no reason given'} ({before.since or 'at an unknown time'})"
+    return write(ssm, name, one_line(f"{first}; {second}" if second else first, _VALUE_CHARACTERS))
 
 
 def write(ssm: SSMClient, name: str, value: str) -> Written:
+    try:
+        return _put(ssm, name, value)
+    except ssm.exceptions.ParameterMaxVersionLimitExceeded:
+        # SSM keeps a hundred versions and deletes the oldest for a new one, unless it carries a label.
+        pages = ssm.get_paginator("get_parameter_history").paginate(Name=name)
+        oldest = min((one for page in pages for one in page["Parameters"]), key=lambda one: one["Version"])
+        labels = oldest.get("Labels", [])
+        ssm.unlabel_parameter_version(Name=name, ParameterVersion=oldest["Version"], Labels=labels)
+        return _put(ssm, name, value)
+
+
+def _put(ssm: SSMClient, name: str, value: str) -> Written:
     return Written(value, ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)["Version"])

@@ -21,7 +21,7 @@ def stop(
 ) -> None:
     """Stop everything: no session is ended until `go`.
 
-    Does not ask. A second stop keeps the first one's reason, and adds its own.
+    Does not ask. A second stop keeps the first one's reason and time, and adds its own.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
     guessed = None

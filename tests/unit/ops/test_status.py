@@ -6,12 +6,15 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from infra.environments import ROOT
 from infra.ops.commands.following import settle_seconds
 from infra.ops.depth import Depth
 from infra.ops.drain import STALLED_SECONDS, Moment, watch
+from infra.ops.switch import Switch, Written, throw
 from stop_switch import stop_switch
 from tests.unit.ops.world import STACK, Operator, logged, report
 from tests.unit.world import SWITCH, client
@@ -226,15 +229,36 @@ def test_a_reason_to_stop_stops_the_functions_and_is_there_for_the_next_one(heal
     assert (status.status, status.data["stop_switch"]["reason"]) == (1, "the API is on fire: ask ((Ann))")
 
 
-def test_a_second_stop_keeps_the_first_ones_reason(healthy: Operator) -> None:
+EARLIER = "2026-01-01T00:00:00Z"
+
+
+def test_a_second_stop_keeps_the_first_ones_reason_and_time(healthy: Operator) -> None:
     healthy.run("stop", "--reason", "the API is on fire")
+    since = healthy.run("status", "--json").data["stop_switch"]["since"]
     healthy.run("stop", "--reason", "Bob agrees")
     healthy.run("stop")
-    assert healthy.switch_says() == "stop: the API is on fire; Bob agrees"
-    assert healthy.run("status", "--json").data["stop_switch"]["reason"] == "the API is on fire; Bob agrees"
+    assert healthy.switch_says() == f"stop: the API is on fire ({since}); Bob agrees"
+    switch = healthy.run("status", "--json").data["stop_switch"]
+    assert (switch["reason"], switch["since"]) == ("the API is on fire; Bob agrees", since)
+    # Though the parameter is written later.
+    assert Switch(healthy.switch_says().replace(since, EARLIER), datetime.now(UTC)).since == EARLIER
     healthy.run("go", "--yes")
     assert healthy.run("stop", "--json").data["now"] == "stop"
-    assert healthy.run("stop", "--reason", "again", "--json").data["now"] == "stop: again"
+    healthy.run("stop", "--reason", "again")
+    assert re.fullmatch(r"stop: no reason given \(20[0-9T:Z-]+\); again", healthy.switch_says())
+
+
+def test_the_hundredth_version_is_written_though_the_oldest_carries_a_label() -> None:
+    ssm = boto3.client("ssm")
+    put = {"Name": SWITCH, "Value": "stop", "Type": "String", "Overwrite": True}
+    versions = [{"Name": SWITCH, "Version": 8}, {"Name": SWITCH, "Version": 7, "Labels": ["live"]}]
+    with Stubber(ssm) as stub:
+        stub.add_client_error("put_parameter", "ParameterMaxVersionLimitExceeded", expected_params=put)
+        stub.add_response("get_parameter_history", {"Parameters": versions}, {"Name": SWITCH})
+        unlabelled = {"Name": SWITCH, "ParameterVersion": 7, "Labels": ["live"]}
+        stub.add_response("unlabel_parameter_version", {"RemovedLabels": ["live"]}, unlabelled)
+        stub.add_response("put_parameter", {"Version": 107}, put)
+        assert throw(ssm, SWITCH, None) == Written("stop", 107)
 
 
 @pytest.mark.parametrize("reason", [(), ("--reason", "go"), ("--reason", " ")])

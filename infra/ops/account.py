@@ -63,7 +63,7 @@ class Account:
     dynamodb: cached_property[DynamoDBClient] = _client("dynamodb")
     iam: cached_property[IAMClient] = _client("iam")
     invoker: cached_property[LambdaClient] = _client("lambda", read_timeout=_INVOKE_SECONDS, attempts=1)
-    kms: cached_property[Any] = _client("kms")  # no stubs are installed for it
+    kms: cached_property[Any] = _client("kms")  # no stubs are installed for kms and tagging, which take few calls
     lambda_: cached_property[LambdaClient] = _client("lambda")
     logs: cached_property[CloudWatchLogsClient] = _client("logs")
     scheduler: cached_property[EventBridgeSchedulerClient] = _client("scheduler")
@@ -71,6 +71,7 @@ class Account:
     sns: cached_property[SNSClient] = _client("sns")
     sqs: cached_property[SQSClient] = _client("sqs")
     ssm: cached_property[SSMClient] = _client("ssm")
+    tagging: cached_property[Any] = _client("resourcegroupstaggingapi")
 
 
 def open_session(profile: str | None, region: str | None) -> boto3.Session:

@@ -1,5 +1,6 @@
 """The Devin API as `doctor` checks it: whose key it is, whether it may list, and whether this version will go."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -62,7 +63,7 @@ def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
     names = [str(owned_by[name]) for name in ("service_user_name", "user_name", "user_email") if owned_by.get(name)]
     owner = one_line(redact(" ".join([str(owned_by.get("principal_type", "unknown")), *names])), 200)
     theirs = owned_by.get("org_id")
-    if theirs and not str(theirs).endswith(org_id.removeprefix("org-")):
+    if theirs and _bare(str(theirs)) != _bare(org_id):
         yield failed(
             "key's owner",
             f"{owner} of organisation {one_line(redact(str(theirs)), 100)}; DevinOrgId is {org_id}",
@@ -70,6 +71,10 @@ def _owner(reply: Reply, org_id: str, redact: Redactor) -> Iterator[Finding]:
         )
     else:
         yield ok("key's owner", f"{owner}, {f'organisation {org_id}' if theirs else 'enterprise'}")
+
+
+def _bare(org_id: str) -> str:
+    return re.sub(r"^org[-_]", "", org_id)
 
 
 def _answer(reply: Reply, where: str, redact: Redactor) -> Finding:
@@ -103,14 +108,20 @@ def _retirement(reply: Reply) -> Iterator[Finding]:
 
 
 def _clock(reply: Reply) -> Iterator[Finding]:
-    try:
-        theirs = parsedate_to_datetime(reply.headers.get("Date", ""))
-    except (ValueError, OverflowError):
+    if (skew := skew_seconds(reply.headers.get("Date"))) is None:
         return
-    skew = abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - utc_now()).total_seconds())
     found = f"the API's clock and this machine's differ by {skew:.0f} s"
     remedy = "set this machine's clock; if it is right, sweeps refuse to compute ages until the API's is"
     yield verdict("clock", good=skew <= _MOST_SKEW_SECONDS, found=found, remedy=remedy)
+
+
+def skew_seconds(date: str | None) -> float | None:
+    """Between a Date header and this machine; None if it says none."""
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return None
+    return abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - utc_now()).total_seconds())
 
 
 def check_from_aws(stack: StackSnapshot) -> Iterator[Finding]:

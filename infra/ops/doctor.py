@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from devin.api_key import ApiKeyError
 from devin.version import V3, version_of
-from infra.ops.api_check import check_api, check_from_aws
+from infra.ops.api_check import check_api, check_from_aws, skew_seconds
 from infra.ops.deployment import resource_of
 from infra.ops.depth import depth_of
 from infra.ops.output import count
@@ -18,6 +18,8 @@ from infra.ops.snapshot import Finding, StackSnapshot, failed, ok, unknown, verd
 from infra.ops.switch import read_switch
 from settings import SettingsError
 
+# AWS refuses a signature whose time is minutes off.
+_SKEW_WORTH_A_WORD = 60.0
 _SEND = ("sqs:SendMessage",)
 _RECEIVE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
 # Error codes for what the stack made and somebody deleted later.
@@ -68,6 +70,8 @@ def _stack(stack: StackSnapshot) -> Iterator[Finding]:
 def _secret(stack: StackSnapshot) -> Iterator[Finding]:
     key = stack.key
     is_v3 = version_of(key) is V3
+    if not key.startswith(("apk_", "cog_")):
+        yield warning("secret", "it begins with neither apk_ nor cog_", "check that this is a Devin API key")
     yield ok("secret", f"holds a key of version {3 if is_v3 else 1} (not shown)")
     if is_v3 and stack.settings.devin_org_id is None:
         yield failed("secret", "a cog_ key needs an organisation, and DevinOrgId is empty", "deploy DevinOrgId")
@@ -124,6 +128,21 @@ def _key(stack: StackSnapshot) -> Iterator[Finding]:
         state = stack.account.kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
         found, remedy = f"the KMS key {key} is {state}", "enable it, or cancel its deletion: the queues are encrypted"
         yield verdict("key", good=state == "Enabled", found=found, remedy=remedy)
+        return
+    deployment = stack.deployment
+    queues = (deployment.work_queue_url, deployment.dead_letter_queue_url)
+    if not (queued := sum(depth_of(stack.account.sqs, url).total for url in queues)):
+        return
+    # The stack's earlier key keeps its tags, and waiting messages may be encrypted with it.
+    pages = stack.account.tagging.get_paginator("get_resources").paginate(
+        TagFilters=[{"Key": "aws:cloudformation:stack-name", "Values": [deployment.name]}],
+        ResourceTypeFilters=["kms:key"],
+    )
+    for arn in [one["ResourceARN"] for page in pages for one in page["ResourceTagMappingList"]]:
+        state = stack.account.kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"]
+        found = f"{arn}, no longer used, is {state}, and {count(queued, 'message')} may be encrypted with it"
+        problem = warning if state == "Enabled" else failed
+        yield problem("key", found, "keep it enabled until both queues are empty")
 
 
 def _mapping(stack: StackSnapshot) -> Iterator[Finding]:
@@ -207,6 +226,13 @@ def _alarm_topic(stack: StackSnapshot) -> Iterator[Finding]:
         yield warning("alarm topic", found, "confirm by the link in the e-mail, or subscribe to AlarmTopicArn")
 
 
+def _aws_clock(stack: StackSnapshot) -> Iterator[Finding]:
+    answer = stack.account.sqs.get_queue_attributes(QueueUrl=stack.deployment.work_queue_url)
+    skew = skew_seconds(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
+    if skew is not None and skew > _SKEW_WORTH_A_WORD:
+        yield warning("clock", f"AWS's clock and this machine's differ by {skew:.0f} s", "set the clock")
+
+
 CHECKS: Mapping[str, Callable[[StackSnapshot], Iterator[Finding]]] = {
     "stack": _stack,
     "secret": _secret,
@@ -220,4 +246,5 @@ CHECKS: Mapping[str, Callable[[StackSnapshot], Iterator[Finding]]] = {
     "dead letters": _letters,
     "schedules": _schedules,
     "alarm topic": _alarm_topic,
+    "clock": _aws_clock,
 }

@@ -156,7 +156,13 @@ def test_a_healthy_stack_with_a_key_of_version_3(stack: Stack, api_v3: ApiV3) ->
 
 
 @pytest.mark.parametrize(
-    ("theirs", "status"), [("org-other", "failed"), (ORG_ID.removeprefix("org-"), "ok"), (None, "ok")]
+    ("theirs", "status"),
+    [
+        ("org-other", "failed"),
+        (f"org-x{ORG_ID.removeprefix('org-')}", "failed"),
+        (ORG_ID.removeprefix("org-"), "ok"),
+        (None, "ok"),
+    ],
 )
 def test_the_keys_organisation_is_compared(stack: Stack, api_v3: ApiV3, theirs: str | None, status: str) -> None:
     api_v3.me["org_id"] = theirs
@@ -315,6 +321,7 @@ def test_an_api_that_repeats_a_key_of_no_known_shape_does_not_get_it_shown(stack
     stack.operator.world.api.on("LIST", "", answer(401, {"detail": f"the key {key} is not known"}))
     ran = stack.operator.run("doctor", "--json")
     assert "the key [redacted] is not known" in ran.out
+    assert "begins with neither apk_ nor cog_" in ran.out
     assert key not in ran.out + ran.err
 
 
@@ -332,10 +339,43 @@ def test_clocks_that_differ_are_found(stack: Stack, minutes: int, status: str) -
     assert "clock" in stack.findings()[status]
 
 
+def test_a_clock_that_differs_from_that_of_aws_is_found(stack: Stack) -> None:
+    assert "clock" not in stack.findings("--no-api")["warning"]
+
+    def late(parsed: dict[str, Any], **_: object) -> None:
+        date = format_datetime(datetime.now(UTC) - timedelta(minutes=2), usegmt=True)
+        parsed["ResponseMetadata"].setdefault("HTTPHeaders", {})["date"] = date
+
+    assert boto3.DEFAULT_SESSION is not None
+    boto3.DEFAULT_SESSION.events.register("after-call.sqs.GetQueueAttributes", late)
+    assert "clock" in stack.findings("--no-api")["warning"]
+    boto3.DEFAULT_SESSION.events.unregister("after-call.sqs.GetQueueAttributes", late)
+
+
 def test_what_the_stack_does_not_do_takes_no_permission(stack: Stack) -> None:
     assert stack.findings("--no-api")["failed"] == set()
     assert ("terminate", "events:PutEvents") not in {one[:2] for one in stack.simulated}
     assert {one[0] for one in stack.simulated} == {"terminate", "sweep", "one-time", "sweep-schedule"}
+
+
+KEY_ARN = f"arn:aws:kms:eu-west-1:123456789012:key/{KEY_ID}"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "state", "status"),
+    [(True, "Enabled", "warning"), (True, "PendingDeletion", "failed"), (False, "PendingDeletion", None)],
+)
+def test_a_key_that_is_no_longer_used_has_to_last_until_the_queues_are_empty(
+    stack: Stack, waiting: bool, state: str, status: str | None
+) -> None:
+    stack.key_state = state
+    stack.operator.world.aws.faults["resourcegroupstaggingapi.GetResources"] = lambda _: {
+        "ResourceTagMappingList": [{"ResourceARN": KEY_ARN}]
+    }
+    if waiting:
+        stack.operator.world.send("devin-1")
+    found = stack.findings("--no-api")
+    assert [one for one in found if "key" in found[one]] == ([status] if status else [])
 
 
 def test_what_may_not_be_looked_at_is_said_and_the_rest_is_checked(stack: Stack) -> None:

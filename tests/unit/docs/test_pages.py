@@ -99,6 +99,28 @@ def test_the_readme_is_short() -> None:
     assert README.count("\n") <= 200
 
 
+def test_the_picture_shows_the_parts_of_the_template() -> None:
+    """Every node in camel case is a resource, all main resources are there, and every arrow is a reference."""
+    (picture,) = re.findall(r"```mermaid\nflowchart LR\n(.*?)```", README, re.DOTALL)
+    lines = [re.findall(r"\b[A-Z]\w+", line) for line in re.sub(r'"[^"]*"|[\[(]+.*?[\])]+', "", picture).splitlines()]
+    resources = dict(TEMPLATE["Resources"])
+    # SAM makes the rule out of an event of the function.
+    resources["TerminationRequested"] = resources["TerminateFunction"]["Properties"]["Events"]["TerminationRequested"]
+    kinds = ("Function", "SQS::Queue", "Secret", "DynamoDB::Table", "SSM::Parameter", "Scheduler::Schedule")
+    main = {name for name, one in resources.items() if str(one["Type"]).endswith(kinds)}
+    assert main <= {name for line in lines for name in line} <= resources.keys()
+
+    def refers(name: str, other: str) -> bool:
+        parts = [resources[name], resources.get(name.removesuffix("Function") + "Role")]
+        if name.endswith("Function"):
+            parts.append(TEMPLATE["Globals"])
+        return re.search(rf"\b{other}\b", str(parts)) is not None or name == "TerminationRequested"
+
+    for name, *others in lines:
+        for other in others:
+            assert refers(name, other) or refers(other, name), f"{name} and {other}"
+
+
 def first_column(text: str) -> set[str]:
     """Every name that stands between backticks in the first column of a table."""
     return {name for cell in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}

@@ -43,8 +43,8 @@ def plan(
 ) -> Iterator[Planned]:
     """Schedules that send the ids at this moment and then remove themselves, as they are made.
 
-    The same ids at the same moment make no second schedule: the first is written again, and is enabled. Raises what
-    botocore raises.
+    The same ids at the same moment make no second schedule: the first is written again, and is enabled. Raises
+    FoundError if a schedule that sends elsewhere has the name, and what botocore raises.
     """
     for some in batched(ids, _IDS, strict=False):
         body = body_of(some, unless_updated_since)
@@ -68,6 +68,9 @@ def plan(
         try:
             scheduler.create_schedule(**schedule)
         except scheduler.exceptions.ConflictException:
+            name = schedule["Name"]
+            if scheduler.get_schedule(Name=name)["Target"]["Arn"] != deployment.work_queue_arn:
+                raise FoundError(f"there is a schedule {name} that sends elsewhere; choose another time") from None
             scheduler.update_schedule(**schedule)
         yield Planned(schedule["Name"], iso(moment), "ENABLED", some)
 

@@ -119,6 +119,32 @@ def test_what_is_not_there_keeps_nothing_else_from_being_cancelled(operator: Ope
     assert scheduler.list_schedules()["Schedules"] == []
 
 
+@pytest.mark.parametrize(("group", "status"), [("default", 1), ("theirs", 0)])
+def test_a_schedule_of_the_same_name_that_sends_elsewhere_is_left_alone(
+    operator: Operator, scheduler: Any, group: str, status: int
+) -> None:
+    (made,) = operator.run("schedule", "at", WHEN, "devin-1", "--yes", "--json").data
+    name = made["name"]
+    schedule = scheduler.get_schedule(Name=name)
+    scheduler.delete_schedule(Name=name)
+    scheduler.create_schedule_group(Name="theirs")
+    scheduler.create_schedule(
+        Name=name,
+        GroupName=group,
+        ScheduleExpression="at(2098-12-01T17:00:00)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=schedule["Target"] | {"Arn": f"{schedule['Target']['Arn']}-too"},
+    )
+    theirs = scheduler.get_schedule(Name=name, GroupName=group)
+    ran = operator.run("schedule", "at", WHEN, "devin-1", "--yes")
+    assert ran.status == status
+    assert (f"{name}: 1 session" in ran.out, "sends elsewhere" in ran.err) == (not status, bool(status))
+    now = scheduler.get_schedule(Name=name, GroupName=group)
+    assert [now[key] for key in ("Target", "ScheduleExpression")] == [
+        theirs[key] for key in ("Target", "ScheduleExpression")
+    ]
+
+
 def test_a_stack_of_a_like_name_has_schedules_of_its_own(operator: Operator, scheduler: Any) -> None:
     for queue in ("work", "work-2"):
         operator.outputs["WorkQueueArn"] = f"arn:aws:sqs:eu-west-1:123456789012:{queue}"

@@ -169,6 +169,11 @@ def test_the_keys_organisation_is_compared(stack: Stack, api_v3: ApiV3, theirs: 
     assert "key's owner" in stack.findings()[status]
 
 
+def test_a_personal_token_is_named_as_its_owners(stack: Stack, api_v3: ApiV3) -> None:
+    api_v3.me = {"principal_type": "pat_user", "user_name": "Ann", "user_email": "ann@example.com", "org_id": ORG_ID}
+    assert f"pat_user Ann ann@example.com, organisation {ORG_ID}" in stack.operator.run("doctor").out
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [

@@ -31,7 +31,7 @@ down: ## end what `make up` started
 
 runbook: ## run every command of docs/operations.md against the stack on this machine: minutes
 	@infra/setup dev emulator sam awscli
-	@$(PYTHON) -m tests.runbook
+	@$(PYTHON) -m pytest -n 0 tests/runbook/run.py
 
 test: ## all tests
 	@infra/setup

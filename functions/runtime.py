@@ -19,7 +19,7 @@ from eventbridge import Bus
 from queues import Queues
 from settings import Settings
 from stop_switch import stop_switch
-from table import Rejections, Table
+from table import Table
 
 # No session depends on an event: one that is not taken at once must not use up the time for what does.
 _BUS_CONFIG = Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
@@ -41,14 +41,19 @@ class Runtime:
     reason_to_stop: Callable[[], str | None]
     bus: Bus
     table: Table | None
-    rejections: Rejections | None
 
 
 @lru_cache(maxsize=1)
 def runtime_for(settings: Settings) -> Runtime:
     """The same runtime as long as the settings stay the same."""
     tls.share_with_botocore()
-    config = _config(settings)
+    config = Config(
+        # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
+        connect_timeout=2,
+        read_timeout=5,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=settings.max_workers,
+    )
     # A client is a good part of a cold start, and few invocations use these.
     dynamodb = cache(lambda: boto3.client("dynamodb", config=config))
     eventbridge = cache(lambda: boto3.client("events", config=config.merge(_BUS_CONFIG)))
@@ -65,7 +70,6 @@ def runtime_for(settings: Settings) -> Runtime:
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
         bus=Bus(eventbridge),
         table=table,
-        rejections=Rejections(table) if table else None,
     )
 
 
@@ -82,16 +86,6 @@ def initialise(environ: Mapping[str, str]) -> None:
         reads = Thread(target=read, args=[runtime_for(Settings.from_environment(environ))], daemon=True)
         reads.start()
         reads.join(_FIRST_READS_SECONDS)
-
-
-def _config(settings: Settings) -> Config:
-    return Config(
-        # AWS answers in milliseconds; what does not within seconds has to leave time for handing the work back.
-        connect_timeout=2,
-        read_timeout=5,
-        retries={"mode": "standard", "total_max_attempts": 3},
-        max_pool_connections=settings.max_workers,
-    )
 
 
 def _switch(parameter: str | None, config: Config) -> Callable[[], str | None]:

@@ -77,33 +77,27 @@ def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempt
     raise TableError(f"{operation} the table of notices and rejections: {code}")
 
 
-class Rejections:
-    """Sessions that the API refused to end, so that no sweep asks for the same again: items `rejected/<session id>`
-    with the session's `updated_at`."""
+def remember_rejections(table: Table, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
+    """Remember sessions that the API refused to end, and when they were last updated (None: unknown), so that no sweep
+    asks for the same again. Best effort: tries once, and returns what went wrong instead of raising it."""
+    items = {
+        f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
+        for session_id, updated_at in rejected.items()
+    }
+    try:
+        table.put(items, now + _REJECTION_KEPT_FOR, attempts=1)
+    except TableError as error:
+        return str(error)
+    return None
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
-    def remember(self, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
-        """Remember the sessions and when they were last updated, None if unknown. Best effort: tries once, and returns
-        what went wrong instead of raising it."""
-        items = {
-            f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
-            for session_id, updated_at in rejected.items()
+def rejections_of(table: Table, session_ids: Iterable[str]) -> dict[str, datetime | None]:
+    """Those that were rejected, with the time they were last updated. Raises TableError."""
+    items = table.get(f"rejected/{session_id}" for session_id in session_ids)
+    try:
+        return {
+            subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
+            for subject, item in items.items()
         }
-        try:
-            self._table.put(items, now + _REJECTION_KEPT_FOR, attempts=1)
-        except TableError as error:
-            return str(error)
-        return None
-
-    def of(self, session_ids: Iterable[str]) -> dict[str, datetime | None]:
-        """Those that were rejected, with the time they were last updated. Raises TableError."""
-        items = self._table.get(f"rejected/{session_id}" for session_id in session_ids)
-        try:
-            return {
-                subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
-                for subject, item in items.items()
-            }
-        except ValueError as error:
-            raise TableError(f"a rejection cannot be read: {error}") from None
+    except ValueError as error:
+        raise TableError(f"a rejection cannot be read: {error}") from None

@@ -130,7 +130,6 @@ class Function:
             reason_to_stop=lambda: stop,
             bus=Bus(lambda: cast(Any, self.bus)),
             table=None,
-            rejections=None,
         )
 
     def invoke(self, event: object, **environment: str) -> Any:

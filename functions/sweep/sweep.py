@@ -17,6 +17,7 @@ from sweep.listing import Listing
 from sweep.notices import TerminationNotice, add_notices, notices_of
 from sweep.policy import Policy
 from sweep.selection import Candidate, Selection, check_caps, plan
+from table import rejections_of
 
 # For announcing and enqueuing, and for the report.
 RESERVE_SECONDS = 5.0
@@ -61,8 +62,8 @@ class Sweep:
             # What was not seen might protect what was: another occurrence of a session, a relative, the whole's size.
             raise SweepError(f"listing sessions: {listing.end} after {listing.pages} pages; nothing was enqueued")
         selection.keep_families()
-        if self.runtime.rejections is not None:
-            selection.keep_rejected(self.runtime.rejections.of(selection.matched))
+        if table:
+            selection.keep_rejected(rejections_of(table, selection.matched))
         check_caps(selection, policy)
         candidates = sorted(selection.matched.values(), key=lambda one: one.session_id)
         notices = notices_of(table, policy, selection.matched) if policy.notify_first and table else {}

@@ -15,6 +15,7 @@ from redaction import Redactor, masked_errors
 from retry import MAX_DELAY_SECONDS
 from runtime import initialise, runtime_for
 from settings import Settings
+from table import remember_rejections
 from terminate.apply import RedeliveryError, apply
 from terminate.deadline import TABLE_SECONDS, Deadline
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
@@ -94,8 +95,8 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResu
     settled = apply(plans, runtime.queues, context.aws_request_id, deadline.allows_a_write)
     report(settled, client.latencies, logger, metrics, stopped=stop is not None)
     rejected = rejected_conditions(settled)
-    if runtime.rejections is not None and rejected and deadline.seconds_left() > TABLE_SECONDS:
-        warning = runtime.rejections.remember(rejected, datetime.now(UTC))
+    if runtime.table is not None and rejected and deadline.seconds_left() > TABLE_SECONDS:
+        warning = remember_rejections(runtime.table, rejected, datetime.now(UTC))
         if warning is not None:
             logger.warning(warning)
     if settings.publish_outcomes:

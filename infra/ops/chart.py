@@ -1,14 +1,12 @@
-"""The fleet as a page of HTML: histograms of idle time, and a table of thresholds.
+"""`sweep --chart`: the fleet as a page of HTML, with histograms of idle time and a table of thresholds.
 
 It holds static pictures and no script, so it opens anywhere, also where scripts or the network are blocked.
 """
 
-from __future__ import annotations
-
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from html import escape
 from pathlib import Path
@@ -16,24 +14,50 @@ from string import Template
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from infra.ops.fleet import Fleet, Point, Threshold
+from infra.ops.cli_context import CliContext, place_of, utc_now
+from infra.ops.fleet import Fleet, Point, Threshold, list_sessions, rejected_before, survey
+from infra.ops.output import Output, count
 from infra.ops.problems import UsageError
+from infra.ops.snapshot import StackSnapshot
+from infra.ops.sweeps import Policy
 
 COLUMNS = ("idle_for", "chosen", "share", "caps", "units so far", "units spent waiting")
 _CHOSEN = "chosen"
 _OTHERS = "others"
 _CHOSEN_COLOUR = "#d1242f"
 _COLOURS = ("#4c78a8", "#72b7b2", "#eeca3b", "#b279a2", "#9d755d", "#54a24b", "#f58518", "#bab0ac")
-_MOST_CHARACTERS = 36
-# Shorter times are in the first bar. Two bars for each doubling.
-_LEAST_HOURS = 0.125
-_BARS_PER_DOUBLING = 2
 _TICKS = (0.125, 0.5, 1, 2, 4, 8, 12, 24, 48, 72, 168, 336, 720, 2160, 8760, 26280)
 _TICK_LABEL = (
     "datum.value < 1 ? datum.value * 60 + ' min' : datum.value < 24 ? datum.value + ' h' : "
     "datum.value < 8760 ? datum.value / 24 + ' d' : datum.value / 8760 + ' y'"
 )
+# Two bars for each doubling of the idle time. Shorter times than the least are in the first bar.
+_LEAST_HOURS = 0.125
+_BAR = [
+    {"calculate": f"{_LEAST_HOURS} * pow(2, floor(2 * log(datum.hours / {_LEAST_HOURS}) / LN2) / 2)", "as": "from"},
+    {"calculate": "datum.from * SQRT2", "as": "to"},
+]
 _SVG = "http://www.w3.org/2000/svg"
+
+
+def draw(output: Output, context: CliContext, policy: Policy, path: Path) -> None:
+    """Write the page, and show its table."""
+    # A policy's own file might be named by mistake, and would be overwritten.
+    if path.suffix != ".html" or not path.parent.is_dir():
+        raise UsageError(f"--chart takes the name of an .html file in a directory that exists, not {path}")
+    renderer()
+    output.say("The key is read from the secret and used from this machine to list the sessions.")
+    stack = StackSnapshot(context.account, context.deployment, context.command)
+    sessions, listing = list_sessions(stack, output.warn)
+    rejected = rejected_before(stack, sessions, output.warn)
+    now = utc_now()
+    fleet = survey(sessions, listing, policy, now, protect_tag=stack.settings.protect_tag, rejected=rejected)
+    path.write_text(page(fleet, policy, place_of(context), now, output.cell), encoding="utf-8")
+    if listing != "complete":
+        output.warn(f"the listing is not complete: {listing}")
+    output.data({"chart": str(path)} | {name: value for name, value in asdict(fleet).items() if name != "points"})
+    output.table("", COLUMNS, [cells(one) for one in fleet.thresholds])
+    output.say(f"{count(len(fleet.points), 'session')} drawn in {path}; nothing was ended", "bold")
 
 
 def renderer() -> Callable[..., str]:
@@ -94,27 +118,31 @@ def picture(fleet: Fleet, clean: Callable[[str], str] = str) -> str:
         ("By user (pale: kept by the policy)", lambda point: point.user, False),
     )
     own = next(one for one in fleet.thresholds if one.own)
-    bars = max(_bar(point.idle) for point in fleet.points) + 1
     x = {
         "type": "quantitative",
-        "scale": {"type": "log", "domain": [_LEAST_HOURS, max(_edge(bars), 2 * own.hours, 24)], "nice": False},
-        "axis": {"values": _TICKS, "labelExpr": _TICK_LABEL},
-        "title": "idle for",
+        "scale": {"type": "log", "nice": False},
+        "axis": {"values": _TICKS, "labelExpr": _TICK_LABEL, "title": "idle for"},
+        "title": "hours idle",
     }
     spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "background": "white",
         # Browsers may show labels in a wider font than the one that they were measured in.
         "padding": {"left": 5, "top": 5, "bottom": 5, "right": 60},
-        "config": {"view": {"stroke": None}, "axis": {"grid": False}, "legend": {"labelLimit": 280}},
-        "resolve": {"scale": {"color": "independent"}},
+        "config": {
+            "numberFormat": ".3~r",
+            "view": {"stroke": None},
+            "axis": {"grid": False},
+            "legend": {"labelLimit": 280},
+        },
+        "resolve": {"scale": {"color": "independent", "opacity": "independent"}},
         "vconcat": [
             {
                 "title": {"text": title, "anchor": "start", "offset": 16},
                 "width": 640,
                 "height": 170,
                 "layer": [
-                    _bars(fleet.points, [_cut(clean(of(point))) for point in fleet.points], x, by_fate=by_fate),
+                    _bars(fleet.points, [clean(of(point)) for point in fleet.points], x, by_fate=by_fate),
                     *_mark(own, x),
                 ],
             }
@@ -133,34 +161,29 @@ def _bars(points: Sequence[Point], labels: Sequence[str], x: Mapping[str, Any], 
     labels = [label if label in groups else _OTHERS for label in labels]
     groups += {_OTHERS} & {*labels} - {*groups}
     legend = {label: f"{label} ({labels.count(label)})" for label in groups}
-    stacks = Counter(
-        (_bar(point.idle), groups.index(label), point.kept is not None)
+    rows = [
+        {
+            "hours": max(point.idle / timedelta(hours=1), _LEAST_HOURS),
+            "group": legend[label],
+            "then": "kept" if point.kept else _CHOSEN,
+        }
         for point, label in zip(points, labels, strict=True)
-    )
-    tops: Counter[int] = Counter()
-    rows = []
-    for (bar, group, kept), number in sorted(stacks.items()):
-        said = f"{groups[group]}: {number}{' kept' if kept else ' chosen'}, idle for {_span(bar)}"
-        rows.append({
-            "from": _edge(bar), "to": _edge(bar + 1), "bottom": tops[bar], "top": tops[bar] + number,
-            "group": legend[groups[group]], "opacity": 0.4 if kept and not by_fate else 1, "said": said,
-        })  # fmt: skip
-        tops[bar] += number
+    ]
     colours = {
         "domain": [*legend.values()],
         "range": ([_CHOSEN_COLOUR] if by_fate and _CHOSEN in groups else []) + [*_COLOURS],
     }
+    pale = {"domain": [_CHOSEN, "kept"], "range": [1, 1 if by_fate else 0.4]}
     return {
         "data": {"values": rows},
+        "transform": _BAR,
         "mark": {"type": "bar", "stroke": "white", "strokeWidth": 0.5},
         "encoding": {
-            "x": {"field": "from", **x},
+            "x": {"field": "from", "bin": "binned", **x},
             "x2": {"field": "to"},
-            "y": {"field": "bottom", "type": "quantitative", "title": "sessions", "axis": {"tickMinStep": 1}},
-            "y2": {"field": "top"},
+            "y": {"aggregate": "count", "title": "sessions", "axis": {"tickMinStep": 1}},
             "color": {"field": "group", "type": "nominal", "title": None, "scale": colours},
-            "opacity": {"field": "opacity", "type": "quantitative", "scale": None},
-            "description": {"field": "said", "type": "nominal"},
+            "opacity": {"field": "then", "type": "nominal", "scale": pale, "legend": None},
         },
     }
 
@@ -170,27 +193,6 @@ def _mark(own: Threshold, x: Mapping[str, Any]) -> list[dict[str, Any]]:
     text = {"type": "text", "text": f"idle_for {own.idle_for}", "y": -3, "baseline": "bottom"}
     marks = ({"type": "rule", "strokeDash": [5, 3], "strokeWidth": 1.5}, text) if own.hours else ()
     return [{"data": {"values": [{}]}, "mark": mark, "encoding": {"x": {"datum": own.hours, **x}}} for mark in marks]
-
-
-def _bar(idle: timedelta) -> int:
-    hours = max(idle / timedelta(hours=1), _LEAST_HOURS)
-    return int(math.log2(hours / _LEAST_HOURS) * _BARS_PER_DOUBLING)
-
-
-def _edge(bar: int) -> float:
-    """Where it begins, in hours."""
-    return _LEAST_HOURS * math.exp2(bar / _BARS_PER_DOUBLING)
-
-
-def _span(bar: int) -> str:
-    low, high, unit = _edge(bar), _edge(bar + 1), "hours"
-    if high > 48:
-        low, high, unit = low / 24, high / 24, "days"
-    return f"{low:.1f} to {high:.1f} {unit}" if bar else f"less than {high:.1f} {unit}"
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= _MOST_CHARACTERS else f"{label[: _MOST_CHARACTERS - 1]}…"
 
 
 def _with_tooltips(svg: str) -> str:

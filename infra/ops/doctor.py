@@ -1,10 +1,8 @@
 """What `doctor` checks, one function each: findings with what to do about them."""
 
-from __future__ import annotations
-
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -13,17 +11,17 @@ from devin.version import V3, version_of
 from infra.ops.api_check import check_api, check_from_aws, skew_seconds
 from infra.ops.deployment import resource_of
 from infra.ops.depth import depth_of
-from infra.ops.findings import Finding, failed, ok, unknown, verdict, warning
 from infra.ops.output import count
-from infra.ops.permissions import denied, roles_of
 from infra.ops.problems import FoundError, code_of, said
 from infra.ops.schedules import planned
-from infra.ops.snapshot import StackSnapshot
+from infra.ops.snapshot import Finding, StackSnapshot, failed, ok, unknown, verdict, warning
 from infra.ops.switch import read_switch
 from settings import SettingsError
 
-# AWS refuses signatures that are older.
+# AWS refuses a signature whose time is minutes off.
 _SKEW_WORTH_A_WORD = 60.0
+_SEND = ("sqs:SendMessage",)
+_RECEIVE = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
 # Error codes for what the stack made and somebody deleted later.
 _GONE = {
     "AWS.SimpleQueueService.NonExistentQueue",
@@ -33,8 +31,8 @@ _GONE = {
     "ResourceNotFoundException",
 }
 
-
-type Check = Callable[[StackSnapshot], Iterator[Finding]]
+# Actions by resource. Use of the stack's KMS key is granted by the key's policy, which a simulation does not read.
+type Needs = Mapping[str, Sequence[str]]
 
 
 def examine(stack: StackSnapshot, *, call_api: bool, ask_function: bool) -> Iterator[Finding]:
@@ -51,8 +49,8 @@ def examine(stack: StackSnapshot, *, call_api: bool, ask_function: bool) -> Iter
             yield unknown(name, f"could not be checked: {said(error)}", "ask with other credentials")
         except SettingsError as error:
             yield failed(name, f"the function refuses its environment: {error}", "deploy it again")
-        except ApiKeyError:
-            yield unknown(name, "could not be checked without a usable key", "see the check `secret`")
+        except ApiKeyError as error:
+            yield failed(name, str(error), "store the key: README, Deploy it")
         except FoundError as error:
             yield failed(name, str(error), "deploy the current template (sam build, sam deploy)")
 
@@ -70,16 +68,7 @@ def _stack(stack: StackSnapshot) -> Iterator[Finding]:
 
 
 def _secret(stack: StackSnapshot) -> Iterator[Finding]:
-    try:
-        key = stack.key
-    except ApiKeyError as error:
-        yield failed("secret", str(error), "store the key: README, Deploy it")
-        return
-    except ClientError as error:
-        if code_of(error) != "ResourceNotFoundException":
-            raise
-        yield failed("secret", "there is no such secret, or it has no value", "store the key: README, Deploy it")
-        return
+    key = stack.key
     is_v3 = version_of(key) is V3
     if not key.startswith(("apk_", "cog_")):
         yield warning("secret", "it begins with neither apk_ nor cog_", "check that this is a Devin API key")
@@ -94,23 +83,43 @@ def _secret(stack: StackSnapshot) -> Iterator[Finding]:
         )
 
 
-def _aws_clock(stack: StackSnapshot) -> Iterator[Finding]:
-    answer = stack.account.sqs.get_queue_attributes(
-        QueueUrl=stack.deployment.work_queue_url, AttributeNames=["QueueArn"]
-    )
-    skew = skew_seconds(answer["ResponseMetadata"]["HTTPHeaders"].get("date"), stack.now())
-    if skew is not None and skew > _SKEW_WORTH_A_WORD:
-        yield warning("clock", f"AWS's clock and this machine's differ by {skew:.0f} s", "set the clock")
+def _roles(stack: StackSnapshot) -> Iterator[tuple[str, str, Needs]]:
+    """Whose role it is, its ARN, and what it needs; raises what botocore raises, and as `output` does."""
+    deployment = stack.deployment
+    work, letters = deployment.work_queue_arn, deployment.dead_letter_queue_arn
+    _, partition, _, region, account, _ = work.split(":", 5)
+
+    def arn(service: str, resource: str) -> str:
+        return f"arn:{partition}:{service}:{region}:{account}:{resource}"
+
+    table = arn("dynamodb", f"table/{deployment.output('AnnouncementsTableName')}")
+    publish = {arn("events", "event-bus/default"): ["events:PutEvents"]}
+    both = {
+        deployment.output("ApiKeySecretArn"): ["secretsmanager:GetSecretValue"],
+        arn("ssm", f"parameter{deployment.output('StopSwitchParameterName')}"): ["ssm:GetParameter"],
+    }
+    terminate = {work: [*_RECEIVE, *_SEND], letters: _SEND, table: ["dynamodb:BatchWriteItem"]}
+    if stack.settings.publish_outcomes:
+        terminate |= publish
+    yield "terminate", stack.terminate["Role"], both | terminate
+    sweep = {work: _SEND, table: ["dynamodb:BatchGetItem", "dynamodb:BatchWriteItem"]}
+    yield "sweep", stack.sweep["Role"], both | sweep | publish
+    yield "one-time schedules", deployment.output("OneTimeScheduleRoleArn"), {work: _SEND, letters: _SEND}
+    invoke = {deployment.output("SweepFunctionArn"): ["lambda:InvokeFunction"]}
+    yield "the sweep's schedule", deployment.output("SweepScheduleRoleArn"), invoke
 
 
 def _permissions(stack: StackSnapshot) -> Iterator[Finding]:
-    for whose, role, needs in roles_of(stack):
-        name, missing = f"permissions of {whose}", denied(stack.account.iam, role, needs)
-        if missing:
-            found = f"{role} may not {'; '.join(missing)}"
-            yield failed(name, found, "deploy the template again; look for a boundary or SCP")
-        else:
-            yield ok(name, "the role may do all that is needed")
+    for whose, role, needs in _roles(stack):
+        missing = []
+        for arn, actions in needs.items():
+            results = stack.account.iam.simulate_principal_policy(
+                PolicySourceArn=role, ActionNames=actions, ResourceArns=[arn]
+            )["EvaluationResults"]
+            missing += [f"{one['EvalActionName']} on {arn}" for one in results if one["EvalDecision"] != "allowed"]
+        found = f"{role} may not {'; '.join(missing)}" if missing else "the role may do all that is needed"
+        remedy = "deploy the template again; look for a boundary or SCP"
+        yield verdict(f"permissions of {whose}", good=not missing, found=found, remedy=remedy)
 
 
 def _key(stack: StackSnapshot) -> Iterator[Finding]:
@@ -141,23 +150,25 @@ def _mapping(stack: StackSnapshot) -> Iterator[Finding]:
     if mapping is None:
         yield failed(name, "the work queue has no mapping to the function", again)
         return
-    if mapping.state in {"Disabled", "Disabling"}:
-        enable = f"aws lambda update-event-source-mapping --uuid {mapping.uuid} --enabled"
-        yield failed(name, f"it is {mapping.state}: messages wait for at most four days", enable)
-    elif mapping.state != "Enabled":
-        yield warning(name, f"it is {mapping.state}", "check again in a minute")
-    if not mapping.reports_failures:
+    state, result = mapping["State"], mapping.get("LastProcessingResult", "")
+    reports_failures = "ReportBatchItemFailures" in mapping.get("FunctionResponseTypes", [])
+    if state in {"Disabled", "Disabling"}:
+        enable = f"aws lambda update-event-source-mapping --uuid {mapping['UUID']} --enabled"
+        yield failed(name, f"it is {state}: messages wait for at most four days", enable)
+    elif state != "Enabled":
+        yield warning(name, f"it is {state}", "check again in a minute")
+    if not reports_failures:
         yield failed(name, "ReportBatchItemFailures is off: messages that failed are deleted", again)
-    if (result := mapping.last_result or "").startswith("PROBLEM"):
+    if result.startswith("PROBLEM"):
         yield failed(name, result, "look at the role and the function's log")
-    elif mapping.state == "Enabled" and mapping.reports_failures:
-        yield ok(name, f"enabled, invokes {mapping.invokes}, and failures are reported one by one")
+    elif state == "Enabled" and reports_failures:
+        yield ok(name, "enabled, and failures are reported one by one")
 
 
 def _queues(stack: StackSnapshot) -> Iterator[Finding]:
     work = stack.attributes(stack.deployment.work_queue_url)
     letters = stack.attributes(stack.deployment.dead_letter_queue_url)
-    window = stack.mapping.window_seconds if stack.mapping else 0
+    window = stack.mapping.get("MaximumBatchingWindowInSeconds", 0) if stack.mapping else 0
     least, visibility = 6 * stack.terminate["Timeout"] + window, int(work["VisibilityTimeout"])
     again = "set it back, or deploy the template again"
     found = f"{visibility} s; six times the function's timeout and the batch window are {least} s"
@@ -215,7 +226,14 @@ def _alarm_topic(stack: StackSnapshot) -> Iterator[Finding]:
         yield warning("alarm topic", found, "confirm by the link in the e-mail, or subscribe to AlarmTopicArn")
 
 
-CHECKS: Mapping[str, Check] = {
+def _aws_clock(stack: StackSnapshot) -> Iterator[Finding]:
+    answer = stack.account.sqs.get_queue_attributes(QueueUrl=stack.deployment.work_queue_url)
+    skew = skew_seconds(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
+    if skew is not None and skew > _SKEW_WORTH_A_WORD:
+        yield warning("clock", f"AWS's clock and this machine's differ by {skew:.0f} s", "set the clock")
+
+
+CHECKS: Mapping[str, Callable[[StackSnapshot], Iterator[Finding]]] = {
     "stack": _stack,
     "secret": _secret,
     "api": check_api,

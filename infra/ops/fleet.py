@@ -1,7 +1,5 @@
 """The sessions of an organisation as a policy sorts them, for `sweep --chart`. It reads, and terminates nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,15 +8,14 @@ from devin.api_key import ApiKeyError, ApiKeys
 from devin.client import CALL_SECONDS, DevinClient, Throttle
 from devin.http import Transport
 from devin.session import Page, Session
-from infra.ops.api_check import MOST_SKEW_SECONDS, skew_seconds
 from infra.ops.problems import FoundError
 from infra.ops.snapshot import StackSnapshot
 from redaction import Redactor
 from settings import SettingsError
 from sweep.listing import Listing
 from sweep.policy import FLOOR, Policy, parse_policy
-from sweep.selection import CapExceededError, Selection, check_caps
-from table import Rejections, Table, TableError
+from sweep.selection import Selection
+from table import Table, TableError, rejections_of
 
 THRESHOLDS = ("PT1H", "PT2H", "PT4H", "PT8H", "PT12H", "P1D", "P2D", "P3D", "P5D", "P7D", "P14D")
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -92,8 +89,6 @@ def list_sessions(stack: StackSnapshot, say: Callable[[str], object]) -> tuple[l
         if answer.page is None:
             what = "a page that cannot be read" if answer.ok else answer.detail or "no explanation"
             raise FoundError(f"listing the sessions from this machine: {answer.status or 'no answer'}: {what}")
-        if (skew_seconds(answer.date, stack.now()) or 0) > MOST_SKEW_SECONDS:
-            raise FoundError("the API's clock and this machine's differ too much to compute idle times; see doctor")
         return answer.page
 
     listing = Listing(page, lambda: True)
@@ -108,7 +103,7 @@ def rejected_before(
         return {}
     ids = {one.session_id for one in sessions if one.session_id and not one.exited and not one.is_archived}
     try:
-        return Rejections(Table(lambda: stack.account.dynamodb, table)).of(sorted(ids))
+        return rejections_of(Table(lambda: stack.account.dynamodb, table), sorted(ids))
     except TableError as error:
         say(f"sessions that the API refused to end before count as if it had not: {error}")
         return {}
@@ -153,14 +148,15 @@ def survey(
         own = length == policy.criteria.get("idle_for", timedelta(0))
         found = selection if own else select(_with_idle_for(policy, length))
         chosen = [alive[session_id] for session_id in found.matched]
+        share = len(chosen) / found.alive if found.alive else 0.0
         told = any(one.acus is not None for one in sessions)
         return Threshold(
             text,
             length / timedelta(hours=1),
             own,
             len(chosen),
-            len(chosen) / found.alive if found.alive else 0.0,
-            _is_over_caps(found, policy),
+            share,
+            len(chosen) > policy.max_sessions or share > policy.max_share,
             round(sum(one.acus or 0 for one in chosen), 1) if told else None,
             round(sum(_waiting_acus(one, length, now) for one in widest), 1) if told else None,
         )
@@ -171,14 +167,6 @@ def survey(
 
 def _status(session: Session) -> str:
     return " / ".join(text for text in (session.status, session.status_detail) if text) or "unknown"
-
-
-def _is_over_caps(selection: Selection, policy: Policy) -> bool:
-    try:
-        check_caps(selection, policy)
-    except CapExceededError:
-        return True
-    return False
 
 
 def _waiting_acus(session: Session, wait: timedelta, now: datetime) -> float:

@@ -41,8 +41,8 @@ class Switch:
         """Why it was thrown, if a reason was given."""
         if self.value == ABSENT:
             return ABSENT
-        _, colon, reason = _SINCE.sub("", self.value, count=1).partition(":")
-        return reason.strip() or None if colon and not self.goes else None
+        reason = _SINCE.sub("", self.value, count=1).partition(":")[2].strip()
+        return None if self.goes else reason or None
 
     @property
     def since(self) -> str | None:
@@ -61,11 +61,6 @@ class Written:
 
     value: str
     version: int
-
-
-def name_for(stack: str) -> str:
-    """What the template calls the switch, for those who may not look at the stack."""
-    return f"/devin-session-cleanup/{stack}/stop-switch"
 
 
 def read_switch(ssm: SSMClient, name: str) -> Switch:
@@ -90,34 +85,27 @@ def throw(ssm: SSMClient, name: str, reason: str | None) -> Written:
     """Stop everything. The reason is part of the value: all but `go` stops."""
     # SSM would take {{…}} for a reference.
     shown = one_line((reason or "").replace("{", "(").replace("}", ")"), _REASON_CHARACTERS)
-    return _write(ssm, name, f"stop: {shown}" if shown else "stop")
+    return write(ssm, name, f"stop: {shown}" if shown else "stop")
 
 
 def keep_first(ssm: SSMClient, name: str, before: Switch, written: Written) -> Written:
     """After a second stop: the first reason and its time, with the second reason behind them."""
-    first = before.value
+    first, second = before.value, Switch(written.value, None).reason
     if not _SINCE.search(first):
         first = f"{first if before.reason else 'stop: no reason given'} ({before.since or 'at an unknown time'})"
-    second = Switch(written.value, None).reason
-    return _write(ssm, name, one_line(f"{first}; {second}" if second else first, _VALUE_CHARACTERS))
+    return write(ssm, name, one_line(f"{first}; {second}" if second else first, _VALUE_CHARACTERS))
 
 
-def release(ssm: SSMClient, name: str) -> Written:
-    return _write(ssm, name, "go")
-
-
-def _write(ssm: SSMClient, name: str, value: str) -> Written:
+def write(ssm: SSMClient, name: str, value: str) -> Written:
     try:
         return _put(ssm, name, value)
-    except ClientError as error:
-        if code_of(error) != "ParameterMaxVersionLimitExceeded":
-            raise
-    # SSM keeps a hundred versions and deletes the oldest for a new one, unless it carries a label.
-    pages = ssm.get_paginator("get_parameter_history").paginate(Name=name)
-    oldest = min((one for page in pages for one in page["Parameters"]), key=lambda one: one["Version"])
-    labels = oldest.get("Labels", [])
-    ssm.unlabel_parameter_version(Name=name, ParameterVersion=oldest["Version"], Labels=labels)
-    return _put(ssm, name, value)
+    except ssm.exceptions.ParameterMaxVersionLimitExceeded:
+        # SSM keeps a hundred versions and deletes the oldest for a new one, unless it carries a label.
+        pages = ssm.get_paginator("get_parameter_history").paginate(Name=name)
+        oldest = min((one for page in pages for one in page["Parameters"]), key=lambda one: one["Version"])
+        labels = oldest.get("Labels", [])
+        ssm.unlabel_parameter_version(Name=name, ParameterVersion=oldest["Version"], Labels=labels)
+        return _put(ssm, name, value)
 
 
 def _put(ssm: SSMClient, name: str, value: str) -> Written:

@@ -1,7 +1,5 @@
 """Times as an operator writes them: always with a zone."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 

@@ -1,7 +1,5 @@
 """docs/operations.md, taken apart: its headings and the commands that it shows."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterator

@@ -56,8 +56,9 @@ def test_what_sqs_does_not_take(
     assert [error is not None for error in errors] == [one in (failed or "") for one in "ab"]
 
 
-def test_clients_of_aws_wait_seconds_and_try_three_times() -> None:
+def test_clients_of_aws_wait_seconds_and_try_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     environment = dict.fromkeys(("API_KEY_SECRET_ARN", "WORK_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"), "x")
-    config: Any = runtime._config(Settings.from_environment(environment))
+    config: Any = runtime.runtime_for(Settings.from_environment(environment)).queues.sqs.meta.config
     assert (config.connect_timeout, config.read_timeout) == (2, 5)
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}

@@ -1,19 +1,16 @@
 """`doctor`: is the deployed stack fit to do its work?"""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from infra.ops.cli_context import AsJson, context_of, utc_now
+from infra.ops.cli_context import AsJson, context_of
 from infra.ops.doctor import examine
-from infra.ops.findings import Status
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
-from infra.ops.snapshot import StackSnapshot
+from infra.ops.snapshot import StackSnapshot, Status
 
 
 def doctor(
@@ -38,7 +35,7 @@ def doctor(
             "The key is read from the secret and used from this machine to read its owner and one session "
             "(--no-api: not)."
         )
-    stack = StackSnapshot(context.account, context.deployment, utc_now, context.command)
+    stack = StackSnapshot(context.account, context.deployment, context.command)
     findings = list(examine(stack, call_api=api, ask_function=ask_function))
     statuses = Counter(one.status for one in findings)
     worst = max(statuses, key=list(Status).index)

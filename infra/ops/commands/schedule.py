@@ -1,7 +1,6 @@
 """`schedule at | list | cancel`: terminate these sessions at a time."""
 
-from __future__ import annotations
-
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -36,29 +35,13 @@ def at(
     ids = read_ids(output, session_ids, file, csv_column, skip_invalid=skip_invalid)
     at_time = f"at {iso(moment)}, in {period(moment - now)}"
     confirm(context, output, f"Terminate {count(len(ids.ids), 'session')} {at_time}?", yes=yes)
-    plan = schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition)
     made: list[Planned] = []
-    try:
-        made.extend(plan)  # one by one: what was made before one fails is in it
-    except BaseException:
-        if new := [one.name for one in made if not one.found]:
-            output.warn(
-                f"{count(len(new), 'schedule')} made before this: {' '.join(new)}. Asked for again at {iso(moment)}, "
-                "only the others are made; see schedule cancel"
-            )
-        raise
-    output.data([one.as_dict() for one in made])
-    for one in made:
-        sessions = count(len(one.session_ids), "session")
-        if one.found:
-            output.say(f"{one.name}: {sessions}, is there already: {one.when}, {one.state}", "bold")
-        else:
-            output.say(f"{one.name}: {sessions} {at_time}", "bold")
+    for one in schedules.plan(context.account.scheduler, context.deployment, ids.ids, moment, condition):
+        made.append(one)
+        # At once: if a later one fails, this one stays.
+        output.say(f"{one.name}: {count(len(one.session_ids), 'session')} {at_time}", "bold")
+    output.data([asdict(one) for one in made])
     output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
-    if off := [one.name for one in made if one.state != "ENABLED"]:
-        raise FoundError(
-            f"{', '.join(off)}: DISABLED, so nothing will be terminated; enable it, or cancel it and ask again"
-        )
 
 
 @application.command("list")
@@ -66,7 +49,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules that send to the work queue, also those made without this command."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     found = schedules.planned(context.account.scheduler, context.deployment)
-    output.data([one.as_dict() for one in found])
+    output.data([asdict(one) for one in found])
     if not found:
         output.say("no schedule sends to the work queue")
     elif not as_json:

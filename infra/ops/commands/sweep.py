@@ -1,7 +1,5 @@
 """`sweep`: find stale sessions by a policy."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -49,21 +47,17 @@ def sweep(
     if chart is not None:
         if enforce:
             raise UsageError("--chart is dry; leave out --enforce")
-        from infra.ops.commands.chart import draw  # noqa: PLC0415 - it imports the API's client
+        from infra.ops.chart import draw  # noqa: PLC0415 - it imports the API's client
 
         draw(output, context, first, chart)
         return
     if not enforce or not yes:
         report = _run(output, context, first | {"dry_run": True})
-        if not enforce:
-            output.data(report)
-            _show(output, report, context.command)
-            return
         _show(output, report, context.command)
-        due, notices = len(report["due"]), len(report["to_announce"])
-        if not report["chosen"]:
+        if not enforce or not report["chosen"]:
             output.data(report)
             return
+        due, notices = len(report["due"]), len(report["to_announce"])
         more = " or more" if report["chosen"] > due + notices + len(report["waiting"]) else ""
         announced = f" and announce the termination of {notices}{more}" if notices else ""
         confirm(context, output, f"Terminate {count(due, 'session')}{more}{announced}?", yes=yes)

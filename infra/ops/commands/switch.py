@@ -1,7 +1,6 @@
 """`stop` and `go`: the switch for everything."""
 
-from __future__ import annotations
-
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from infra.ops.cli_context import AsJson, Yes, confirm, context_of
 from infra.ops.depth import depth_of
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, said
-from infra.ops.switch import ABSENT, keep_first, name_for, read_switch, release, switch_before, throw
+from infra.ops.switch import keep_first, read_switch, switch_before, throw, write
 from stop_switch import SWITCH_CACHE_SECONDS
 
 
@@ -29,8 +28,8 @@ def stop(
     try:
         name = context.deployment.output("StopSwitchParameterName")
     except (ClientError, BotoCoreError) as error:
-        # Permission to write the switch does not imply permission to look at the stack.
-        name, guessed = name_for(context.stack_name), said(error)
+        # Permission to write the switch does not imply permission to look at the stack. The template calls it so.
+        name, guessed = f"/devin-session-cleanup/{context.stack_name}/stop-switch", said(error)
     # Nothing else is read or printed before: in a hurry, what may fail comes afterwards.
     ssm = context.account.ssm
     written = throw(ssm, name, reason)
@@ -38,10 +37,9 @@ def stop(
         output.warn(f"the stack could not be looked at ({guessed}); this is how the template calls its switch")
     before = switch_before(ssm, name, written)
     if before is not None and not before.goes:
-        try:
+        # It is stopped anyway, and what it said before is shown below.
+        with suppress(ClientError, BotoCoreError):
             written = keep_first(ssm, name, before, written)
-        except (ClientError, BotoCoreError) as error:
-            output.warn(f"the first reason could not be kept ({said(error)}): {before.value}")
     said_before = before.value if before else None
     output.data({"switch": name, "before": said_before, "now": written.value})
     output.say(f"{name}: {said_before or 'unknown'} -> {written.value}", "bold red")
@@ -69,14 +67,12 @@ def go(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
         output.say(f"{name} says go already")
         return
     waiting = depth_of(context.account.sqs, context.deployment.work_queue_url).total
-    if before.value == ABSENT:
-        output.say(f"{name}: {ABSENT}, which stops everything; it will be created")
-    else:
-        output.say(f"{name} says {before.value!r}, since {before.since or 'an unknown time'}")
+    since = f", since {before.since}" if before.since else ""
+    output.say(f"{name}: {before.value}{since}")
     output.say(
         f"{count(waiting, 'message')} in the work queue: they come back within 15 minutes. Scheduled sweeps go on."
     )
     confirm(context, output, "Carry on?", yes=yes)
-    written = release(context.account.ssm, name)
+    written = write(context.account.ssm, name, "go")
     output.data({"switch": name, "before": before.value, "now": written.value})
     output.say(f"{name}: {before.value} -> {written.value}", "bold green")

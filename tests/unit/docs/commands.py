@@ -1,7 +1,5 @@
 """Commands as the pages show them."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The runbook: it leads from every reason and every link to a section, and its commands are such as the tools have."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from functools import cache
@@ -17,12 +15,11 @@ from devin.client import Answer
 from infra.environments import ROOT
 from infra.ops import dlq
 from terminate.outcomes import Disposition, Outcome, Result, classify
-from tests.runbook.__main__ import FAILS, PLACEHOLDERS, SHOWS
-from tests.runbook.page import Block, blocks, headings, text
+from tests.runbook.page import Block, headings, text
+from tests.runbook.run import FAILS, FIRST, OTHERS, PLACEHOLDERS, SHOWS
 from tests.unit.docs.commands import assert_ops_has, variables
 
 TEXT = text()
-FIRST, *OTHERS = blocks(TEXT)
 # Options of the aws CLI itself, whatever the command, and whether a value follows.
 GLOBAL = {"output": True, "query": True, "cli-read-timeout": True}
 # The programs that the runbook calls, as functions that write down what they are called with.

@@ -1,7 +1,5 @@
 """`sweep`: dry unless --enforce is given."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

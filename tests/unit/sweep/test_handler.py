@@ -13,7 +13,7 @@ from eventbridge import BusError
 from redaction import MaskedError
 from sweep.selection import CapExceededError
 from sweep.sweep import SweepError
-from table import Rejections, Table, TableError
+from table import Table, TableError, remember_rejections
 from tests.unit.world import DAYS, KEY, NOT_VALID, NOW, TABLE, World, answer, attributes_of, page, stale, stale_v3
 
 Log = Callable[[], list[dict[str, Any]]]
@@ -146,7 +146,7 @@ def test_beyond_the_caps_nothing_is_done_and_everybody_can_see_it(
 
 def rejected(world: World, **updated_at: datetime | None) -> None:
     found = {f"devin-{name}": moment for name, moment in updated_at.items()}
-    assert Rejections(Table(lambda: world.dynamodb, TABLE)).remember(found, NOW) is None
+    assert remember_rejections(Table(lambda: world.dynamodb, TABLE), found, NOW) is None
 
 
 def test_what_was_rejected_before_is_kept_until_it_is_updated(table: World) -> None:

@@ -167,9 +167,7 @@ def sweep(policy: Policy, sessions: list[object], size: int) -> list[dict[str, s
         sent.extend(messages)
         return [None] * len(messages)
 
-    runtime = SimpleNamespace(
-        queues=SimpleNamespace(enqueue=enqueue), reason_to_stop=lambda: None, table=None, rejections=None
-    )
+    runtime = SimpleNamespace(queues=SimpleNamespace(enqueue=enqueue), reason_to_stop=lambda: None, table=None)
     Sweep(
         run="run-1",
         runtime=runtime,  # type: ignore[arg-type]

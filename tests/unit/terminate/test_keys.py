@@ -170,7 +170,7 @@ def test_a_401_of_v3_may_be_the_ip_access_list(v3: World, log: Log) -> None:
     "secret",
     ["apk_secret\n", "apk_ secret", "apk_sécret", '{"api_key": ""}', '{"api_key": 1}', '{"other": "apk_secret"}',
      '{"api_key": "apk_secret"', '{"api_key": "apk_secret\\r\\nX: y"}', '"apk_secret"', '["apk_secret"]',
-     "DEVIN_API_KEY=apk_secret", b"apk_secret"],
+     "DEVIN_API_KEY=apk_secret", " apk_secret", "apk_secret ", b"apk_secret"],
 )  # fmt: skip
 def test_an_unusable_secret_keeps_everything_and_says_what_to_store(
     world: World, monkeypatch: pytest.MonkeyPatch, log: Log, secret: str | bytes

@@ -1,18 +1,13 @@
 """Session ids as an operator brings them: arguments, lines of a file or a pipe, a column of a CSV."""
 
-from __future__ import annotations
-
 import csv
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.output import ascii_only, visible
 from infra.ops.problems import UsageError
 
 _DELIMITERS = (",", ";", "\t", "|")
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "`": "`", "<": ">", "“": "”", "\u2018": "\u2019"}
 
 
@@ -26,12 +21,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """The ids in the order given, each once. `notes` say what was not taken literally."""
+    """The ids in the order given, each once."""
 
     ids: tuple[str, ...]
     invalid: tuple[Given, ...]
     repeats: int
-    notes: tuple[str, ...] = ()
 
 
 def from_lines(lines: Iterable[str]) -> list[Given]:
@@ -61,7 +55,8 @@ def from_csv(lines: Sequence[str], column: str) -> list[Given]:
     raise UsageError(f"the CSV has no column {column[:80]!r} in its first row")
 
 
-def _parsed(text: str) -> str | None:
+def parsed(text: str) -> str | None:
+    """The session id as the functions read it; None if it is none."""
     try:
         return parse_session_id(text)
     except InvalidSessionIdError:
@@ -69,26 +64,15 @@ def _parsed(text: str) -> str | None:
 
 
 def sort_out(given: Sequence[Given]) -> Ids:
-    """Parse each as the functions do, without quotes around it and a comma behind it."""
+    """Read each without quotes around it and a comma behind it."""
     ids: dict[str, None] = {}
     invalid: list[Given] = []
-    bared = addresses = lowered = 0
     for one in given:
-        bare = _bare(one.text)
-        if (session_id := _parsed(bare)) is None:
+        if (session_id := parsed(_bare(one.text))) is None:
             invalid.append(one)
-            continue
-        ids[session_id] = None
-        bared += bare != one.text
-        addresses += bare.startswith("https:")
-        lowered += session_id.removeprefix("devin-") not in bare
-    kinds = (
-        (bared, "without quotes around them or a comma behind them"),
-        (addresses, "from their addresses"),
-        (lowered, "in lower case"),
-    )
-    notes = tuple(f"{number} of the ids read {how}" for number, how in kinds if number)
-    return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid), notes)
+        else:
+            ids[session_id] = None
+    return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid))
 
 
 def _bare(text: str) -> str:
@@ -103,19 +87,16 @@ def why_invalid(text: str) -> str:
     bare = _bare(text)
     if not bare:
         return "empty"
-    if hidden := sorted({char for char in bare if visible(char) != char}):
-        return f"invisible or control character {', '.join(map(visible, hidden))}"
-    if strange := sorted({char for char in bare if not char.isascii()}):
-        # A non-breaking hyphen looks like the one in devin-.
-        return f"a character that is not ASCII: {', '.join(map(ascii_only, strange))}"
-    if _parsed(bare.lower()):
+    # Many look like others, a non-breaking hyphen for one, or like nothing.
+    if strange := sorted({char for char in bare if not (char.isascii() and char.isprintable())}):
+        return f"a character that is not ASCII, or invisible: {', '.join(map(ascii, strange))}"
+    if parsed(bare.lower()):
         return "upper case: write devin- in lower case"
-    if _UUID.fullmatch(bare):
-        return "a UUID: a session id has no dashes in its 32 digits"
-    if "://" in bare:
-        return "an address, but not https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
     if bare.startswith(("[", "{")):
         return "JSON: give one id a line, as jq -r '.[]' prints them"
     if " " in bare or "," in bare:
         return "more than one word: give one id a line, or name a column with --csv-column"
-    return "an id is devin- with letters, digits, - and _ behind it (128 characters at most), or 32 hexadecimal digits"
+    return (
+        "an id is devin- with letters, digits, - and _ behind it (128 characters at most), or 32 hexadecimal digits, "
+        "alone or in https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
+    )

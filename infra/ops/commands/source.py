@@ -1,7 +1,5 @@
 """Where ids come from: options that several commands share."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Sequence
@@ -11,8 +9,8 @@ from typing import Annotated
 import typer
 
 from infra.ops import output as outputs
-from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output, ascii_only
+from infra.ops.ids import Given, Ids, from_csv, from_lines, parsed, sort_out, why_invalid
+from infra.ops.output import Output
 from infra.ops.problems import UsageError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -29,20 +27,31 @@ SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out wha
 _SHOWN = 20
 
 
+def not_empty(text: str) -> str:
+    """Of an option that selects: a variable that is not set must not select all there are."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; is a variable not set?")
+    return text
+
+
+def session_id(text: str) -> str:
+    if (found := parsed(text)) is None:
+        raise typer.BadParameter(f"is no session id: {why_invalid(text)}")
+    return found
+
+
 def read_ids(
     output: Output, arguments: Sequence[str] | None, file: Path | None, column: str | None, *, skip_invalid: bool
 ) -> Ids:
-    """The ids from wherever they are, saying what was not taken literally and what is no id. Raises UsageError if there
-    are none, or from two places, or if some are invalid and not to be skipped."""
+    """The ids from wherever they are, saying what is no id. Raises UsageError if there are none, or from two places, or
+    if some are invalid and not to be skipped."""
     if not (given := _given(arguments or [], file, column)):
         raise UsageError("no ids were found in what was given")
     ids = sort_out(given)
-    for note in ids.notes:
-        output.say(note)
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
         for one in ids.invalid[:_SHOWN]:
-            output.warn(f"  line {one.line}: {ascii_only(one.text[:80])}")
+            output.warn(f"  line {one.line}: {one.text[:80].encode('ascii', 'backslashreplace').decode()}")
             output.warn(f"    {why_invalid(one.text)}")
         if len(ids.invalid) > _SHOWN:
             output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
@@ -52,8 +61,6 @@ def read_ids(
 
 
 def _given(arguments: Sequence[str], file: Path | None, column: str | None) -> list[Given]:
-    if file is None and len(arguments) == 1 and (arguments[0] == "-" or arguments[0].startswith("@")):
-        arguments, file = [], Path(arguments[0].removeprefix("@"))
     if arguments and file is not None:
         raise UsageError("give ids as arguments or in a file, not both")
     if arguments:

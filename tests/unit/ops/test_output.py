@@ -81,15 +81,9 @@ def test_a_full_disk_ends_with_a_sentence(operator: Operator) -> None:
         assert "cannot be written: No space left on device" in said
 
 
-def test_progress_without_a_terminal_is_a_line_with_a_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ticks = iter([0.0, 1.0, 5.0, 6.0, 10.0])
-    monkeypatch.setattr("infra.ops.output.time.monotonic", lambda: next(ticks))
-    with Output(as_json=True).progress("sending", 100) as advance:
-        for _ in range(4):
-            advance(10)
-    assert capsys.readouterr().err.splitlines() == [
-        "sending: 20 of 100, 4.0/s, about 20 s left",
-        "sending: 40 of 100, 4.0/s, about 15 s left",
-    ]
+@pytest.mark.usefixtures("operator")
+def test_sending_in_a_terminal_shows_a_bar() -> None:
+    status, screen = in_terminal("enqueue", "devin-1", "devin-2")
+    assert status == 0
+    assert "sending" in screen
+    assert "2 sent to the work queue" in screen

@@ -13,9 +13,8 @@ import pytest
 from botocore.stub import Stubber
 
 from infra.environments import ROOT
-from infra.ops.commands.following import settle_seconds
+from infra.ops.commands.following import STALLED_SECONDS, Moment, settle_seconds, watch
 from infra.ops.depth import Depth
-from infra.ops.drain import STALLED_SECONDS, Moment, watch
 from infra.ops.switch import Written, throw
 from stop_switch import stop_switch
 from tests.unit.ops.world import STACK, Operator, logged, report
@@ -349,7 +348,6 @@ def seen(
     timeout: float | None = None,
     before: int | None = None,
     settle: float = 0,
-    sent: int = 0,
     stopped: str | None = None,
 ) -> list[Moment]:
     """What a watch sees if the queue holds so many messages, look by look a second apart."""
@@ -367,7 +365,6 @@ def seen(
             settle=settle,
             timeout=timeout,
             letters_before=dead() if before is None else before,
-            sent=sent,
             clock=lambda: float(next(ticks)),
             sleep=lambda _: None,
         )
@@ -385,11 +382,6 @@ def test_where_numbers_settle_slowly_it_has_to_stay_empty_for_as_long() -> None:
     moments = seen(*[0] * 10, 40, *[0] * 100, settle=60)
     assert (len(moments), moments[-1].drained) == (11 + 61, True)
     assert [one.to_settle for one in moments[-2:]] == [1, 0]
-
-
-def test_what_was_sent_counts_before_it_is_seen() -> None:
-    (_, second, *_) = seen(0, 30, 0, 0, 0, sent=40)
-    assert second.per_second == 10 / 2  # two seconds after the watch began
 
 
 @pytest.mark.parametrize(("letters", "before"), [((4, 4, 4, 6), None), ((6,), 4)])

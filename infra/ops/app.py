@@ -25,12 +25,7 @@ from infra.ops.commands.withdraw import withdraw
 from infra.ops.output import Output
 from infra.ops.problems import AWS, CLOSED_PIPE, INTERRUPTED, WRONG, ProblemError, said
 
-STACK_NAME = "devin-session-cleanup"
 _EVERYWHERE = ("--stack-name", "--profile", "--region")
-_EXITS = (
-    "Exit status: 0 all is well, 1 something is wrong, 2 wrong usage, 3 AWS refused or was not reached, "
-    "130 interrupted."
-)
 
 
 class Group(TyperGroup):
@@ -62,7 +57,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EXITS,
+    epilog="Exit status: 0 all is well, 1 something is wrong, 2 wrong usage, 3 AWS refused or was not reached, "
+    "130 interrupted.",
 )
 
 
@@ -84,7 +80,7 @@ def shared(
     ctx: typer.Context,
     stack_name: Annotated[
         str, typer.Option("--stack-name", envvar="STACK_NAME", metavar="NAME", help="The deployed stack.")
-    ] = STACK_NAME,
+    ] = "devin-session-cleanup",
     profile: Annotated[
         # AWS_PROFILE is botocore's to read: keys in the environment win against it, and lose against this option.
         str | None, typer.Option("--profile", metavar="NAME", help="Of the AWS configuration, as AWS_PROFILE.")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,8 +47,6 @@ HIDDEN_SECONDS = 600
 _MARGIN_SECONDS = 15
 # With a wait, SQS asks all its servers; without one, some are not asked.
 WAIT_SECONDS = 1
-# Before another look, if somebody else holds messages: lists take a few seconds.
-PAUSES = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -134,27 +131,18 @@ class Message:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters: those for which all that is given holds. Empty means any."""
-
-    reasons: Sequence[str] | None = None
-    sessions: Sequence[str] | None = None
-    messages: Sequence[str] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.reasons or self.sessions or self.messages)
-
-    def select(self, found: Sequence[Message]) -> list[Message]:
-        """Raises UsageError for the beginning of several message ids."""
-        messages = {one.message_id for prefix in self.messages or () for one in starting_with(prefix, found)}
-        return [
-            one
-            for one in found
-            if (not self.reasons or one.reason in self.reasons)
-            and (not self.sessions or not set(self.sessions).isdisjoint(one.session_ids))
-            and (not self.messages or one.message_id in messages)
-        ]
+def select(
+    found: Sequence[Message], reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None
+) -> list[Message]:
+    """Those for which all that is given holds. Raises UsageError for the beginning of several message ids."""
+    message_ids = {one.message_id for prefix in messages or () for one in starting_with(prefix, found)}
+    return [
+        one
+        for one in found
+        if (not reasons or one.reason in reasons)
+        and (not sessions or not set(sessions).isdisjoint(one.session_ids))
+        and (not messages or one.message_id in message_ids)
+    ]
 
 
 def starting_with(prefix: str, found: Sequence[Message]) -> list[Message]:
@@ -252,25 +240,6 @@ class Peek:
                     f"{self.deleted} of {len(messages)} were deleted; the others are still there. A copy of all is in "
                     f"{copy}"
                 )
-
-
-@contextmanager
-def peek(sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> Iterator[tuple[Peek, list[Message]]]:
-    """All messages of a queue, held until the block ends. If somebody else holds some, it looks again a few times, and
-    warns if some still cannot be seen."""
-    for pause in (*PAUSES, None):
-        with Peek(sqs, queue_url, warn) as look:
-            found = list(look.messages())
-            if look.unseen and pause is None:
-                warn(
-                    f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
-                    f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
-                )
-            if pause is None or not look.unseen:
-                yield look, found
-                return
-        # Two that wait for each other's messages must not look again at the same time.
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
 
 
 def save(records: Sequence[Mapping[str, Any]], path: Path) -> None:

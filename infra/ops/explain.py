@@ -24,6 +24,12 @@ _MOST_DEAD_LETTERS = 2000
 _MOST_MESSAGES = 100
 _MOST_RECEIVES = 3
 _KEPT = ("outcome", "http_status", "attempts", "receive_count", "session_status", "retry_in_seconds", "message_id")
+_DETAILS = {
+    "http_status": "HTTP {}",
+    "session_status": "session {}",
+    "retry_in_seconds": "again in {} s",
+    "detail": "{}",
+}
 _LISTS = {"due": "chose it", "to_announce": "chose it, to announce its end first", "waiting": "chose it, notice runs"}
 
 
@@ -139,14 +145,9 @@ class Explainer:
         if line.get("session_id") != self.session_id or "outcome" not in line:
             return
         fields = {name: line[name] for name in _KEPT if name in line} | {"request_id": line.get("function_request_id")}
-        parts = [
-            f"HTTP {line['http_status']}" if "http_status" in line else "",
-            f"session {line['session_status']}" if "session_status" in line else "",
-            f"again in {line['retry_in_seconds']} s" if "retry_in_seconds" in line else "",
-            str(line.get("detail", "")),
-        ]
+        detail = "; ".join(text.format(line[name]) for name, text in _DETAILS.items() if line.get(name))
         what = f"attempt {line.get('attempts', 1)}: {line['outcome']}"
-        yield Event(at, what, str(line.get("source", "")), "; ".join(filter(None, parts)), fields)
+        yield Event(at, what, str(line.get("source", "")), detail, fields)
 
     def _sweep(self, at: datetime, line: dict[str, Any]) -> Iterator[Event]:
         if line.get("session_id") == self.session_id:

@@ -8,7 +8,8 @@ from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops.problems import UsageError
 
 _DELIMITERS = (",", ";", "\t", "|")
-_QUOTES = {'"': '"', "'": "'", "`": "`", "<": ">", "“": "”", "\u2018": "\u2019"}
+# What may stand around an id: quotes, brackets of an address, and what separates it from the next one.
+_AROUND = " \t,;\"'`<>“”\u2018\u2019"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +65,20 @@ def parsed(text: str) -> str | None:
 
 
 def sort_out(given: Sequence[Given]) -> Ids:
-    """Read each without quotes around it and a comma behind it."""
+    """Read each without what stands around it."""
     ids: dict[str, None] = {}
     invalid: list[Given] = []
     for one in given:
-        if (session_id := parsed(_bare(one.text))) is None:
+        if (session_id := parsed(one.text.strip(_AROUND))) is None:
             invalid.append(one)
         else:
             ids[session_id] = None
     return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid))
 
 
-def _bare(text: str) -> str:
-    bare = text.rstrip(",; \t")
-    while len(bare) > 1 and _QUOTES.get(bare[0]) == bare[-1]:
-        bare = bare[1:-1].rstrip(",; \t")
-    return bare
-
-
 def why_invalid(text: str) -> str:
     """Why this is no session id."""
-    bare = _bare(text)
+    bare = text.strip(_AROUND)
     if not bare:
         return "empty"
     # Many look like others, a non-breaking hyphen for one, or like nothing.

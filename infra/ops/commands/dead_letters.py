@@ -1,7 +1,9 @@
 """`dead-letters list | show | redrive | discard`."""
 
+import random
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,14 +13,14 @@ from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, cont
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import not_empty, session_id
 from infra.ops.dlq import (
+    HIDDEN_SECONDS,
     RECEIVED_TOO_OFTEN,
     UNUSABLE,
-    Filter,
     Message,
     Peek,
     known_of,
-    peek,
     save,
+    select,
     starting_with,
     tally,
 )
@@ -28,6 +30,8 @@ from infra.ops.problems import FoundError, UsageError
 from infra.ops.sending import Named, send_all
 from infra.ops.time_args import iso
 
+# Before another look, if somebody else holds messages: lists take a few seconds.
+PAUSES = (1.0, 2.0, 4.0)
 _SHOWN = 20  # before a question; `list` shows all
 
 application = typer.Typer(no_args_is_help=True, help="List dead letters, send them back, or discard them.")
@@ -55,17 +59,31 @@ To = Annotated[
 ]
 
 
-def _peek(output: Output, context: CliContext) -> AbstractContextManager[tuple[Peek, list[Message]]]:
-    return peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn)
+@contextmanager
+def _peek(output: Output, context: CliContext) -> Iterator[tuple[Peek, list[Message]]]:
+    """All dead letters, held until the block ends. If somebody else holds some, it looks again a few times, and warns
+    if some still cannot be seen."""
+    for pause in (*PAUSES, None):
+        with Peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn) as look:
+            found = list(look.messages())
+            if look.unseen and pause is None:
+                output.warn(
+                    f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
+                    f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
+                )
+            if pause is None or not look.unseen:
+                yield look, found
+                return
+        # Two that wait for each other's messages must not look again at the same time.
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
 
 
 @application.command("list", epilog=example("dead-letters list --reason rejected_422"))
 def show_all(ctx: typer.Context, reason: Reasons = None, session: Sessions = None, as_json: AsJson = False) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    wanted = Filter(reason, session)
     with _peek(output, context) as (look, found):
-        selected = wanted.select(found)
+        selected = select(found, reason, session, None)
     output.data([message.as_dict() for message in selected])
     if not as_json:
         _table(output, selected)
@@ -142,20 +160,20 @@ def redrive(
     function does not take the session for one that it has not tried yet.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
-    wanted = Filter(reason, session, message)
     unusable = unusable or UNUSABLE in (reason or ())
     before = letters_now(context)
     banner(context, output)
     with _peek(output, context) as (look, found):
-        selected = wanted.select(found)
+        selected = select(found, reason, session, message)
         chosen = [one for one in selected if unusable or one.reason != UNUSABLE]
         left_out = len(selected) - len(chosen)
         if left_out:
             output.warn(f"{left_out} say nothing usable and are left where they are (--unusable takes them too)")
+        if (reason or session or message) and not chosen:
+            raise FoundError("no dead letter is chosen by this selection; see the list of all")
         summary = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
         if not _go_on(output, context, "Send back", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"sent_back": 0})
-            _refuse_nothing(wanted, chosen)
             return
         sent = _send_back(output, context, look, chosen)
     follow_up = "" if watch else f"; follow them with: {context.command} watch"
@@ -171,7 +189,7 @@ def redrive(
 def _go_on(
     output: Output, context: CliContext, what: str, chosen: Sequence[Message], *, dry_run: bool, yes: bool
 ) -> bool:
-    """Whether to do it; raises as `confirm` does."""
+    """Whether to do it; raises as `confirm` does. That there are no dead letters at all is no problem."""
     if not output.as_json:
         _table(output, chosen, _SHOWN)
     if dry_run or not chosen:
@@ -179,12 +197,6 @@ def _go_on(
         return False
     confirm(context, output, f"{what} {count(len(chosen), 'dead letter')}?", yes=yes)
     return True
-
-
-def _refuse_nothing(wanted: Filter, chosen: Sequence[Message]) -> None:
-    """Raises FoundError if something was asked for and is not there. That there are none at all is no problem."""
-    if wanted and not chosen:
-        raise FoundError("no dead letter is chosen by this selection; see the list of all")
 
 
 def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence[Message]) -> int:
@@ -233,16 +245,16 @@ def discard(
     A line of the file is one dead letter, body and attributes as they were.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
-    wanted = Filter(reason, session, message)
-    if bool(wanted) == everything:
+    if bool(reason or session or message) == everything:
         raise UsageError("say which: --reason, --session, --message, or --all")
     path = to or Path(f"dead-letters-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
     with _peek(output, context) as (look, found):
-        chosen = wanted.select(found)
+        chosen = select(found, reason, session, message)
+        if not (everything or chosen):
+            raise FoundError("no dead letter is chosen by this selection; see the list of all")
         summary = {"chosen": len(chosen), "reasons": tally(chosen)}
         if not _go_on(output, context, "Discard", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"discarded": 0})
-            _refuse_nothing(wanted, chosen)
             return
         look.check()
         save([one.as_dict() for one in chosen], path)

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from infra.ops.cli_context import AsJson, CliContext, UnlessUpdatedSince, Yes, banner, confirm, context_of, utc_now
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, banner, confirm, context_of, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
 from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError
-from infra.ops.sending import Named, body_of, send_all
+from infra.ops.sending import body_of, send_all
 from infra.ops.time_args import parse_condition
 from queues import Outgoing
 
@@ -49,7 +49,15 @@ def enqueue(
     if len(ids) > _ASK_ABOVE:
         confirm(context, output, f"Terminate {count(len(ids), 'session')}?", yes=yes)
     dead_letters_before = letters_now(context) if watch else 0
-    sent, refused = _send(output, context, [(one, Outgoing(body_of([one], condition))) for one in ids])
+    messages = [(one, Outgoing(body_of([one], condition))) for one in ids]
+    taken: list[str] = []
+    try:
+        shown = output.progress("sending", messages)
+        refused = send_all(context.account.sqs, context.deployment.work_queue_url, shown, taken.extend)
+    finally:
+        if len(taken) < len(ids):
+            output.warn(f"{len(taken)} of {len(ids)} were sent; repeat the command to send all")
+    sent = len(taken)
     follow_up = "" if watch else f"; follow them with: {context.command} watch"
     output.say(f"{sent} sent to the work queue{follow_up}", "bold")
     last = follow(output, context, letters_before=dead_letters_before) if watch else None
@@ -60,15 +68,3 @@ def enqueue(
         raise FoundError(f"SQS refused {len(refused)} of {len(ids)}")
     if last is not None:
         judge(output, last, sent, command=context.command)
-
-
-def _send(output: Output, context: CliContext, messages: list[Named]) -> tuple[int, dict[str, str]]:
-    """How many were sent, and what SQS refused."""
-    sent: list[str] = []
-    shown = output.progress("sending", messages)
-    try:
-        refused = send_all(context.account.sqs, context.deployment.work_queue_url, shown, sent.extend)
-    finally:
-        if len(sent) < len(messages):
-            output.warn(f"{len(sent)} of {len(messages)} were sent; repeat the command to send all")
-    return len(sent), refused

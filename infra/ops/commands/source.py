@@ -89,7 +89,4 @@ def read_text(file: Path | None) -> str:
         return raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            f"{name} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}, as in Latin-1; convert it: "
-            "iconv -f LATIN1 -t UTF-8"
-        ) from None
+        raise UsageError(f"{name} is not UTF-8 in line {line}; convert it: iconv -f LATIN1 -t UTF-8") from None

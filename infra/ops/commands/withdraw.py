@@ -58,16 +58,25 @@ def withdraw(
     with Peek(context.account.sqs, queue_url, output.warn) as look:
         found = [one for message in look.messages() if (one := _take(message, set(wanted), run)).session_ids]
         taken = sorted({session for one in found for session in one.session_ids})
+        not_found = sorted(set(wanted) - set(taken))
         summary = {
             "sessions": len(taken),
             "messages": len(found),
             "rewritten": sum(bool(one.rest) for one in found),
             "session_ids": taken,
-            "not_found": sorted(set(wanted) - set(taken)),
+            "not_found": not_found,
             "not_seen": look.unseen,
         }
         output.some(taken)
-        _say_what_is_missing(output, look, len(set(wanted) - set(taken)))
+        if not_found:
+            output.warn(f"{len(not_found)} of the ids were not found; what became of one: devin-ops explain ID")
+        if look.unseen:
+            output.warn(
+                f"{count(look.unseen, 'message')} could not be looked at: in flight or delayed, visible again within "
+                "15 minutes; repeat the command then"
+            )
+        if not look.complete:
+            output.warn("there are more messages than could be looked at in one go; repeat the command")
         what = f"{count(len(taken), 'session')} in {count(len(found), 'message')} of {place_of(context)}"
         if not yes or not found:
             output.data(summary | {"withdrawn": 0})
@@ -97,15 +106,3 @@ def _take(message: Message, wanted: set[str], run: str | None) -> _Withdrawal:
         return _Withdrawal(message, *without(message.body, wanted))
     ours = message.attributes.get("source") == "sweep" and message.attributes.get("sweep_run") == run
     return _Withdrawal(message, ids_in(message.body) if ours else ())
-
-
-def _say_what_is_missing(output: Output, look: Peek, not_found: int) -> None:
-    if not_found:
-        output.warn(f"{not_found} of the ids were not found; what became of one: devin-ops explain ID")
-    if look.unseen:
-        output.warn(
-            f"{count(look.unseen, 'message')} could not be looked at: in flight or delayed, visible again within 15 "
-            "minutes; repeat the command then"
-        )
-    if not look.complete:
-        output.warn("there are more messages than could be looked at in one go; repeat the command")

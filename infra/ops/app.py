@@ -46,8 +46,7 @@ class Group(TyperGroup):
 
 def _end(message: object, status: int) -> NoReturn:
     Output(as_json=False).warn(str(message))
-    # `from None` has no effect on what is shown, and keeps the cause out of tracebacks.
-    raise typer.Exit(status) from None
+    raise typer.Exit(status)
 
 
 app = typer.Typer(
@@ -148,10 +147,8 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
     for argument in left:
         if argument == "--":
             behind += [argument, *left]
-        elif argument in _EVERYWHERE:
-            front += [argument, *islice(left, 1)]
-        elif argument.startswith(tuple(f"{name}=" for name in _EVERYWHERE)):
-            front.append(argument)
+        elif argument.partition("=")[0] in _EVERYWHERE:
+            front += [argument, *islice(left, 0 if "=" in argument else 1)]
         elif argument == "--json":
             behind.append(argument)
         else:

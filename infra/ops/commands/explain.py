@@ -26,10 +26,9 @@ def explain(
 ) -> None:
     """Show what became of a session id.
 
-    When it came and from where, each attempt, and where it is now.
-
-    Reads the functions' logs, the dead letters, the schedules and, if these do not say where it is, the first hundred
-    messages of the work queue; to look at one counts as one of its five receives. Exit status 1 if nothing is known.
+    When it came and from where, each attempt, and where it is now. Reads the functions' logs, the dead letters, the
+    schedules and, if these do not say where it is, the first hundred messages of the work queue; to look at one counts
+    as one of its five receives. Exit status 1 if nothing is known.
     """
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     now = utc_now()

@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import struct
+import sys
 import termios
 import traceback
 import warnings
@@ -68,8 +69,6 @@ def _run(arguments: tuple[str, ...], end: int, stdout: int | None) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(end if stdout is None else stdout, 1)
         os.dup2(end, 2)
-        import sys  # noqa: PLC0415
-
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
         status = main(arguments, name="devin-ops")
         sys.stderr.flush()

@@ -126,7 +126,7 @@ def main(arguments: Sequence[str], *, name: str) -> int:
         return CLOSED_PIPE
     except OSError as error:  # a full disk
         _drop(sys.stdout)
-        print(f"the output cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"the output cannot be written: {error.strerror or error}", file=sys.stderr)
         return WRONG
 
 

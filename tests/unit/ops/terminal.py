@@ -1,8 +1,6 @@
 """The command as it runs where width, colours, pipes and signals matter: in a forked process, with the fakes of the
 test."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

@@ -1,7 +1,5 @@
 """The command line as a whole: options, exit statuses, and problems in a sentence."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

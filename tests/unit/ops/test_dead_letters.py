@@ -1,7 +1,5 @@
 """`dead-letters`: looked at where they are, sent back before they are deleted, discarded after a copy is kept."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

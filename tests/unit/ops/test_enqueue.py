@@ -1,7 +1,5 @@
 """`enqueue`: each id is sent, or it is said why not."""
 
-from __future__ import annotations
-
 import os
 import signal
 from itertools import count

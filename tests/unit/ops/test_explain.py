@@ -1,7 +1,5 @@
 """`explain`: what became of a session id, from logs, queues, dead letters and schedules."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Ids as an operator brings them, and times as an operator writes them."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

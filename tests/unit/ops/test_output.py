@@ -1,7 +1,5 @@
 """What is printed where: rows in pipes, tables in terminals, and nothing that is not what it looks like."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

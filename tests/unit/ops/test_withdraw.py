@@ -1,7 +1,5 @@
 """`withdraw`: the messages that were not meant, and no other, after a copy is kept."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

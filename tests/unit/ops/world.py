@@ -1,7 +1,5 @@
 """A stack in memory for the operator's command, and the command as its user runs it."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping

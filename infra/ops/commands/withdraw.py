@@ -85,7 +85,7 @@ def withdraw(
             path = to or Path(f"withdrawn-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
             look.check()
             save([{"session_ids": one.session_ids} | one.message.as_copy() for one in found], path)
-            # Some may then be there twice, which terminates nothing else.
+            # If this fails, no message is deleted: some ids are there twice, which terminates nothing else.
             rest = [
                 (one.message.message_id, one.message.sent_again(body, with_tries=True))
                 for one in found

@@ -1,6 +1,8 @@
 """Session ids as an operator brings them: arguments, lines of a file or a pipe, a column of a CSV."""
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +10,8 @@ from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops.problems import UsageError
 
 _DELIMITERS = (",", ";", "\t", "|")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_ADDRESSES = "https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
 # What may stand around an id: quotes, brackets of an address, and what separates it from the next one.
 _AROUND = " \t,;\"'`<>“”\u2018\u2019"
 
@@ -22,11 +26,12 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """The ids in the order given, each once."""
+    """The ids in the order given, each once. `notes` say what was not taken literally."""
 
     ids: tuple[str, ...]
     invalid: tuple[Given, ...]
     repeats: int
+    notes: tuple[str, ...]
 
 
 def from_lines(lines: Iterable[str]) -> list[Given]:
@@ -57,23 +62,28 @@ def from_csv(lines: Sequence[str], column: str) -> list[Given]:
 
 
 def parsed(text: str) -> str | None:
-    """The session id as the functions read it; None if it is none."""
+    """The session id without what stands around it, as the functions read it; None if it is none."""
     try:
-        return parse_session_id(text)
+        return parse_session_id(text.strip(_AROUND))
     except InvalidSessionIdError:
         return None
 
 
 def sort_out(given: Sequence[Given]) -> Ids:
-    """Read each without what stands around it."""
     ids: dict[str, None] = {}
     invalid: list[Given] = []
+    read: Counter[str] = Counter()
     for one in given:
-        if (session_id := parsed(one.text.strip(_AROUND))) is None:
+        if (session_id := parsed(one.text)) is None:
             invalid.append(one)
-        else:
-            ids[session_id] = None
-    return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid))
+            continue
+        ids[session_id] = None
+        bare = one.text.strip(_AROUND)
+        read["without quotes around them or a comma behind them"] += bare != one.text
+        read["from their addresses"] += bare.startswith("https:")
+        read["in lower case"] += session_id.removeprefix("devin-") not in bare
+    notes = tuple(f"{number} of the ids read {how}" for how, number in read.items() if number)
+    return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid), notes)
 
 
 def why_invalid(text: str) -> str:
@@ -86,11 +96,12 @@ def why_invalid(text: str) -> str:
         return f"a character that is not ASCII, or invisible: {', '.join(map(ascii, strange))}"
     if parsed(bare.lower()):
         return "upper case: write devin- in lower case"
+    if _UUID.fullmatch(bare):
+        return "a UUID: a session id has no dashes in its 32 digits"
+    if "://" in bare:
+        return f"an address, but not {_ADDRESSES}"
     if bare.startswith(("[", "{")):
         return "JSON: give one id a line, as jq -r '.[]' prints them"
     if " " in bare or "," in bare:
         return "more than one word: give one id a line, or name a column with --csv-column"
-    return (
-        "an id is devin- with letters, digits, - and _ behind it (128 characters at most), or 32 hexadecimal digits, "
-        "alone or in https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
-    )
+    return "an id is devin- with letters, digits, - and _ behind it (128 characters at most), or 32 hexadecimal digits"

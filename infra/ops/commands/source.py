@@ -1,6 +1,7 @@
 """Where ids come from: options that several commands share."""
 
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from infra.ops.problems import UsageError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
-SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
+SessionIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Session ids, or their addresses; - for a pipe, @FILE for a file."),
+]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read ids from a file, one per line; - for a pipe.")
 ]
@@ -43,11 +47,13 @@ def session_id(text: str) -> str:
 def read_ids(
     output: Output, arguments: Sequence[str] | None, file: Path | None, column: str | None, *, skip_invalid: bool
 ) -> Ids:
-    """The ids from wherever they are, saying what is no id. Raises UsageError if there are none, or from two places, or
-    if some are invalid and not to be skipped."""
+    """The ids from wherever they are, saying what was not taken literally and what is no id. Raises UsageError if there
+    are none, or from two places, or if some are invalid and not to be skipped."""
     if not (given := _given(arguments or [], file, column)):
         raise UsageError("no ids were found in what was given")
     ids = sort_out(given)
+    for note in ids.notes:
+        output.say(note)
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
         for one in ids.invalid[:_SHOWN]:
@@ -61,6 +67,8 @@ def read_ids(
 
 
 def _given(arguments: Sequence[str], file: Path | None, column: str | None) -> list[Given]:
+    if file is None and len(arguments) == 1 and (arguments[0] == "-" or arguments[0].startswith("@")):
+        arguments, file = [], Path(arguments[0].removeprefix("@"))
     if arguments and file is not None:
         raise UsageError("give ids as arguments or in a file, not both")
     if arguments:
@@ -89,4 +97,7 @@ def read_text(file: Path | None) -> str:
         return raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{name} is not UTF-8 in line {line}; convert it: iconv -f LATIN1 -t UTF-8") from None
+        raise UsageError(
+            f"{name} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}, as in Latin-1; convert it: "
+            f"iconv -f LATIN1 -t UTF-8{'' if name == 'the pipe' else f' {shlex.quote(name)}'}"
+        ) from None

@@ -12,6 +12,7 @@ from botocore.exceptions import ConnectionClosedError
 from tests.unit.ops.world import STACK, Operator
 
 SEND = "sqs.SendMessageBatch"
+UUID = "0b4e28ba-2fa1-11d2-883f-0016d3cca427"
 
 
 def ids(number: int) -> list[str]:
@@ -61,16 +62,16 @@ def test_watching_counts_dead_letters_from_before_the_first_message(
     assert "of 1 sent" in ran.err
 
 
-@pytest.mark.parametrize("arguments", [(), ("--file", "-")])
+@pytest.mark.parametrize("arguments", [(), ("-",), ("--file", "-")])
 def test_a_pipe_is_read(operator: Operator, arguments: tuple[str, ...]) -> None:
     assert operator.run("enqueue", *arguments, given="devin-1\ndevin-2\n").status == 0
     assert operator.sent() == ["devin-1", "devin-2"]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_file_is_read_as_windows_writes_it_too(operator: Operator, tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(("encoding", "form"), [("utf-8", "@{}"), ("utf-8-sig", "--file={}"), ("utf-16", "--file={}")])
+def test_a_file_is_read_as_windows_writes_it_too(operator: Operator, tmp_path: Path, encoding: str, form: str) -> None:
     (tmp_path / "ids").write_bytes("devin-1\r\n".encode(encoding))
-    assert operator.run("enqueue", "--file", str(tmp_path / "ids")).status == 0
+    assert operator.run("enqueue", form.format(tmp_path / "ids")).status == 0
     assert operator.sent() == ["devin-1"]
 
 
@@ -78,7 +79,8 @@ def test_a_file_is_read_as_windows_writes_it_too(operator: Operator, tmp_path: P
     ("line", "shown", "why"),
     [
         ("DEVIN-1", "DEVIN-1", "upper case"),
-        ("http://app.devin.ai/x", "http://app.devin.ai/x", "an id is devin-"),
+        (UUID, UUID, "a UUID"),
+        ("http://app.devin.ai/x", "http://app.devin.ai/x", "an address, but not https://"),
         ("devin-1\u200b", r"devin-1\u200b", r"a character that is not ASCII, or invisible: '\u200b'"),
         ("devin\x07-1", r"devin\x07-1", r"a character that is not ASCII, or invisible: '\x07'"),
         ("devin\u20111", r"devin\u20111", r"a character that is not ASCII, or invisible: '\u2011'"),
@@ -100,13 +102,16 @@ def test_a_line_that_is_no_id_keeps_all_from_being_sent_and_is_shown_with_its_re
 def test_latin_1_is_said_with_its_line(operator: Operator) -> None:
     ran = operator.run("enqueue", given=b"devin-1\n# \xe9t\xe9\n")
     assert (ran.status, operator.sent()) == (2, [])
-    assert "not UTF-8 in line 2" in ran.err
+    assert "line 2 has the byte 0xe9, as in Latin-1; convert it: iconv -f LATIN1 -t UTF-8\n" in ran.err
 
 
-def test_what_is_unambiguous_is_read(operator: Operator) -> None:
+def test_what_is_unambiguous_is_read_and_said(operator: Operator) -> None:
     lines = ['"devin-1",', "devin-2;", "'devin-3'", "https://app.devin.ai/sessions/devin-4?tab=1", "A" * 32]
     ran = operator.run("enqueue", given="\n".join(lines))
     assert (ran.status, operator.sent()) == (0, ["devin-1", "devin-2", "devin-3", "devin-4", f"devin-{'a' * 32}"])
+    assert "3 of the ids read without quotes around them or a comma behind them" in ran.out
+    assert "1 of the ids read from their addresses" in ran.out
+    assert "1 of the ids read in lower case" in ran.out
 
 
 def test_invalid_ids_can_be_left_out(operator: Operator) -> None:

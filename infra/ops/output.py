@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,7 @@ _GAP = 2
 _SOME = 20
 # What people copy: ids, names, times. Prose, addresses and ARNs may be folded.
 _WHOLE_WORD = re.compile(r"(?!arn:)[\w.:+-]{1,140},?", re.ASCII)
+PROGRESS_SECONDS = 5.0
 COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
 
 
@@ -123,12 +125,18 @@ class Output:
         return visible(self._redact(str(value)))
 
     def progress[T](self, doing: str, things: Sequence[T]) -> Iterable[T]:
-        """These, one by one, with a bar in a terminal."""
-        if not self._err.isatty():
-            return things
-        from rich.progress import track  # noqa: PLC0415
+        """These, one by one, with a bar in a terminal, elsewhere with a line every few seconds."""
+        if self._err.isatty():
+            from rich.progress import track  # noqa: PLC0415
 
-        return track(things, doing, console=console(self._err), transient=True)
+            yield from track(things, doing, console=console(self._err), transient=True)
+            return
+        began = shown = time.monotonic()
+        for done, thing in enumerate(things):
+            if (now := time.monotonic()) - shown >= PROGRESS_SECONDS:
+                shown = now
+                self.warn(f"{doing}: {done} of {len(things)}{rate_and_rest(done / (now - began), len(things) - done)}")
+            yield thing
 
 
 def _show(on: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -193,3 +201,10 @@ def period(length: timedelta) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+
+
+def rate_and_rest(per_second: float, left: int) -> str:
+    """`, 12.3/s, about 4 min 5 s left`; empty if nothing moves."""
+    if per_second <= 0 or not left:
+        return ""
+    return f", {per_second:.1f}/s, about {period(timedelta(seconds=left / per_second))} left"

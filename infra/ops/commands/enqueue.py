@@ -60,7 +60,7 @@ def enqueue(
     sent = len(taken)
     follow_up = "" if watch else f"; follow them with: {context.command} watch"
     output.say(f"{sent} sent to the work queue{follow_up}", "bold")
-    last = follow(output, context, letters_before=dead_letters_before) if watch else None
+    last = follow(output, context, letters_before=dead_letters_before, sent=sent) if watch else None
     summary |= {"sent": sent, "refused": refused}
     output.data(summary | ({"watch": last.as_dict()} if last else {}))
     if refused:

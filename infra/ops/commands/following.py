@@ -13,13 +13,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.cli_context import CliContext, stopped_since, utc_now
 from infra.ops.depth import Depth, depth_of
-from infra.ops.output import Output, count
+from infra.ops.output import PROGRESS_SECONDS, Output, count, rate_and_rest
 from infra.ops.problems import FoundError
 from infra.ops.time_args import iso
 from retry import MAX_DELAY_SECONDS
 
 EVERY_SECONDS = 2.0
-_LINE_SECONDS = 5.0
 # The numbers may be wrong for a minute after the last message was sent:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 SETTLE_SECONDS = 60.0
@@ -50,6 +49,7 @@ class Moment:
     new_letters: int
     drained: bool
     to_settle: float
+    per_second: float
     hidden_for: float
     stopped: str | None
 
@@ -70,19 +70,23 @@ def watch(
     settle: float,
     timeout: float | None,
     letters_before: int,
+    sent: int = 0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Moment]:
     """What there is, again and again, until the queue is drained or cannot be, or the time is up.
 
     `look` returns the work queue's depth, the number of dead letters, and why nothing is processed, if that is so.
+    `sent` messages were sent just before: the first looks may not show them yet, but they count for the rate.
     """
     began = clock()
+    at_first = 0
     empty, empty_since = 0, 0.0
     last, changed = None, 0.0
     while True:
         depth, letters, stopped = look()
         seconds = clock() - began
+        at_first = max(sent, depth.total) if last is None else at_first
         if depth != last:
             last, changed = depth, seconds
         empty_since = empty_since if empty else seconds
@@ -96,6 +100,7 @@ def watch(
             new_letters=letters - letters_before,
             drained=empty >= _SEEN_EMPTY and to_settle == 0,
             to_settle=to_settle,
+            per_second=max((at_first - depth.total) / seconds, 0.0) if seconds else 0.0,
             hidden_for=max(changed + MAX_DELAY_SECONDS - seconds, 0.0),
             stopped=stopped if depth.total else None,
         )
@@ -112,8 +117,9 @@ def follow(
     every: float | None = None,
     timeout: float | None = None,
     letters_before: int | None = None,
+    sent: int = 0,
 ) -> Moment:
-    """Show what there is until the queue is drained; returns the last that was seen."""
+    """Show what there is until the queue is drained; returns the last that was seen. `sent` was sent just before."""
     sqs, deployment = context.account.sqs, context.deployment
 
     def stopped() -> str | None:
@@ -129,8 +135,9 @@ def follow(
         settle=settle_seconds(sqs.meta.endpoint_url),
         timeout=timeout,
         letters_before=letters_now(context) if letters_before is None else letters_before,
+        sent=sent,
     )
-    # In a terminal one line that changes, elsewhere a line every few seconds.
+    # In a terminal one line that changes, elsewhere a line every few seconds, on the standard error.
     last = next(moments)
     if output.in_terminal:
         from rich.live import Live  # noqa: PLC0415
@@ -139,11 +146,11 @@ def follow(
             for last in moments:
                 live.update(_line(last))
         return last
-    output.say(_line(last))
+    output.warn(_line(last))
     shown_at = last.seconds
     for last in moments:
-        if last.seconds - shown_at >= _LINE_SECONDS:
-            output.say(_line(last))
+        if last.seconds - shown_at >= PROGRESS_SECONDS:
+            output.warn(_line(last))
             shown_at = last.seconds
     return last
 
@@ -170,10 +177,10 @@ def judge(output: Output, last: Moment, sent: int = 0, command: str = "devin-ops
 
 def _line(moment: Moment) -> str:
     work = moment.work
-    more = ""
+    more = rate_and_rest(moment.per_second, work.total)
     if work.total and not work.waiting:
         until = utc_now() + timedelta(seconds=moment.hidden_for)
-        more = f"; processed now, or hidden until {iso(until)} at the latest"
+        more += f"; processed now, or hidden until {iso(until)} at the latest"
     if not work.total and moment.to_settle:
         more = f"; drained if that stays so for {moment.to_settle:.0f} s"
     return (

@@ -1,6 +1,7 @@
 """What is printed where: rows in pipes, tables in terminals, and nothing that is not what it looks like."""
 
 import re
+from itertools import count
 
 import pytest
 
@@ -85,3 +86,15 @@ def test_sending_in_a_terminal_shows_a_bar() -> None:
     assert status == 0
     assert "sending" in screen
     assert "2 sent to the work queue" in screen
+
+
+def test_progress_without_a_terminal_is_a_line_with_a_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = count()
+    monkeypatch.setattr("infra.ops.output.time.monotonic", lambda: next(seconds))
+    assert list(Output(as_json=True).progress("sending", range(12))) == list(range(12))
+    assert capsys.readouterr().err.splitlines() == [
+        "sending: 4 of 12, 0.8/s, about 10 s left",
+        "sending: 9 of 12, 0.9/s, about 3 s left",
+    ]

@@ -13,7 +13,7 @@ import pytest
 from botocore.stub import Stubber
 
 from infra.environments import ROOT
-from infra.ops.commands.following import STALLED_SECONDS, Moment, settle_seconds, watch
+from infra.ops.commands.following import STALLED_SECONDS, Moment, _line, settle_seconds, watch
 from infra.ops.depth import Depth
 from infra.ops.switch import Written, throw
 from stop_switch import stop_switch
@@ -348,6 +348,7 @@ def seen(
     timeout: float | None = None,
     before: int | None = None,
     settle: float = 0,
+    sent: int = 0,
     stopped: str | None = None,
 ) -> list[Moment]:
     """What a watch sees if the queue holds so many messages, look by look a second apart."""
@@ -365,6 +366,7 @@ def seen(
             settle=settle,
             timeout=timeout,
             letters_before=dead() if before is None else before,
+            sent=sent,
             clock=lambda: float(next(ticks)),
             sleep=lambda _: None,
         )
@@ -382,6 +384,12 @@ def test_where_numbers_settle_slowly_it_has_to_stay_empty_for_as_long() -> None:
     moments = seen(*[0] * 10, 40, *[0] * 100, settle=60)
     assert (len(moments), moments[-1].drained) == (11 + 61, True)
     assert [one.to_settle for one in moments[-2:]] == [1, 0]
+
+
+def test_what_was_sent_counts_before_it_is_seen() -> None:
+    (_, second, *_) = seen(0, 30, 0, 0, 0, sent=40)
+    assert second.per_second == 10 / 2  # two seconds after the watch began
+    assert ", 5.0/s, about 6 s left" in _line(second)
 
 
 @pytest.mark.parametrize(("letters", "before"), [((4, 4, 4, 6), None), ((6,), 4)])
@@ -411,6 +419,7 @@ def test_watching_a_stopped_stack_ends_and_says_how_to_go_on(operator: Operator)
     assert re.search(r"hidden until 20[0-9-]+T[0-9:]+Z at the latest", ran.err)
     assert "1 message left, and the stop switch is on" in ran.err
     assert "to carry on: devin-ops go; see: devin-ops status" in ran.err
+    assert "1 in flight" in operator.run("watch").err, "without a terminal, a line on the standard error"
 
 
 def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ _KNOWN = {
     "rejected_404": "unknown to the API: of another organization, or deleted",
     "rejected_410": "unknown to the API: of another organization, or deleted",
 }
+_REJECTED = re.compile(r"rejected_[0-9]{3}")
 _COUNT = re.compile("[0-9]{1,6}")
 _MOST_ATTRIBUTES = 10  # of a message, by SQS
 # For a question to the operator as well. A process that is killed leaves messages hidden for this long.
@@ -134,7 +135,12 @@ class Message:
 def select(
     found: Sequence[Message], reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None
 ) -> list[Message]:
-    """Those for which all that is given holds. Raises UsageError for the beginning of several message ids."""
+    """Those for which all that is given holds. Raises UsageError for a reason that does not exist, and for the
+    beginning of several message ids."""
+    there_are = tally(found)
+    for one in reasons or ():
+        if one not in there_are and one not in _KNOWN and not _REJECTED.fullmatch(one):
+            raise UsageError(f"no dead letter has the reason {one!r}; there are: {', '.join(there_are) or 'none'}")
     message_ids = {one.message_id for prefix in messages or () for one in starting_with(prefix, found)}
     return [
         one

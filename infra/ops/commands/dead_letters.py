@@ -32,6 +32,7 @@ from infra.ops.time_args import iso
 
 # Before another look, if somebody else holds messages: lists take a few seconds.
 PAUSES = (1.0, 2.0, 4.0)
+_NOTHING = "no dead letter is chosen by this selection; see all: {} dead-letters list"
 _SHOWN = 20  # before a question; `list` shows all
 
 application = typer.Typer(no_args_is_help=True, help="List dead letters, send them back, or discard them.")
@@ -169,16 +170,16 @@ def redrive(
         left_out = len(selected) - len(chosen)
         if left_out:
             output.warn(f"{left_out} say nothing usable and are left where they are (--unusable takes them too)")
-        if (reason or session or message) and not chosen:
-            raise FoundError("no dead letter is chosen by this selection; see the list of all")
         summary = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
         if not _go_on(output, context, "Send back", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"sent_back": 0})
+            if (reason or session or message) and not chosen:
+                raise FoundError(_NOTHING.format(context.command))
             return
         sent = _send_back(output, context, look, chosen)
     follow_up = "" if watch else f"; follow them with: {context.command} watch"
     output.say(f"{sent} sent back to the work queue{follow_up}", "bold")
-    last = follow(output, context, letters_before=before - sent) if watch else None
+    last = follow(output, context, letters_before=before - sent, sent=sent) if watch else None
     output.data(summary | {"sent_back": sent} | ({"watch": last.as_dict()} if last else {}))
     if not look.complete:
         raise FoundError("there are more than could be looked at in one go; run it again for the rest")
@@ -250,11 +251,11 @@ def discard(
     path = to or Path(f"dead-letters-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
     with _peek(output, context) as (look, found):
         chosen = select(found, reason, session, message)
-        if not (everything or chosen):
-            raise FoundError("no dead letter is chosen by this selection; see the list of all")
         summary = {"chosen": len(chosen), "reasons": tally(chosen)}
         if not _go_on(output, context, "Discard", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"discarded": 0})
+            if not (everything or chosen):
+                raise FoundError(_NOTHING.format(context.command))
             return
         look.check()
         save([one.as_dict() for one in chosen], path)

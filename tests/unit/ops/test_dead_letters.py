@@ -163,13 +163,20 @@ def test_a_selection_that_finds_nothing_is_no_success(
     letters: Operator, command: str, selection: tuple[str, ...]
 ) -> None:
     ran = letters.run("dead-letters", command, *selection, "--yes", "--json")
-    assert (ran.status, ran.out) == (1, "")
+    assert (ran.status, ran.data["chosen"]) == (1, 0)
     assert "no dead letter" in ran.err
 
 
 def test_nothing_to_send_back_is_a_success_and_nothing_to_show_is_none(operator: Operator) -> None:
     assert operator.run("dead-letters", "redrive", "--yes").status == 0
     assert operator.run("dead-letters", "show", "devin-3").status == 1
+
+
+@pytest.mark.parametrize("command", ["list", "redrive", "discard"])
+def test_a_reason_that_does_not_exist_is_refused_with_those_that_do(letters: Operator, command: str) -> None:
+    ran = letters.run("dead-letters", command, "--reason", "rejectd_422")
+    assert (ran.status, len(dead(letters))) == (2, 3)
+    assert "there are: rejected_422, invalid_message" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command line: its commands, the options that all share, and how problems are reported."""
 
 import os
+import shlex
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -94,7 +95,15 @@ def shared(
     ] = False,
 ) -> None:
     """Operate a deployed stack. --stack-name, --profile, --region and --json may stand anywhere."""
-    ctx.obj = CliContext(stack_name, profile or None, region or None, ctx.info_name or "devin-ops")
+    # Hints repeat the options that were given: without them, one that is pasted would be about another stack.
+    values = zip(_EVERYWHERE, ("stack_name", "profile", "region"), (stack_name, profile, region), strict=True)
+    given = [
+        f" {option} {shlex.quote(value)}"
+        for option, name, value in values
+        if value and (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    command = f"{ctx.info_name or 'devin-ops'}{''.join(given)}"
+    ctx.obj = CliContext(stack_name, profile or None, region or None, command)
 
 
 app.command(epilog=example("enqueue --file ids.txt --unless-updated-since 2026-11-01T00:00:00Z --watch"))(enqueue)

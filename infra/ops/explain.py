@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment
+from infra.ops.depth import depth_of
 from infra.ops.dlq import Message, Peek
 from infra.ops.problems import said
 from infra.ops.schedules import planned
@@ -58,6 +59,7 @@ class Explainer:
     since: datetime
     now: datetime
     warn: Callable[[str], object]
+    command: str
     events: list[Event] = field(default_factory=list)
     state: str = "unknown"
     sentence: str = ""
@@ -80,7 +82,8 @@ class Explainer:
         self.state, self.sentence = self._ended(attempts)
         if letters:
             self.state = "dead letter"
-            self.sentence = f"a dead letter: {letters[-1].reason}; devin-ops dead-letters show {self.session_id}"
+            show = f"{self.command} dead-letters show {self.session_id}"
+            self.sentence = f"a dead letter: {letters[-1].reason}; {show}"
         elif self.state in {"unknown", "queued"}:
             queued = self._read("work queue", lambda: self._find(work_queue, _MOST_MESSAGES, receives=_MOST_RECEIVES))
             for one in queued:
@@ -121,7 +124,10 @@ class Explainer:
         schedules = self._read("schedules", lambda: planned(self.account.scheduler, self.deployment))
         if ours := [one for one in schedules if self.session_id in one.session_ids]:
             return "scheduled", "; ".join(f"the schedule {one.name} sends it: {one.when}" for one in ours)
-        return "unknown", f"nothing is known of it since {iso(self.since)}"
+        queue_url = self.deployment.work_queue_url
+        waiting = sum(self._read("queue depth", lambda: [depth_of(self.account.sqs, queue_url).total]))
+        more = f"; {waiting} messages in the work queue, which may ask for it" if waiting else ""
+        return "unknown", f"nothing is known of it since {iso(self.since)}{more}"
 
     def _log(self, output: str, of_line: Callable[[datetime, dict[str, Any]], Iterator[Event]]) -> list[Event]:
         """Events from the log lines that hold the id."""

@@ -48,8 +48,10 @@ class Overview:
         return {**self.parts, "unread": self.unread, "wrong": list(self.wrong)}
 
 
-def overview(account: Account, deployment: Deployment, now: datetime, warn: Callable[[str], object]) -> Overview:
-    """Read all parts at the same time."""
+def overview(
+    account: Account, deployment: Deployment, now: datetime, warn: Callable[[str], object], command: str
+) -> Overview:
+    """Read all parts at the same time. `command` is how the user calls this program."""
     readers: dict[str, Callable[[], Any]] = {
         "stop_switch": lambda: read_switch(account.ssm, deployment.output("StopSwitchParameterName")).as_dict(),
         "work_queue": lambda: asdict(depth_of(account.sqs, deployment.work_queue_url)),
@@ -87,7 +89,7 @@ def overview(account: Account, deployment: Deployment, now: datetime, warn: Call
         unread.pop("oldest_message", None)
     if (letters := parts["dead_letters"]) is not None and (why := letters.pop("unread", None)):
         unread["reasons"] = why  # those that may be counted need not be readable
-    return Overview(parts, unread, tuple(_wrong(parts)), blind)
+    return Overview(parts, unread, tuple(_wrong(parts, command)), blind)
 
 
 def _oldest(account: Account, deployment: Deployment, now: datetime) -> float | None:
@@ -233,16 +235,16 @@ def _iso(text: Any) -> Any:
         return text
 
 
-def _wrong(parts: dict[str, Any]) -> list[str]:
+def _wrong(parts: dict[str, Any], command: str) -> list[str]:
     wrong = []
     if not parts["deployment"]["status"].endswith("_COMPLETE") or "ROLLBACK" in parts["deployment"]["status"]:
         wrong.append(f"the stack is {parts['deployment']['status']}")
     if (switch := parts["stop_switch"]) is not None and not switch["go"]:
-        wrong.append("the stop switch is on: no session is ended before devin-ops go")
+        wrong.append(f"the stop switch is on: no session is ended before {command} go")
     if (letters := parts["dead_letters"]) is not None and letters["number"]:
         reasons = ", ".join(f"{number} {reason}" for reason, number in letters["reasons"].items())
         found = f"{count(letters['number'], 'dead letter')}{f' ({reasons})' if reasons else ''}"
-        wrong.append(f"{found}; see: devin-ops dead-letters list")
+        wrong.append(f"{found}; see: {command} dead-letters list")
     if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
         wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not processed")
     return wrong + [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

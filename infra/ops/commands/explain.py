@@ -34,7 +34,7 @@ def explain(
     now = utc_now()
     start = now - _length(since)
     banner(context, output)
-    found = Explainer(context.account, context.deployment, session, start, now, output.warn)
+    found = Explainer(context.account, context.deployment, session, start, now, output.warn, context.command)
     found.explain()
     output.data(found.as_dict())
     rows = [(iso(one.at), one.what, one.source, one.detail) for one in found.events]

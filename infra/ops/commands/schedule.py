@@ -43,8 +43,8 @@ def at(
     except BaseException:
         if new := [one.name for one in made if not one.found]:
             output.warn(
-                f"{count(len(new), 'schedule')} made before this: {' '.join(new)}. Asked for again at {iso(moment)}, "
-                "only the others are made; see schedule cancel"
+                f"{count(len(new), 'schedule')} made before this; asked for again at {iso(moment)}, only the others "
+                f"are made; cancel with: {context.command} schedule cancel {' '.join(new)}"
             )
         raise
     output.data([one.as_dict() for one in made])

@@ -69,7 +69,10 @@ def withdraw(
         }
         output.some(taken)
         if not_found:
-            output.warn(f"{len(not_found)} of the ids were not found; what became of one: devin-ops explain ID")
+            output.warn(
+                f"{len(not_found)} of the ids were not found; what became of the first: {context.command} explain "
+                f"{not_found[0]}"
+            )
         if look.unseen:
             output.warn(
                 f"{count(look.unseen, 'message')} could not be looked at: in flight or delayed, visible again within "

@@ -168,6 +168,14 @@ def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[boto3.Sessio
     return found
 
 
+def test_a_hint_can_be_pasted_with_the_options_that_were_given(operator: Operator) -> None:
+    ran = operator.run("--stack-name", "my stack", "--region", "eu-west-1", "enqueue", "devin-1")
+    assert ran.status == 0
+    assert "follow them with: devin-ops --stack-name 'my stack' --region eu-west-1 watch" in ran.out
+    operator.dead_letter("devin-2", reason="rejected_404", session_id="devin-2")
+    assert "see: devin-ops --stack-name x dead-letters list" in operator.run("--stack-name", "x", "status").err
+
+
 @pytest.mark.usefixtures("operator")
 @pytest.mark.parametrize(
     ("environment", "options", "session"),

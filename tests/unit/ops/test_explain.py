@@ -121,6 +121,7 @@ def test_one_that_nothing_is_known_of_ends_with_1(operator: Operator, logs: Logs
     ran = operator.run("explain", ID, "--since", "6h")
     assert (ran.status, ran.out) == (1, "")
     assert "nothing is known of it since" in ran.err
+    assert "1 messages in the work queue" in ran.err
     asked = logs.asked[0]
     assert (asked["endTime"] - asked["startTime"]) / 3_600_000 == pytest.approx(6, abs=0.1)
 

@@ -73,6 +73,7 @@ def test_schedules_that_were_made_before_one_failed_are_named(operator: Operator
     (made,) = scheduler.list_schedules()["Schedules"]
     assert ran.status == 3
     assert "1 schedule made before" in ran.err
+    assert "cancel with: devin-ops schedule cancel end-" in ran.err
     assert made["Name"] in ran.err
     # Asking again makes the others.
     again = operator.run("schedule", "at", WHEN, "--yes", "--json", given=ids).data

@@ -1,7 +1,5 @@
 """What every command works with: the account, the stack in it, and options that commands share."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,10 +9,11 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops import account as accounts
+from infra.ops import output as outputs
 from infra.ops.account import Account
 from infra.ops.deployment import Deployment, find_deployment
 from infra.ops.output import Output
-from infra.ops.problems import said
+from infra.ops.problems import FoundError, UsageError, said
 from infra.ops.switch import read_switch
 
 
@@ -35,10 +34,6 @@ class CliContext:
     def deployment(self) -> Deployment:
         return find_deployment(self.account.cloudformation, self.stack_name)
 
-    @property
-    def dry_run(self) -> bool:
-        return self.deployment.parameters.get("DryRun") == "true"
-
 
 def context_of(ctx: typer.Context) -> CliContext:
     context = ctx.obj
@@ -47,8 +42,15 @@ def context_of(ctx: typer.Context) -> CliContext:
 
 
 def confirm(context: CliContext, output: Output, question: str, *, yes: bool) -> None:
-    """Ask before something is terminated or deleted. Raises as `Output.confirm` does."""
-    output.confirm(f"{place_of(context)}: {question}", yes=yes)
+    """Ask before something is terminated or deleted. Raises FoundError if the operator says no, UsageError if there is
+    no person to ask."""
+    if yes:
+        return
+    question = f"{place_of(context)}: {question}"
+    if not outputs.is_interactive():
+        raise UsageError(f"{question} There is no terminal to ask in: give --yes. Nothing was done.")
+    if not typer.confirm(output.cell(question), err=True):
+        raise FoundError("nothing was done")
 
 
 def place_of(context: CliContext) -> str:
@@ -62,24 +64,27 @@ def stopped_since(context: CliContext) -> str | None:
     switch = read_switch(context.account.ssm, context.deployment.output("StopSwitchParameterName"))
     if switch.goes:
         return None
-    says = switch.as_dict()
-    return f"{says['reason'] or 'no reason given'}, since {says['since'] or 'an unknown time'}"
+    return f"{switch.reason or 'no reason given'}, since {switch.since or 'an unknown time'}"
 
 
-def banner(context: CliContext, output: Output) -> bool:
-    """Warn first if this stack ends nothing now. Returns whether the stop switch is on."""
-    if context.dry_run:
+def banner(context: CliContext, output: Output) -> None:
+    """Warn first if this stack ends nothing now."""
+    if context.deployment.parameters.get("DryRun") == "true":
         output.warn("DryRun is true: messages are consumed, and no session is ended")
     try:
         stopped = stopped_since(context)
     except (ClientError, BotoCoreError) as error:
         output.warn(f"the stop switch could not be read: {said(error)}")
-        return False
+        return
     if stopped:
         output.warn(
             f"the stop switch is on ({stopped}): from 15 s after that, no session is ended before {context.command} go"
         )
-    return stopped is not None
+
+
+def example(command: str) -> str:
+    """Below the help of a command."""
+    return f"\b\nExample:\n  devin-ops {command}"
 
 
 def utc_now() -> datetime:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import batched
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.ops.depth import depth_of
 from infra.ops.output import count
 from infra.ops.problems import AwsError, FoundError, UsageError
 from infra.ops.sending import BATCH, ids_in, uninterrupted
 from infra.ops.time_args import iso
-from queues import Outgoing
+from queues import Outgoing, Queues
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -36,7 +32,15 @@ UNUSABLE = "invalid_message"
 RECEIVED_TOO_OFTEN = "received_too_often"
 UNDELIVERED = "undelivered_event"
 INVOCATION_FAILED = "failed_invocation"
-_KNOWN_REASON = re.compile(rf"rejected_\d{{3}}|{UNUSABLE}|{RECEIVED_TOO_OFTEN}|{UNDELIVERED}|{INVOCATION_FAILED}")
+_KNOWN = {
+    UNUSABLE: "no session can be read from them",
+    RECEIVED_TOO_OFTEN: "every try failed; whether the sessions run is not known",
+    UNDELIVERED: "not handled; whether the sessions run is not known",
+    INVOCATION_FAILED: "not handled; whether the sessions run is not known",
+    "rejected_404": "unknown to the API: of another organization, or deleted",
+    "rejected_410": "unknown to the API: of another organization, or deleted",
+}
+_REJECTED = re.compile(r"rejected_[0-9]{3}")
 _COUNT = re.compile("[0-9]{1,6}")
 _MOST_ATTRIBUTES = 10  # of a message, by SQS
 # For a question to the operator as well. A process that is killed leaves messages hidden for this long.
@@ -44,8 +48,6 @@ HIDDEN_SECONDS = 600
 _MARGIN_SECONDS = 15
 # With a wait, SQS asks all its servers; without one, some are not asked.
 WAIT_SECONDS = 1
-# Before another look, if somebody else holds messages: lists take a few seconds.
-PAUSES = (1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,7 @@ class Message:
             return RECEIVED_TOO_OFTEN
         if "ERROR_CODE" in self.attributes:
             return UNDELIVERED
-        try:
-            body = json.loads(self.body)
-        except (ValueError, RecursionError):
-            body = None
-        return INVOCATION_FAILED if isinstance(body, dict) and "requestPayload" in body else RECEIVED_TOO_OFTEN
+        return INVOCATION_FAILED if '"requestPayload"' in self.body else RECEIVED_TOO_OFTEN
 
     @cached_property
     def session_ids(self) -> tuple[str, ...]:
@@ -134,32 +132,23 @@ class Message:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters: those for which all that is given holds. Empty means any."""
-
-    reasons: Sequence[str] = ()
-    sessions: Sequence[str] = ()
-    messages: Sequence[str] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.reasons or self.sessions or self.messages)
-
-    def select(self, found: Sequence[Message]) -> list[Message]:
-        """Raises UsageError for a reason that does not exist, and for the beginning of several message ids."""
-        there_are = tally(found)
-        if unknown := [one for one in self.reasons if one not in there_are and not _KNOWN_REASON.fullmatch(one)]:
-            raise UsageError(
-                f"no dead letter has the reason {unknown[0]!r}; there are: {', '.join(there_are) or 'none'}"
-            )
-        messages = {one.message_id for prefix in self.messages for one in starting_with(prefix, found)}
-        return [
-            one
-            for one in found
-            if (not self.reasons or one.reason in self.reasons)
-            and (not self.sessions or not set(self.sessions).isdisjoint(one.session_ids))
-            and (not self.messages or one.message_id in messages)
-        ]
+def select(
+    found: Sequence[Message], reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None
+) -> list[Message]:
+    """Those for which all that is given holds. Raises UsageError for a reason that does not exist, and for the
+    beginning of several message ids."""
+    there_are = tally(found)
+    for one in reasons or ():
+        if one not in there_are and one not in _KNOWN and not _REJECTED.fullmatch(one):
+            raise UsageError(f"no dead letter has the reason {one!r}; there are: {', '.join(there_are) or 'none'}")
+    message_ids = {one.message_id for prefix in messages or () for one in starting_with(prefix, found)}
+    return [
+        one
+        for one in found
+        if (not reasons or one.reason in reasons)
+        and (not sessions or not set(sessions).isdisjoint(one.session_ids))
+        and (not messages or one.message_id in message_ids)
+    ]
 
 
 def starting_with(prefix: str, found: Sequence[Message]) -> list[Message]:
@@ -189,27 +178,11 @@ class Peek:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        queues = Queues(self._sqs, work_queue_url=self._queue_url, dead_letter_queue_url="")
         with uninterrupted():
-            self._release()
-
-    def _release(self) -> None:
-        left = len(self._held)
-        for some in batched(self._held.values(), BATCH, strict=False):
-            try:
-                answer = self._sqs.change_message_visibility_batch(
-                    QueueUrl=self._queue_url,
-                    Entries=[
-                        {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                        for number, handle in enumerate(some)
-                    ],
-                )
-            except (ClientError, BotoCoreError):
-                break
-            left -= len(some) - len(answer.get("Failed", []))
-        if left:
+            errors = queues.change_visibility([(handle, 0) for handle in self._held.values()])
+        if left := sum(error is not None for error in errors):
             self._warn(
                 f"{count(left, 'message')} could not be made visible again: hidden for up to 10 minutes, then back"
             )
@@ -255,18 +228,13 @@ class Peek:
             with uninterrupted():
                 answer = self._sqs.delete_message_batch(
                     QueueUrl=self._queue_url,
-                    Entries=[
-                        {"Id": str(number), "ReceiptHandle": self._held[message.message_id]}
-                        for number, message in enumerate(some)
-                    ],
+                    Entries=[{"Id": one.message_id, "ReceiptHandle": self._held[one.message_id]} for one in some],
                 )
-                failed = {one["Id"]: one["Code"] for one in answer.get("Failed", [])}
-                for number, message in enumerate(some):
-                    if str(number) not in failed:
-                        del self._held[message.message_id]
-                self.deleted += len(some) - len(failed)
-            if failed:
-                raise AwsError(f"SQS did not delete all: {next(iter(failed.values()))}")
+                for one in answer.get("Successful", []):
+                    del self._held[one["Id"]]
+                    self.deleted += 1
+            if failed := answer.get("Failed"):
+                raise AwsError(f"SQS did not delete all: {failed[0]['Code']}")
 
     def delete_copied(self, messages: Sequence[Message], copy: Path) -> None:
         """Delete messages that were saved, and warn if not all were. Raises as `delete`."""
@@ -280,43 +248,20 @@ class Peek:
                 )
 
 
-@contextmanager
-def peek(sqs: SQSClient, queue_url: str, warn: Callable[[str], object]) -> Iterator[tuple[Peek, list[Message]]]:
-    """All messages of a queue, held until the block ends. If somebody else holds some, it looks again a few times, and
-    warns if some still cannot be seen."""
-    for pause in (*PAUSES, None):
-        with Peek(sqs, queue_url, warn) as look:
-            found = list(look.messages())
-            if look.unseen and pause is None:
-                warn(
-                    f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
-                    f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
-                )
-            if pause is None or not look.unseen:
-                yield look, found
-                return
-        # Two that wait for each other's messages must not look again at the same time.
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
-
-
 def save(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A line of JSON for each. Every line is on the disk in the end, or there is no file. Raises UsageError."""
-    refusal = f"{path} cannot be written ({{}}), so nothing was deleted; see --to"
+    """A line of JSON for each, all on the disk. Raises UsageError, and then there is no file of it."""
     try:
         # Never over another file. For its owner alone: bodies are whatever somebody sent.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(refusal.format(error.strerror)) from None
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        path.touch(0o600, exist_ok=False)
+        with path.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UsageError(refusal.format(error.strerror)) from None
-        raise
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            with suppress(OSError):
+                path.unlink()
+        raise UsageError(f"{path} cannot be written ({error.strerror}), so nothing was deleted; see --to") from None
 
 
 def tally(messages: Sequence[Message]) -> dict[str, int]:
@@ -326,14 +271,4 @@ def tally(messages: Sequence[Message]) -> dict[str, int]:
 
 def known_of(reason: str) -> str:
     """What is known about the sessions of dead letters with this reason."""
-    match reason:
-        case "invalid_message":
-            return "no session can be read from them"
-        case "received_too_often":
-            return "every try failed; whether the sessions run is not known"
-        case "undelivered_event" | "failed_invocation":
-            return "not handled; whether the sessions run is not known"
-        case "rejected_404" | "rejected_410":
-            return "unknown to the API: of another organization, or deleted"
-        case _:
-            return "rejected by the API; session_status is what a read said then"
+    return _KNOWN.get(reason, "rejected by the API; session_status is what a read said then")

@@ -1,10 +1,8 @@
 """What happened to a session id, from the functions' logs, the dead letters, the work queue and the schedules."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -27,6 +25,12 @@ _MOST_DEAD_LETTERS = 2000
 _MOST_MESSAGES = 100
 _MOST_RECEIVES = 3
 _KEPT = ("outcome", "http_status", "attempts", "receive_count", "session_status", "retry_in_seconds", "message_id")
+_DETAILS = {
+    "http_status": "HTTP {}",
+    "session_status": "session {}",
+    "retry_in_seconds": "again in {} s",
+    "detail": "{}",
+}
 _LISTS = {"due": "chose it", "to_announce": "chose it, to announce its end first", "waiting": "chose it, notice runs"}
 
 
@@ -44,23 +48,10 @@ class Event:
         return {"at": iso(self.at), "what": self.what, "source": self.source, "detail": self.detail} | self.fields
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Events in their order, where the id is now in a word (`state`) and in a sentence, and what could not be read."""
-
-    session_id: str
-    events: list[Event]
-    state: str
-    now: str
-    unread: dict[str, str]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"events": [one.as_dict() for one in self.events]}
-
-
 @dataclass(slots=True)
 class Explainer:
-    """Collects what is known of an id; what may not be read is in `unread`."""
+    """Collects what is known of an id: events in their order, where it is now in a word (`state`) and in a sentence
+    (`sentence`), and what may not be read."""
 
     account: Account
     deployment: Deployment
@@ -68,35 +59,44 @@ class Explainer:
     since: datetime
     now: datetime
     warn: Callable[[str], object]
+    command: str
+    events: list[Event] = field(default_factory=list)
+    state: str = "unknown"
+    sentence: str = ""
     unread: dict[str, str] = field(default_factory=dict)
 
-    def explain(self) -> Explanation:
+    def as_dict(self) -> dict[str, Any]:
+        events = [one.as_dict() for one in self.events]
+        about = {"session_id": self.session_id, "state": self.state, "now": self.sentence, "unread": self.unread}
+        return {"events": events} | about
+
+    def explain(self) -> None:
         """The work queue is looked at only if the rest does not say where the id is."""
+        work_queue, dead_letter_queue = self.deployment.work_queue_url, self.deployment.dead_letter_queue_url
         attempts = self._read("terminate's log", lambda: self._log("TerminateLogGroupName", self._attempt))
         attempts.sort(key=lambda one: one.at)
-        events = attempts + self._read("sweep's log", lambda: self._log("SweepLogGroupName", self._sweep))
-        letters = self._read("dead letters", self._letters)
-        events += [
-            Event(one.sent_at or self.now, "became a dead letter", "", f"{one.reason} {one.why}".strip())
-            for one in letters
-        ]
-        state, sentence = self._ended(attempts)
+        self.events = attempts + self._read("sweep's log", lambda: self._log("SweepLogGroupName", self._sweep))
+        letters = self._read("dead letters", lambda: self._find(dead_letter_queue, _MOST_DEAD_LETTERS))
+        for one in letters:
+            self._add(one, "became a dead letter", detail=f"{one.reason} {one.why}".strip())
+        self.state, self.sentence = self._ended(attempts)
         if letters:
-            state = "dead letter"
-            sentence = f"a dead letter: {letters[-1].reason}; devin-ops dead-letters show {self.session_id}"
-        elif state in {"unknown", "queued"}:
-            queued = self._read("work queue", self._queued)
-            events += [
-                Event(one.sent_at or self.now, "sent to the work queue", one.attributes.get("source", ""))
-                for one in queued
-            ]
+            self.state = "dead letter"
+            show = f"{self.command} dead-letters show {self.session_id}"
+            self.sentence = f"a dead letter: {letters[-1].reason}; {show}"
+        elif self.state in {"unknown", "queued"}:
+            queued = self._read("work queue", lambda: self._find(work_queue, _MOST_MESSAGES, receives=_MOST_RECEIVES))
+            for one in queued:
+                self._add(one, "sent to the work queue", source=one.attributes.get("source", ""))
             if queued:
-                state = "queued"
-                sentence = "in the work queue, and visible: it is processed next, unless the stack is stopped"
-            elif state == "unknown":
-                state, sentence = self._not_seen()
-        events.sort(key=lambda one: int(one.at.timestamp()))
-        return Explanation(self.session_id, events, state, sentence, self.unread)
+                self.state = "queued"
+                self.sentence = "in the work queue, and visible: it is processed next, unless the stack is stopped"
+            elif self.state == "unknown":
+                self.state, self.sentence = self._not_seen()
+        self.events.sort(key=lambda one: int(one.at.timestamp()))
+
+    def _add(self, message: Message, what: str, source: str = "", detail: str = "") -> None:
+        self.events.append(Event(message.sent_at or self.now, what, source, detail))
 
     def _read[T](self, name: str, reader: Callable[[], list[T]]) -> list[T]:
         try:
@@ -151,14 +151,9 @@ class Explainer:
         if line.get("session_id") != self.session_id or "outcome" not in line:
             return
         fields = {name: line[name] for name in _KEPT if name in line} | {"request_id": line.get("function_request_id")}
-        parts = [
-            f"HTTP {line['http_status']}" if "http_status" in line else "",
-            f"session {line['session_status']}" if "session_status" in line else "",
-            f"again in {line['retry_in_seconds']} s" if "retry_in_seconds" in line else "",
-            str(line.get("detail", "")),
-        ]
+        detail = "; ".join(text.format(line[name]) for name, text in _DETAILS.items() if line.get(name))
         what = f"attempt {line.get('attempts', 1)}: {line['outcome']}"
-        yield Event(at, what, str(line.get("source", "")), "; ".join(filter(None, parts)), fields)
+        yield Event(at, what, str(line.get("source", "")), detail, fields)
 
     def _sweep(self, at: datetime, line: dict[str, Any]) -> Iterator[Event]:
         if line.get("session_id") == self.session_id:
@@ -170,16 +165,8 @@ class Explainer:
                         why = "; ".join(map(str, one.get("why", ())))
                         yield Event(at, f"a sweep ({report.get('mode')}) {what}", "sweep", why)
 
-    def _letters(self) -> list[Message]:
-        return self._find(self.deployment.dead_letter_queue_url, _MOST_DEAD_LETTERS)
-
-    def _queued(self) -> list[Message]:
-        return self._find(self.deployment.work_queue_url, _MOST_MESSAGES, receives=_MOST_RECEIVES)
-
     def _find(self, queue_url: str, most: int, receives: int | None = None) -> list[Message]:
         """Messages that ask for the id, up to the first that was received so often."""
-        if not depth_of(self.account.sqs, queue_url).waiting:
-            return []
         found = []
         with Peek(self.account.sqs, queue_url, self.warn) as look:
             for message in look.messages(most):
@@ -187,6 +174,6 @@ class Explainer:
                     found.append(message)
                 if receives is not None and message.receive_count >= receives:
                     break
-        if not look.complete and not found:
+        if not found and (look.unseen or not look.complete):
             self.warn(f"not all messages of {queue_url.rsplit('/', 1)[-1]} were looked at")
         return found

@@ -1,19 +1,19 @@
 """Session ids as an operator brings them: arguments, lines of a file or a pipe, a column of a CSV."""
 
-from __future__ import annotations
-
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.output import ascii_only, visible
 from infra.ops.problems import UsageError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_QUOTES = {'"': '"', "'": "'", "`": "`", "<": ">", "“": "”", "\u2018": "\u2019"}
+_ADDRESSES = "https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
+# What may stand around an id: quotes, brackets of an address, and what separates it from the next one.
+_AROUND = " \t,;\"'`<>“”\u2018\u2019"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Ids:
     ids: tuple[str, ...]
     invalid: tuple[Given, ...]
     repeats: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def from_lines(lines: Iterable[str]) -> list[Given]:
@@ -61,59 +61,45 @@ def from_csv(lines: Sequence[str], column: str) -> list[Given]:
     raise UsageError(f"the CSV has no column {column[:80]!r} in its first row")
 
 
-def _parsed(text: str) -> str | None:
+def parsed(text: str) -> str | None:
+    """The session id without what stands around it, as the functions read it; None if it is none."""
     try:
-        return parse_session_id(text)
+        return parse_session_id(text.strip(_AROUND))
     except InvalidSessionIdError:
         return None
 
 
 def sort_out(given: Sequence[Given]) -> Ids:
-    """Parse each as the functions do, without quotes around it and a comma behind it."""
     ids: dict[str, None] = {}
     invalid: list[Given] = []
-    bared = addresses = lowered = 0
+    read: Counter[str] = Counter()
     for one in given:
-        bare = _bare(one.text)
-        if (session_id := _parsed(bare)) is None:
+        if (session_id := parsed(one.text)) is None:
             invalid.append(one)
             continue
         ids[session_id] = None
-        bared += bare != one.text
-        addresses += bare.startswith("https:")
-        lowered += session_id.removeprefix("devin-") not in bare
-    kinds = (
-        (bared, "without quotes around them or a comma behind them"),
-        (addresses, "from their addresses"),
-        (lowered, "in lower case"),
-    )
-    notes = tuple(f"{number} of the ids read {how}" for number, how in kinds if number)
+        bare = one.text.strip(_AROUND)
+        read["without quotes around them or a comma behind them"] += bare != one.text
+        read["from their addresses"] += bare.startswith("https:")
+        read["in lower case"] += session_id.removeprefix("devin-") not in bare
+    notes = tuple(f"{number} of the ids read {how}" for how, number in read.items() if number)
     return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid), notes)
-
-
-def _bare(text: str) -> str:
-    bare = text.rstrip(",; \t")
-    while len(bare) > 1 and _QUOTES.get(bare[0]) == bare[-1]:
-        bare = bare[1:-1].rstrip(",; \t")
-    return bare
 
 
 def why_invalid(text: str) -> str:
     """Why this is no session id."""
-    bare = _bare(text)
+    bare = text.strip(_AROUND)
     if not bare:
         return "empty"
-    if hidden := sorted({char for char in bare if visible(char) != char}):
-        return f"invisible or control character {', '.join(map(visible, hidden))}"
-    if strange := sorted({char for char in bare if not char.isascii()}):
-        # A non-breaking hyphen looks like the one in devin-.
-        return f"a character that is not ASCII: {', '.join(map(ascii_only, strange))}"
-    if _parsed(bare.lower()):
+    # Many look like others, a non-breaking hyphen for one, or like nothing.
+    if strange := sorted({char for char in bare if not (char.isascii() and char.isprintable())}):
+        return f"a character that is not ASCII, or invisible: {', '.join(map(ascii, strange))}"
+    if parsed(bare.lower()):
         return "upper case: write devin- in lower case"
     if _UUID.fullmatch(bare):
         return "a UUID: a session id has no dashes in its 32 digits"
     if "://" in bare:
-        return "an address, but not https://app.devin.ai/sessions/<id> or https://<company>.devinenterprise.com/sessions/<id>"
+        return f"an address, but not {_ADDRESSES}"
     if bare.startswith(("[", "{")):
         return "JSON: give one id a line, as jq -r '.[]' prints them"
     if " " in bare or "," in bare:

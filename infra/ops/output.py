@@ -7,16 +7,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
-import typer
-
 from comparison import as_seen
-from infra.ops.problems import FoundError, UsageError
 from redaction import Redactor
 
 # Rich is imported where it is used: `--help` and pipes do without.
@@ -29,8 +24,8 @@ _GAP = 2
 _SOME = 20
 # What people copy: ids, names, times. Prose, addresses and ARNs may be folded.
 _WHOLE_WORD = re.compile(r"(?!arn:)[\w.:+-]{1,140},?", re.ASCII)
-COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
 PROGRESS_SECONDS = 5.0
+COLOURS = {"ok": "green", "warning": "yellow", "unknown": "yellow", "failed": "red"}
 
 
 def is_interactive() -> bool:
@@ -40,24 +35,16 @@ def is_interactive() -> bool:
 
 def visible(text: str) -> str:
     """The text with every character that has no glyph escaped, `\\u200b` for one."""
-    if text.isascii() and text.isprintable():
-        return text
     return "".join(
         char if char == " " or (char.isprintable() and as_seen(char)) else char.encode("unicode_escape").decode()
         for char in text
     )
 
 
-def ascii_only(text: str) -> str:
-    """The text with every character outside ASCII escaped, so that none looks like another."""
-    return text.encode("ascii", "backslashreplace").decode()
-
-
 def console(stream: TextIO) -> Console:
-    """Only a terminal has colours and a width, whatever FORCE_COLOR says."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
 class Output:
@@ -72,13 +59,10 @@ class Output:
         self._out, self._err = sys.stdout, sys.stderr
         self._people = self._err if as_json or (rows and not self._out.isatty()) else self._out
 
-    @cached_property
-    def errors(self) -> Console:
-        return console(self._err)
-
-    @cached_property
+    @property
     def people(self) -> Console:
-        return self.errors if self._people is self._err else console(self._people)
+        """Where `say` writes to."""
+        return console(self._people)
 
     @property
     def in_terminal(self) -> bool:
@@ -121,7 +105,7 @@ class Output:
     def _line(self, stream: TextIO, text: str, style: str) -> None:
         shown = self.cell(text)
         if style and stream.isatty():
-            (self.errors if stream is self._err else self.people).print(shown, style=style, soft_wrap=True)
+            console(stream).print(shown, style=style, soft_wrap=True)
         else:
             print(shown, file=stream)
 
@@ -133,40 +117,29 @@ class Output:
         if not self._out.isatty():
             for row in cells:
                 print("\t".join(row), file=self._out)
-            return
-        show(console(self._out), self.cell(title), columns, [[_cut(cell) for cell in row] for row in cells])
+        else:
+            _show(console(self._out), self.cell(title), columns, [[_cut(cell) for cell in row] for row in cells])
 
     def cell(self, value: object) -> str:
         """One line of text that can be shown."""
         return visible(self._redact(str(value)))
 
-    @contextmanager
-    def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A function to call with how many more are done: a line on the standard error every few seconds."""
-        began = last = time.monotonic()
-        done = 0
+    def progress[T](self, doing: str, things: Sequence[T]) -> Iterable[T]:
+        """These, one by one, with a bar in a terminal, elsewhere with a line every few seconds."""
+        if self._err.isatty():
+            from rich.progress import track  # noqa: PLC0415
 
-        def advance(number: int) -> None:
-            nonlocal done, last
-            done += number
-            now = time.monotonic()
-            if now - last >= PROGRESS_SECONDS:
-                last = now
-                self.warn(f"{doing}: {done} of {total}{rate_and_rest(done / (now - began), total - done)}")
-
-        yield advance
-
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Raises FoundError if the operator says no, UsageError if there is no person to ask."""
-        if yes:
+            yield from track(things, doing, console=console(self._err), transient=True)
             return
-        if not is_interactive():
-            raise UsageError(f"{question} There is no terminal to ask in: give --yes. Nothing was done.")
-        if not typer.confirm(self.cell(question), err=True):
-            raise FoundError("nothing was done")
+        began = shown = time.monotonic()
+        for done, thing in enumerate(things):
+            if (now := time.monotonic()) - shown >= PROGRESS_SECONDS:
+                shown = now
+                self.warn(f"{doing}: {done} of {len(things)}{rate_and_rest(done / (now - began), len(things) - done)}")
+            yield thing
 
 
-def show(on: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _show(on: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table with whole words, or, where it is too wide for that, a paragraph for each row."""
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

@@ -45,13 +45,17 @@ ALARMS = (
 
 
 class Overview:
-    """`parts` by name, None if one could not be read: `unread` says why. `blind` if none could."""
+    """`parts` by name, None if one could not be read: `unread` says why. `blind` if none could. `command` is how the
+    user calls this program."""
 
-    def __init__(self, account: Account, deployment: Deployment, now: datetime, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, account: Account, deployment: Deployment, now: datetime, warn: Callable[[str], object], command: str
+    ) -> None:
         self._account = account
         self._deployment = deployment
         self._now = now
         self._warn = warn
+        self._command = command
         self.unread: dict[str, str] = {}
         readers: dict[str, Callable[[], Any]] = {
             "stop_switch": self._switch,
@@ -85,9 +89,9 @@ class Overview:
         if not parts["deployment"]["status"].endswith("_COMPLETE") or "ROLLBACK" in parts["deployment"]["status"]:
             wrong.append(f"the stack is {parts['deployment']['status']}")
         if (switch := parts["stop_switch"]) is not None and not switch["go"]:
-            wrong.append("the stop switch is on: no session is ended before devin-ops go")
+            wrong.append(f"the stop switch is on: no session is ended before {self._command} go")
         if (letters := parts["dead_letters"]) is not None and letters["number"]:
-            wrong.append(f"{count(letters['number'], 'dead letter')}; see: devin-ops dead-letters list")
+            wrong.append(f"{count(letters['number'], 'dead letter')}; see: {self._command} dead-letters list")
         if (mapping := parts["event_source_mapping"]) is not None and mapping["state"] != "Enabled":
             wrong.append(f"the event source mapping is {mapping['state']}: the work queue is not processed")
         wrong += [f"alarm {alarm['name']}: {alarm['why']}" for alarm in parts["alarms"] or ()]

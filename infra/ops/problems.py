@@ -1,7 +1,5 @@
 """What may go wrong for an operator, each with an exit status and a sentence that says what to do."""
 
-from __future__ import annotations
-
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -67,9 +65,7 @@ def said(error: BotoCoreError | ClientError) -> str:
             return f"{error}; {_CRT}"
         case NoRegionError():
             return "no Region is set; give --region, or set AWS_REGION"
-        case SSLError():
-            return f"{error}; for the local stack, run `. .local/env` in this shell"
-        case EndpointConnectionError():
+        case SSLError() | EndpointConnectionError():
             return f"{error}; check the network and AWS_ENDPOINT_URL (the local stack: `make up`, then `. .local/env`)"
         case _:
             return one_line(str(error), 500)

@@ -8,10 +8,8 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from itertools import batched, groupby
+from itertools import batched, chain, groupby
 from typing import TYPE_CHECKING
 
 from infra.ops.problems import AwsError
@@ -24,17 +22,9 @@ if TYPE_CHECKING:
 BATCH = 10  # as many as SQS takes
 _AT_ONCE = 4
 
-# A message, and what the operator knows it by: a session id, or the id of a message.
+# A message, and what the operator knows it by: a session id, or the id of a message. One id of a message may stand for
+# several: the parts of one that is withdrawn.
 type Named = tuple[str, Outgoing]
-
-
-@dataclass(slots=True)
-class Sending:
-    """What SQS took, what it refused and why, and the error that ended the sending, if one did."""
-
-    sent: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    error: AwsError | None = None
 
 
 def body_of(session_ids: Sequence[str], unless_updated_since: datetime | None) -> str:
@@ -83,30 +73,22 @@ def uninterrupted() -> Iterator[None]:
 
 
 def send_all(
-    sqs: SQSClient, queue_url: str, messages: Iterable[Named], on_batch: Callable[[Sending], object] = lambda _: None
-) -> Sending:
-    """Send the messages to this queue. `on_batch` gets the result of every batch that was sent, also if Ctrl-C ends the
-    sending. After the error of a whole call nothing more is sent."""
+    sqs: SQSClient, queue_url: str, messages: Iterable[Named], on_sent: Callable[[list[str]], object] = lambda _: None
+) -> dict[str, str]:
+    """Send the messages to this queue; returns what SQS refused and why. `on_sent` gets the names of those that it
+    took, some at a time, also if Ctrl-C ends the sending. Raises AwsError if a whole call fails; then nothing more is
+    sent."""
     queues = Queues(sqs, work_queue_url=queue_url, dead_letter_queue_url="")
-    outcome = Sending()
+    refused: dict[str, str] = {}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="send") as executor:
         for batches in batched(batched(messages, BATCH, strict=False), _AT_ONCE, strict=False):
+            names = [name for batch in batches for name, _ in batch]
             with uninterrupted():
-                for batch in list(executor.map(partial(_send_batch, queues), batches)):
-                    outcome.sent += batch.sent
-                    outcome.refused |= batch.refused
-                    outcome.error = outcome.error or batch.error
-                    on_batch(batch)
-            if outcome.error is not None:
-                break
-    return outcome
-
-
-def _send_batch(queues: Queues, batch: Sequence[Named]) -> Sending:
-    # One name may stand for several messages: the parts of one that is withdrawn.
-    results = list(zip([name for name, _ in batch], queues.enqueue([one for _, one in batch]), strict=True))
-    sent = [name for name, error in results if error is None]
-    failed = {name: error for name, error in results if error is not None}
-    if broken := [error for error in failed.values() if error.whole_request]:
-        return Sending(sent, error=AwsError(str(broken[0])))
-    return Sending(sent, {name: str(error) for name, error in failed.items()})
+                answers = executor.map(queues.enqueue, [[one for _, one in batch] for batch in batches])
+                results = list(zip(names, chain.from_iterable(answers), strict=True))
+                on_sent([name for name, error in results if error is None])
+            failed = [(name, error) for name, error in results if error is not None]
+            if broken := [error for _, error in failed if error.whole_request]:
+                raise AwsError(str(broken[0]))
+            refused |= {name: str(error) for name, error in failed}
+    return refused

@@ -131,7 +131,7 @@ def operator(world: World, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """The operator's command and its stack. Looks at queues do not wait."""
     monkeypatch.setattr("infra.ops.account.open_session", lambda *_: boto3.DEFAULT_SESSION)
     monkeypatch.setattr("infra.ops.dlq.WAIT_SECONDS", 0)
-    monkeypatch.setattr("infra.ops.dlq.PAUSES", (0, 0))
+    monkeypatch.setattr("infra.ops.commands.dead_letters.PAUSES", (0, 0))
     for name in ("STACK_NAME", "AWS_REGION"):
         monkeypatch.delenv(name, raising=False)
     return Operator(world)

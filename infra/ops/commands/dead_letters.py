@@ -1,48 +1,58 @@
 """`dead-letters list | show | redrive | discard`."""
 
-from __future__ import annotations
-
+import random
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
 
-from devin.session_id import InvalidSessionIdError, parse_session_id
-from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, utc_now
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, example, utc_now
 from infra.ops.commands.following import Watch, follow, judge, letters_now
+from infra.ops.commands.source import not_empty, session_id
 from infra.ops.dlq import (
+    HIDDEN_SECONDS,
     RECEIVED_TOO_OFTEN,
     UNUSABLE,
-    Filter,
     Message,
     Peek,
     known_of,
-    peek,
     save,
+    select,
     starting_with,
     tally,
 )
+from infra.ops.ids import parsed
 from infra.ops.output import Output, count
-from infra.ops.problems import FoundError, ProblemError, UsageError
-from infra.ops.sending import Named, Sending, send_all
+from infra.ops.problems import FoundError, UsageError
+from infra.ops.sending import Named, send_all
 from infra.ops.time_args import iso
 
+# Before another look, if somebody else holds messages: lists take a few seconds.
+PAUSES = (1.0, 2.0, 4.0)
+_NOTHING = "no dead letter is chosen by this selection; see all: {} dead-letters list"
 _SHOWN = 20  # before a question; `list` shows all
 
 application = typer.Typer(no_args_is_help=True, help="List dead letters, send them back, or discard them.")
 
 Reasons = Annotated[
-    list[str] | None, typer.Option("--reason", metavar="REASON", help="Only those with this reason. May be repeated.")
+    list[str] | None,
+    typer.Option("--reason", metavar="REASON", parser=not_empty, help="Only those with this reason. May be repeated."),
 ]
 Sessions = Annotated[
-    list[str] | None, typer.Option("--session", metavar="ID", help="Only those about this session. May be repeated.")
+    list[str] | None,
+    typer.Option("--session", metavar="ID", parser=session_id, help="Only those about this session. May be repeated."),
 ]
 Messages = Annotated[
     list[str] | None,
-    typer.Option("--message", metavar="ID", help="Only this message, by its id or how that begins. May be repeated."),
+    typer.Option(
+        "--message",
+        metavar="ID",
+        parser=not_empty,
+        help="Only this message, by its id or how that begins. May be repeated.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")]
 To = Annotated[
@@ -50,30 +60,31 @@ To = Annotated[
 ]
 
 
-def _filter(reasons: list[str] | None, sessions: list[str] | None, messages: list[str] | None) -> Filter:
-    """Raises UsageError for what is no session, and for an empty value: a variable that is not set must not select all
-    there are."""
-    for option, values in (("--reason", reasons), ("--session", sessions), ("--message", messages)):
-        if any(not value.strip() for value in values or ()):
-            raise UsageError(f"{option} is empty; is a variable not set?")
-    try:
-        parsed = tuple(parse_session_id(one) for one in sessions or ())
-    except InvalidSessionIdError as error:
-        raise UsageError(f"--session: {error}") from None
-    return Filter(tuple(reasons or ()), parsed, tuple(messages or ()))
+@contextmanager
+def _peek(output: Output, context: CliContext) -> Iterator[tuple[Peek, list[Message]]]:
+    """All dead letters, held until the block ends. If somebody else holds some, it looks again a few times, and warns
+    if some still cannot be seen."""
+    for pause in (*PAUSES, None):
+        with Peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn) as look:
+            found = list(look.messages())
+            if look.unseen and pause is None:
+                output.warn(
+                    f"{look.unseen} more could not be seen: somebody else is looking at them, and they are visible "
+                    f"again within {HIDDEN_SECONDS // 60} minutes, or SQS's count is late"
+                )
+            if pause is None or not look.unseen:
+                yield look, found
+                return
+        # Two that wait for each other's messages must not look again at the same time.
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for a secret
 
 
-def _peek(output: Output, context: CliContext) -> AbstractContextManager[tuple[Peek, list[Message]]]:
-    return peek(context.account.sqs, context.deployment.dead_letter_queue_url, output.warn)
-
-
-@application.command("list")
+@application.command("list", epilog=example("dead-letters list --reason rejected_422"))
 def show_all(ctx: typer.Context, reason: Reasons = None, session: Sessions = None, as_json: AsJson = False) -> None:
     """List dead letters by reason. They stay where they are: each is hidden while it is looked at, for seconds."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    wanted = _filter(reason, session, None)
     with _peek(output, context) as (look, found):
-        selected = wanted.select(found)
+        selected = select(found, reason, session, None)
     output.data([message.as_dict() for message in selected])
     if not as_json:
         _table(output, selected)
@@ -102,22 +113,18 @@ def _table(output: Output, found: Sequence[Message], most: int | None = None) ->
     output.say(f"{count(len(found), 'dead letter')}{': ' + counts if counts else ''}", "bold")
 
 
-@application.command("show")
+@application.command("show", epilog=example("dead-letters show devin-0123456789abcdef0123456789abcdef"))
 def show(
     ctx: typer.Context,
-    subject: Annotated[str, typer.Argument(metavar="ID", help="A session, or a message (or how its id begins).")],
+    subject: Annotated[
+        str, typer.Argument(metavar="ID", parser=not_empty, help="A session, or a message (or how its id begins).")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show all there is of the dead letters about a session, or of one message."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    if not subject.strip():
-        raise UsageError("the id is empty; is a variable not set?")
-    session = None
-    with suppress(InvalidSessionIdError):
-        session = parse_session_id(subject)
-
     with _peek(output, context) as (_, found):
-        selected = [one for one in found if session in one.session_ids] or starting_with(subject, found)
+        selected = [one for one in found if parsed(subject) in one.session_ids] or starting_with(subject, found)
     output.data([message.as_dict() for message in selected])
     for message in selected if not as_json else ():
         fields = [
@@ -134,7 +141,7 @@ def show(
         raise FoundError(f"no dead letter is about {subject}")
 
 
-@application.command("redrive")
+@application.command("redrive", epilog=example("dead-letters redrive --reason rejected_404 --watch"))
 def redrive(
     ctx: typer.Context,
     reason: Reasons = None,
@@ -154,12 +161,11 @@ def redrive(
     function does not take the session for one that it has not tried yet.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
-    wanted = _filter(reason, session, message)
-    unusable = unusable or UNUSABLE in wanted.reasons
+    unusable = unusable or UNUSABLE in (reason or ())
     before = letters_now(context)
     banner(context, output)
     with _peek(output, context) as (look, found):
-        selected = wanted.select(found)
+        selected = select(found, reason, session, message)
         chosen = [one for one in selected if unusable or one.reason != UNUSABLE]
         left_out = len(selected) - len(chosen)
         if left_out:
@@ -167,7 +173,8 @@ def redrive(
         summary = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
         if not _go_on(output, context, "Send back", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"sent_back": 0})
-            _refuse_nothing(wanted, chosen)
+            if (reason or session or message) and not chosen:
+                raise FoundError(_NOTHING.format(context.command))
             return
         sent = _send_back(output, context, look, chosen)
     follow_up = "" if watch else f"; follow them with: {context.command} watch"
@@ -183,7 +190,7 @@ def redrive(
 def _go_on(
     output: Output, context: CliContext, what: str, chosen: Sequence[Message], *, dry_run: bool, yes: bool
 ) -> bool:
-    """Whether to do it; raises as `confirm` does."""
+    """Whether to do it; raises as `confirm` does. That there are no dead letters at all is no problem."""
     if not output.as_json:
         _table(output, chosen, _SHOWN)
     if dry_run or not chosen:
@@ -193,49 +200,36 @@ def _go_on(
     return True
 
 
-def _refuse_nothing(wanted: Filter, chosen: Sequence[Message]) -> None:
-    """Raises FoundError if something was asked for and is not there. That there are none at all is no problem."""
-    if wanted and not chosen:
-        raise FoundError("no dead letter is chosen by this selection; see the list of all")
-
-
 def _send_back(output: Output, context: CliContext, look: Peek, chosen: Sequence[Message]) -> int:
     """Send all of them, and delete what SQS took. However it ends, says what is where."""
     by_id = {one.message_id: one for one in chosen}
-    sent = 0
-    problem: Exception | None = None
+    sent: list[str] = []
 
     def messages() -> Iterator[Named]:
         for one in chosen:
             look.check()
             yield one.message_id, one.sent_again(one.body, with_tries=one.reason == RECEIVED_TOO_OFTEN)
 
-    def delete(batch: Sending) -> None:
-        nonlocal sent, problem
-        sent += len(batch.sent)
-        try:
-            look.delete([by_id[name] for name in batch.sent])
-        except (ProblemError, ClientError, BotoCoreError) as error:
-            problem = problem or error
+    def delete(names: list[str]) -> None:
+        sent.extend(names)
+        look.delete([by_id[name] for name in names])
 
     try:
-        sending = send_all(context.account.sqs, context.deployment.work_queue_url, messages(), delete)
+        refused = send_all(context.account.sqs, context.deployment.work_queue_url, messages(), delete)
     finally:
-        if sent < len(chosen):
-            output.warn(f"{sent} of {len(chosen)} were sent back; the others are still dead letters")
-        if look.deleted < sent:
+        if len(sent) < len(chosen):
+            output.warn(f"{len(sent)} of {len(chosen)} were sent back; the others are still dead letters")
+        if look.deleted < len(sent):
             output.warn(
-                f"{sent - look.deleted} of {sent} that were sent back are dead letters too, because they could not be "
-                "deleted: discard them, or send them back once more, which terminates nothing else"
+                f"{len(sent) - look.deleted} of {len(sent)} that were sent back are dead letters too, because they "
+                "could not be deleted: discard them, or send them back once more, which terminates nothing else"
             )
-    if error := sending.error or problem:
-        raise error
-    if sending.refused:
-        raise FoundError(f"SQS refused {len(sending.refused)}: {', '.join(sorted(set(sending.refused.values())))}")
-    return sent
+    if refused:
+        raise FoundError(f"SQS refused {len(refused)}: {', '.join(sorted(set(refused.values())))}")
+    return len(sent)
 
 
-@application.command("discard")
+@application.command("discard", epilog=example("dead-letters discard --reason invalid_message --to copy.jsonl"))
 def discard(
     ctx: typer.Context,
     reason: Reasons = None,
@@ -252,16 +246,16 @@ def discard(
     A line of the file is one dead letter, body and attributes as they were.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
-    wanted = _filter(reason, session, message)
-    if bool(wanted) == everything:
+    if bool(reason or session or message) == everything:
         raise UsageError("say which: --reason, --session, --message, or --all")
     path = to or Path(f"dead-letters-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
     with _peek(output, context) as (look, found):
-        chosen = wanted.select(found)
+        chosen = select(found, reason, session, message)
         summary = {"chosen": len(chosen), "reasons": tally(chosen)}
         if not _go_on(output, context, "Discard", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"discarded": 0})
-            _refuse_nothing(wanted, chosen)
+            if not (everything or chosen):
+                raise FoundError(_NOTHING.format(context.command))
             return
         look.check()
         save([one.as_dict() for one in chosen], path)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from infra.ops.cli_context import AsJson, context_of
-from infra.ops.doctor import examine
 from infra.ops.output import Output, count
 from infra.ops.problems import AwsError, FoundError
 from infra.ops.snapshot import StackSnapshot, Status
@@ -29,6 +28,8 @@ def doctor(
 
     Exit status 1 if anything failed, 3 if nothing could be looked at. What could not be looked at is reported.
     """
+    from infra.ops.doctor import examine  # noqa: PLC0415 - it imports the API's client
+
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
     if api:
         output.say(

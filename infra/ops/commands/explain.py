@@ -1,15 +1,13 @@
 """`explain`: what became of a session id?"""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from devin.session_id import InvalidSessionIdError, parse_session_id
 from infra.ops.cli_context import AsJson, banner, context_of, utc_now
+from infra.ops.commands.source import session_id
 from infra.ops.explain import Explainer
 from infra.ops.output import Output
 from infra.ops.problems import FoundError, UsageError
@@ -20,34 +18,32 @@ _LENGTH = re.compile(r"(\d{1,3})d|(\d{1,4})h|(\d{1,5})m", re.ASCII)
 
 def explain(
     ctx: typer.Context,
-    session: Annotated[str, typer.Argument(metavar="ID", help="A session id, or its address.")],
+    session: Annotated[str, typer.Argument(metavar="ID", parser=session_id, help="A session id, or its address.")],
     since: Annotated[
         str, typer.Option("--since", metavar="LENGTH", help="How far back to read the logs: 14d, 6h, 30m.")
     ] = "14d",
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of a session id: when it came and from where, each attempt, and where it is now.
+    """Show what became of a session id.
 
-    Reads the functions' logs, the dead letters, the schedules and, if these do not say where it is, the first hundred
-    messages of the work queue; to look at one counts as one of its five receives. Exit status 1 if nothing is known.
+    When it came and from where, each attempt, and where it is now. Reads the functions' logs, the dead letters, the
+    schedules and, if these do not say where it is, the first hundred messages of the work queue; to look at one counts
+    as one of its five receives. Exit status 1 if nothing is known.
     """
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    try:
-        session_id = parse_session_id(session)
-    except InvalidSessionIdError as error:
-        raise UsageError(str(error)) from None
     now = utc_now()
     start = now - _length(since)
     banner(context, output)
-    found = Explainer(context.account, context.deployment, session_id, start, now, output.warn).explain()
+    found = Explainer(context.account, context.deployment, session, start, now, output.warn, context.command)
+    found.explain()
     output.data(found.as_dict())
     rows = [(iso(one.at), one.what, one.source, one.detail) for one in found.events]
-    output.table(session_id, ("at", "what", "source", "detail"), rows)
+    output.table(session, ("at", "what", "source", "detail"), rows)
     for name, why in found.unread.items():
         output.warn(f"{name} could not be read: {why}")
-    output.say(f"now: {found.now}", "bold")
+    output.say(f"now: {found.sentence}", "bold")
     if found.state == "unknown":
-        raise FoundError(f"{session_id} was not found")
+        raise FoundError(f"{session} was not found")
 
 
 def _length(text: str) -> timedelta:

@@ -1,30 +1,32 @@
 """Following the work queue until it is drained: what `watch` does, and what others do with --watch."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.ops import output as outputs
 from infra.ops.cli_context import CliContext, stopped_since, utc_now
-from infra.ops.depth import depth_of
-from infra.ops.drain import Moment, watch
-from infra.ops.output import Output, count, rate_and_rest
+from infra.ops.depth import Depth, depth_of
+from infra.ops.output import PROGRESS_SECONDS, Output, count, rate_and_rest
 from infra.ops.problems import FoundError
 from infra.ops.time_args import iso
+from retry import MAX_DELAY_SECONDS
 
 EVERY_SECONDS = 2.0
 # The numbers may be wrong for a minute after the last message was sent:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 SETTLE_SECONDS = 60.0
+# SQS's numbers are approximate, and one of them may be late: a queue is drained once it was seen empty so often, and
+# for as long as the numbers take to settle.
+_SEEN_EMPTY = 3
+# No message is hidden for longer than MAX_DELAY_SECONDS. If nothing changes for longer, nothing processes the queue.
+STALLED_SECONDS = MAX_DELAY_SECONDS + 300
 
 Watch = Annotated[
     bool,
@@ -32,6 +34,80 @@ Watch = Annotated[
         "--watch", help="Then watch until the queue is drained, on AWS for a minute; dead letters count from before."
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was seen `seconds` after the watch began.
+
+    An empty queue is drained if it stays empty for `to_settle` seconds more. What is in flight or delayed is visible
+    again within `hidden_for` seconds. `stopped` says why nothing is processed, if that is so.
+    """
+
+    seconds: float
+    work: Depth
+    new_letters: int
+    drained: bool
+    to_settle: float
+    per_second: float
+    hidden_for: float
+    stopped: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "seconds": round(self.seconds, 1),
+            **asdict(self.work),
+            "new_dead_letters": self.new_letters,
+            "drained": self.drained,
+            "stopped": self.stopped,
+        }
+
+
+def watch(
+    look: Callable[[], tuple[Depth, int, str | None]],
+    *,
+    every: float,
+    settle: float,
+    timeout: float | None,
+    letters_before: int,
+    sent: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Moment]:
+    """What there is, again and again, until the queue is drained or cannot be, or the time is up.
+
+    `look` returns the work queue's depth, the number of dead letters, and why nothing is processed, if that is so.
+    `sent` messages were sent just before: the first looks may not show them yet, but they count for the rate.
+    """
+    began = clock()
+    at_first = 0
+    empty, empty_since = 0, 0.0
+    last, changed = None, 0.0
+    while True:
+        depth, letters, stopped = look()
+        seconds = clock() - began
+        at_first = max(sent, depth.total) if last is None else at_first
+        if depth != last:
+            last, changed = depth, seconds
+        empty_since = empty_since if empty else seconds
+        empty = 0 if depth.total else empty + 1
+        to_settle = max(empty_since + settle - seconds, 0.0) if empty else settle
+        if seconds - changed > STALLED_SECONDS:
+            stopped = stopped or f"nothing has changed for {STALLED_SECONDS // 60} minutes"
+        seen = Moment(
+            seconds=seconds,
+            work=depth,
+            new_letters=letters - letters_before,
+            drained=empty >= _SEEN_EMPTY and to_settle == 0,
+            to_settle=to_settle,
+            per_second=max((at_first - depth.total) / seconds, 0.0) if seconds else 0.0,
+            hidden_for=max(changed + MAX_DELAY_SECONDS - seconds, 0.0),
+            stopped=stopped if depth.total else None,
+        )
+        yield seen
+        if seen.drained or seen.stopped or (timeout is not None and seconds >= timeout):
+            return
+        sleep(every)
 
 
 def follow(
@@ -61,16 +137,27 @@ def follow(
         letters_before=letters_now(context) if letters_before is None else letters_before,
         sent=sent,
     )
-    return _shown(output, moments)
+    # In a terminal one line that changes, elsewhere a line every few seconds, on the standard error.
+    last = next(moments)
+    if output.in_terminal:
+        from rich.live import Live  # noqa: PLC0415
+
+        with Live(_line(last), console=output.people) as live:
+            for last in moments:
+                live.update(_line(last))
+        return last
+    output.warn(_line(last))
+    shown_at = last.seconds
+    for last in moments:
+        if last.seconds - shown_at >= PROGRESS_SECONDS:
+            output.warn(_line(last))
+            shown_at = last.seconds
+    return last
 
 
 def settle_seconds(endpoint_url: str) -> float:
     """How long a queue has to be seen empty: an emulator on this machine counts at once."""
-    host = urlsplit(endpoint_url).hostname or ""
-    with suppress(ValueError):
-        if host == "localhost" or ip_address(host).is_loopback:
-            return 0.0
-    return SETTLE_SECONDS
+    return 0.0 if urlsplit(endpoint_url).hostname in {"localhost", "127.0.0.1", "::1"} else SETTLE_SECONDS
 
 
 def letters_now(context: CliContext) -> int:
@@ -86,25 +173,6 @@ def judge(output: Output, last: Moment, sent: int = 0, command: str = "devin-ops
         why = last.stopped or f"not drained after {last.seconds:.0f} s"
         raise FoundError(f"{count(last.work.total, 'message')} left, and {why}; see: {command} status")
     output.say(f"drained after {last.seconds:.0f} s, no new dead letters{of}", "bold green")
-
-
-def _shown(output: Output, seen: Iterator[Moment]) -> Moment:
-    """In a terminal one line that changes, elsewhere a line every few seconds."""
-    last = next(seen)
-    if output.in_terminal:
-        from rich.live import Live  # noqa: PLC0415
-
-        with Live(_line(last), console=output.people) as live:
-            for last in seen:
-                live.update(_line(last))
-        return last
-    output.say(_line(last))
-    shown_at = time.monotonic()
-    for last in seen:
-        if time.monotonic() - shown_at >= outputs.PROGRESS_SECONDS:
-            output.say(_line(last))
-            shown_at = time.monotonic()
-    return last
 
 
 def _line(moment: Moment) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from infra.ops import schedules
-from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, utc_now
+from infra.ops.cli_context import AsJson, UnlessUpdatedSince, Yes, confirm, context_of, example, utc_now
 from infra.ops.commands.source import Column, File, SessionIds, SkipInvalid, read_ids
 from infra.ops.output import Output, count, period
 from infra.ops.problems import FoundError
@@ -16,7 +16,7 @@ from infra.ops.time_args import iso, parse_condition, parse_time
 application = typer.Typer(no_args_is_help=True, help="Terminate sessions at a time, by one-time schedules.")
 
 
-@application.command("at")
+@application.command("at", epilog=example("schedule at +2h devin-0123456789abcdef0123456789abcdef"))
 def at(
     ctx: typer.Context,
     when: Annotated[str, typer.Argument(metavar="WHEN", help="ISO 8601 with a zone, or +2h, +1d12h, +90m.")],
@@ -44,7 +44,7 @@ def at(
     output.say(f"cancel with: {context.command} schedule cancel {' '.join(one.name for one in made)}")
 
 
-@application.command("list")
+@application.command("list", epilog=example("schedule list"))
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the schedules that send to the work queue, also those made without this command."""
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
@@ -57,7 +57,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
         output.table("", ("name", "when", "state", "sessions"), rows)
 
 
-@application.command("cancel")
+@application.command("cancel", epilog=example("schedule cancel NAME"))
 def cancel(
     ctx: typer.Context,
     names: Annotated[

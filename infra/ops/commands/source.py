@@ -1,8 +1,7 @@
 """Where ids come from: options that several commands share."""
 
-from __future__ import annotations
-
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,16 @@ from typing import Annotated
 import typer
 
 from infra.ops import output as outputs
-from infra.ops.ids import Given, Ids, from_csv, from_lines, sort_out, why_invalid
-from infra.ops.output import Output, ascii_only
+from infra.ops.ids import Given, Ids, from_csv, from_lines, parsed, sort_out, why_invalid
+from infra.ops.output import Output
 from infra.ops.problems import UsageError
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
-SessionIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Session ids, or their addresses.")]
+SessionIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Session ids, or their addresses; - for a pipe, @FILE for a file."),
+]
 File = Annotated[
     Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read ids from a file, one per line; - for a pipe.")
 ]
@@ -27,6 +29,19 @@ Column = Annotated[
 SkipInvalid = Annotated[bool, typer.Option("--skip-invalid", help="Leave out what is no id, instead of refusing all.")]
 
 _SHOWN = 20
+
+
+def not_empty(text: str) -> str:
+    """Of an option that selects: a variable that is not set must not select all there are."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; is a variable not set?")
+    return text
+
+
+def session_id(text: str) -> str:
+    if (found := parsed(text)) is None:
+        raise typer.BadParameter(f"is no session id: {why_invalid(text)}")
+    return found
 
 
 def read_ids(
@@ -42,7 +57,7 @@ def read_ids(
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
         for one in ids.invalid[:_SHOWN]:
-            output.warn(f"  line {one.line}: {ascii_only(one.text[:80])}")
+            output.warn(f"  line {one.line}: {one.text[:80].encode('ascii', 'backslashreplace').decode()}")
             output.warn(f"    {why_invalid(one.text)}")
         if len(ids.invalid) > _SHOWN:
             output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
@@ -84,5 +99,5 @@ def read_text(file: Path | None) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UsageError(
             f"{name} is not UTF-8: line {line} has the byte 0x{raw[error.start]:02x}, as in Latin-1; convert it: "
-            "iconv -f LATIN1 -t UTF-8"
+            f"iconv -f LATIN1 -t UTF-8{'' if name == 'the pipe' else f' {shlex.quote(name)}'}"
         ) from None

@@ -19,7 +19,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     Exit status 1 if anything is wrong or could not be read, 3 if nothing could.
     """
     output, context = Output(as_json=as_json, rows=True), context_of(ctx)
-    found = Overview(context.account, context.deployment, utc_now(), output.warn)
+    found = Overview(context.account, context.deployment, utc_now(), output.warn, context.command)
     output.data(found.as_dict())
     output.table(f"Stack {context.deployment.name}", ("what", "how"), list(_rows(found)))
     for name, why in found.unread.items():

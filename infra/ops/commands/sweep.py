@@ -92,7 +92,7 @@ def _run(output: Output, context: CliContext, policy: Policy) -> Report:
     try:
         return invoke(context.account.invoker, function, policy)
     except (KeyboardInterrupt, HTTPClientError):
-        output.warn("the sweep may go on to its end without this command: see status")
+        output.warn(f"the sweep may go on to its end without this command; see: {context.command} status")
         raise
 
 

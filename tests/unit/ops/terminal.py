@@ -1,12 +1,11 @@
 """The command as it runs where width, colours, pipes and signals matter: in a forked process, with the fakes of the
 test."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
 import struct
+import sys
 import termios
 import traceback
 import warnings
@@ -68,8 +67,6 @@ def _run(arguments: tuple[str, ...], end: int, stdout: int | None) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(end if stdout is None else stdout, 1)
         os.dup2(end, 2)
-        import sys  # noqa: PLC0415
-
         sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in ((0, "r"), (1, "w"), (2, "w")))
         status = main(arguments, name="devin-ops")
         sys.stderr.flush()

@@ -1,7 +1,5 @@
 """`explain`: what became of a session id, from logs, queues, dead letters and schedules."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -10,28 +8,28 @@ import pytest
 from tests.unit.ops.world import Operator, logged, report
 
 ID = "devin-1"
-LOGS = {"/aws/lambda/terminate": "terminate", "/aws/lambda/sweep": "sweep"}
+TERMINATE, SWEEP = "/aws/lambda/terminate", "/aws/lambda/sweep"
 
 
 class Logs:
     """Lines of both log groups, with how many minutes ago they were written."""
 
     def __init__(self, operator: Operator) -> None:
-        self.lines: dict[str, list[tuple[float, dict[str, Any]]]] = {"terminate": [], "sweep": []}
+        self.lines: dict[str, list[tuple[float, dict[str, Any]]]] = {TERMINATE: [], SWEEP: []}
         self.asked: list[dict[str, Any]] = []
-        operator.outputs["TerminateLogGroupName"] = "/aws/lambda/terminate"
+        operator.outputs["TerminateLogGroupName"] = TERMINATE
         operator.world.aws.faults["logs.FilterLogEvents"] = self._answer
         operator.world.aws.faults["scheduler.ListSchedules"] = lambda _: {"Schedules": []}
 
     def _answer(self, given: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(given)
-        events = logged(*self.lines[LOGS[given["logGroupName"]]])
+        events = logged(*self.lines[given["logGroupName"]])
         text = given["filterPattern"].strip('"')
         return {"events": [one for one in events if text in str(one["message"])]}
 
     def attempt(self, minutes: float, outcome: str, session_id: str = ID, **fields: Any) -> None:
         line = {"outcome": outcome, "session_id": session_id, "source": "sqs", "function_request_id": "r", **fields}
-        self.lines["terminate"].append((minutes, line))
+        self.lines[TERMINATE].append((minutes, line))
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def test_attempts_are_shown_in_their_order_with_where_they_came_from(operator: O
 def test_the_sweep_that_chose_it_is_shown_with_why(operator: Operator, logs: Logs, list_name: str) -> None:
     found = report(ID, mode="enforce")
     choices = {name: found["due"] if name == list_name else [] for name in ("due", "to_announce", "waiting")}
-    logs.lines["sweep"].append((3, {"message": "sweep completed", "report": found | choices}))
+    logs.lines[SWEEP].append((3, {"message": "sweep completed", "report": found | choices}))
     logs.attempt(1, "spared", source="sweep")
     events = operator.run("explain", ID, "--json").data["events"]
     assert [one["source"] for one in events] == ["sweep", "sweep"]
@@ -76,9 +74,19 @@ def test_a_dead_letter_is_where_it_is(operator: Operator, logs: Logs) -> None:
     assert len(operator.bodies(operator.world.dead_letter_queue)) == 1, "it was looked at and is still there"
 
 
-def test_a_dead_letter_that_was_taken_away_is_said_to_be_gone(operator: Operator, logs: Logs) -> None:
-    logs.attempt(1, "rejected", http_status=404)
-    assert operator.run("explain", ID, "--json").data["state"] == "gone"
+@pytest.mark.parametrize(
+    ("attempt", "state", "says"),
+    [
+        ({"outcome": "rejected", "http_status": 404}, "gone", "no longer a dead letter"),
+        ({"outcome": "forbidden", "retry_in_seconds": 600}, "queued", "the next attempt is due about 20"),
+    ],
+)
+def test_the_last_attempt_says_where_an_id_is_that_is_not_seen(
+    operator: Operator, logs: Logs, attempt: dict[str, Any], state: str, says: str
+) -> None:
+    logs.attempt(2, **attempt)
+    data = operator.run("explain", ID, "--json").data
+    assert (data["state"], says in data["now"]) == (state, True)
 
 
 def test_what_waits_in_the_work_queue_is_found_and_left_there(operator: Operator, logs: Logs) -> None:
@@ -98,20 +106,13 @@ def test_a_message_that_was_received_often_is_not_looked_at_with_others(operator
     assert logs.asked
 
 
-def test_one_that_is_hidden_until_its_next_attempt_is_in_the_queue(operator: Operator, logs: Logs) -> None:
-    logs.attempt(2, "forbidden", http_status=403, retry_in_seconds=600)
-    data = operator.run("explain", ID, "--json").data
-    assert data["state"] == "queued"
-    assert "the next attempt is due about 20" in data["now"]
-
-
 def test_a_schedule_that_will_send_it_is_shown(operator: Operator, logs: Logs) -> None:
     target = {"Arn": operator.outputs["WorkQueueArn"], "Input": ID}
     schedule = {"Name": "mine", "State": "ENABLED", "Target": target, "ScheduleExpression": "at(2099-01-01T00:00:00)"}
     operator.world.aws.faults["scheduler.ListSchedules"] = lambda _: {"Schedules": [schedule]}
     operator.world.aws.faults["scheduler.GetSchedule"] = lambda _: schedule
     data = operator.run("explain", ID, "--json").data
-    assert (data["state"], logs.lines["terminate"]) == ("scheduled", [])
+    assert (data["state"], logs.lines[TERMINATE]) == ("scheduled", [])
     assert "2099-01-01T00:00:00" in data["now"]
 
 

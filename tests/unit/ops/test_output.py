@@ -1,8 +1,7 @@
 """What is printed where: rows in pipes, tables in terminals, and nothing that is not what it looks like."""
 
-from __future__ import annotations
-
 import re
+from itertools import count
 
 import pytest
 
@@ -81,15 +80,21 @@ def test_a_full_disk_ends_with_a_sentence(operator: Operator) -> None:
         assert "cannot be written: No space left on device" in said
 
 
+@pytest.mark.usefixtures("operator")
+def test_sending_in_a_terminal_shows_a_bar() -> None:
+    status, screen = in_terminal("enqueue", "devin-1", "devin-2")
+    assert status == 0
+    assert "sending" in screen
+    assert "2 sent to the work queue" in screen
+
+
 def test_progress_without_a_terminal_is_a_line_with_a_rate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ticks = iter([0.0, 1.0, 5.0, 6.0, 10.0])
-    monkeypatch.setattr("infra.ops.output.time.monotonic", lambda: next(ticks))
-    with Output(as_json=True).progress("sending", 100) as advance:
-        for _ in range(4):
-            advance(10)
+    seconds = count()
+    monkeypatch.setattr("infra.ops.output.time.monotonic", lambda: next(seconds))
+    assert list(Output(as_json=True).progress("sending", range(12))) == list(range(12))
     assert capsys.readouterr().err.splitlines() == [
-        "sending: 20 of 100, 4.0/s, about 20 s left",
-        "sending: 40 of 100, 4.0/s, about 15 s left",
+        "sending: 4 of 12, 0.8/s, about 10 s left",
+        "sending: 9 of 12, 0.9/s, about 3 s left",
     ]

@@ -11,9 +11,8 @@ import pytest
 from botocore.stub import Stubber
 
 from infra.environments import ROOT
-from infra.ops.commands.following import settle_seconds
+from infra.ops.commands.following import STALLED_SECONDS, Moment, _line, settle_seconds, watch
 from infra.ops.depth import Depth
-from infra.ops.drain import STALLED_SECONDS, Moment, watch
 from infra.ops.switch import Switch, Written, throw
 from stop_switch import stop_switch
 from tests.unit.ops.world import STACK, Operator, logged, report
@@ -376,6 +375,7 @@ def test_where_numbers_settle_slowly_it_has_to_stay_empty_for_as_long() -> None:
 def test_what_was_sent_counts_before_it_is_seen() -> None:
     (_, second, *_) = seen(0, 30, 0, 0, 0, sent=40)
     assert second.per_second == 10 / 2  # two seconds after the watch began
+    assert ", 5.0/s, about 6 s left" in _line(second)
 
 
 @pytest.mark.parametrize(("letters", "before"), [((4, 4, 4, 6), None), ((6,), 4)])
@@ -405,6 +405,7 @@ def test_watching_a_stopped_stack_ends_and_says_how_to_go_on(operator: Operator)
     assert re.search(r"hidden until 20[0-9-]+T[0-9:]+Z at the latest", ran.err)
     assert "1 message left, and the stop switch is on" in ran.err
     assert "to carry on: devin-ops go; see: devin-ops status" in ran.err
+    assert "1 in flight" in operator.run("watch").err, "without a terminal, a line on the standard error"
 
 
 def test_watching_says_when_nothing_is_left(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

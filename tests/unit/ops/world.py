@@ -1,29 +1,27 @@
 """A stack in memory for the operator's command, and the command as its user runs it."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from typer.testing import CliRunner
 
 from infra.ops.app import app
-from infra.ops.deployment import Deployment
 from tests.unit.world import SWITCH, TABLE, World, attributes_of, client
 
 STACK = "devin-session-cleanup"
 
 
+@dataclass(frozen=True)
 class Ran:
     """What a run of the command left: its exit status and what it printed where."""
 
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status = status
-        self.out = out
-        self.err = err
+    status: int
+    out: str
+    err: str
 
     @property
     def data(self) -> Any:
@@ -60,13 +58,7 @@ class Operator:
         world.aws.calls.clear()
 
     def arn(self, queue_url: str) -> str:
-        return self.world.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"][
-            "QueueArn"
-        ]
-
-    @property
-    def deployment(self) -> Deployment:
-        return Deployment(STACK, self.status, datetime(2026, 11, 1, tzinfo=UTC), self.outputs, self.parameters)
+        return f"arn:aws:sqs:eu-west-1:123456789012:{queue_url.rsplit('/', 1)[-1]}"
 
     def _described(self) -> dict[str, Any]:
         return {

@@ -19,22 +19,17 @@ class BusError(Exception):
     """An event was not taken; the message names EventBridge's error code."""
 
 
-class Bus:
-    """The account's default event bus. The client is made when there is something to publish, which is rare."""
-
-    def __init__(self, client: Callable[[], "EventBridgeClient"]) -> None:
-        self._client = client
-
-    def publish(self, detail_type: str, details: Iterable[Mapping[str, Any]]) -> None:
-        """Publish an event for each detail; raises BusError if any of them was not taken."""
-        for some in batched(details, _MOST_ENTRIES, strict=False):
-            try:
-                texts = [json.dumps(detail, default=str) for detail in some]
-                answer = self._client().put_events(
-                    Entries=[{"Source": _SOURCE, "DetailType": detail_type, "Detail": text} for text in texts]
-                )
-            except (ClientError, BotoCoreError) as error:
-                code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
-                raise BusError(f"publishing events: {code}") from None
-            if codes := {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}:
-                raise BusError(f"publishing events: {', '.join(sorted(codes))}")
+def publish(client: Callable[[], "EventBridgeClient"], detail_type: str, details: Iterable[Mapping[str, Any]]) -> None:
+    """Publish an event for each detail to the account's default bus; raises BusError if any of them was not taken. The
+    client is made when there is something to publish, which is rare."""
+    for some in batched(details, _MOST_ENTRIES, strict=False):
+        try:
+            texts = [json.dumps(detail, default=str) for detail in some]
+            answer = client().put_events(
+                Entries=[{"Source": _SOURCE, "DetailType": detail_type, "Detail": text} for text in texts]
+            )
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
+            raise BusError(f"publishing events: {code}") from None
+        if codes := {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}:
+            raise BusError(f"publishing events: {', '.join(sorted(codes))}")

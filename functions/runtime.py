@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from threading import Thread
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -15,7 +16,6 @@ import tls
 from cached import cached
 from devin.api_key import ApiKeyError, parse_api_key
 from devin.http import Transport
-from eventbridge import Bus
 from queues import Queues
 from settings import Settings
 from stop_switch import stop_switch
@@ -39,7 +39,7 @@ class Runtime:
     executor: Executor
     fetch_key: Callable[[bool], str]
     reason_to_stop: Callable[[], str | None]
-    bus: Bus
+    events: Callable[[], Any]
     table: Table | None
 
 
@@ -68,7 +68,7 @@ def runtime_for(settings: Settings) -> Runtime:
         executor=ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker"),
         fetch_key=_key_reader(settings.api_key_secret_arn, config),
         reason_to_stop=_switch(settings.stop_switch_parameter, config),
-        bus=Bus(eventbridge),
+        events=eventbridge,
         table=table,
     )
 

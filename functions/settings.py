@@ -44,14 +44,20 @@ class Settings:
         """Read and check every variable; raises SettingsError on the first one that will not do."""
         return cls(
             devin_api_url=_api_url(environ.get("DEVIN_API_URL") or "https://api.devin.ai"),
-            api_key_secret_arn=_required(environ, "API_KEY_SECRET_ARN", "the ARN or name of the API key's secret"),
-            work_queue_url=_required(environ, "WORK_QUEUE_URL", "the URL of the work queue"),
-            dead_letter_queue_url=_required(environ, "DEAD_LETTER_QUEUE_URL", "the URL of the dead-letter queue"),
+            api_key_secret_arn=_setting(environ, "API_KEY_SECRET_ARN", r".+", "the ARN or name of the key's secret"),
+            work_queue_url=_setting(environ, "WORK_QUEUE_URL", r".+", "the URL of the work queue"),
+            dead_letter_queue_url=_setting(environ, "DEAD_LETTER_QUEUE_URL", r".+", "the URL of the dead-letter queue"),
             dry_run=_flag(environ, "DRY_RUN"),
-            max_workers=_number(environ, "MAX_WORKERS", default=10, low=1, high=64),
-            devin_org_id=_org_id(environ.get("DEVIN_ORG_ID") or None),
+            max_workers=int(_setting(environ, "MAX_WORKERS", r"[1-9]|[1-5][0-9]|6[0-4]", "1 to 64", "10")),
+            # It becomes a path segment of every v3 call, so it is matched against an allow-list like a session id.
+            devin_org_id=_setting(
+                environ, "DEVIN_ORG_ID", r"[A-Za-z0-9_-]{0,128}", "an organisation id such as org-abc123def456"
+            )
+            or None,
             archive=_flag(environ, "ARCHIVE"),
-            retry_base_seconds=_number(environ, "RETRY_BASE_SECONDS", default=30, low=1, high=300),
+            retry_base_seconds=int(
+                _setting(environ, "RETRY_BASE_SECONDS", r"[1-9][0-9]?|[12][0-9]{2}|300", "1 to 300 seconds", "30")
+            ),
             stop_switch_parameter=environ.get("STOP_SWITCH_PARAMETER") or None,
             publish_outcomes=_flag(environ, "PUBLISH_OUTCOMES"),
             protect_tag=environ.get("PROTECT_TAG") or "keep",
@@ -59,32 +65,16 @@ class Settings:
         )
 
 
-def _required(environ: Mapping[str, str], name: str, what: str) -> str:
-    value = environ.get(name, "")
-    if not value:
-        raise SettingsError(f"{name} is not set; it should hold {what}")
+def _setting(environ: Mapping[str, str], name: str, pattern: str, expected: str, default: str = "") -> str:
+    value = environ.get(name) or default
+    if not re.fullmatch(pattern, value):
+        raise SettingsError(f"{name} should hold {expected}")
     return value
 
 
 def _flag(environ: Mapping[str, str], name: str) -> bool:
-    flag = {"": False, "false": False, "0": False, "true": True, "1": True}.get(environ.get(name, "").lower())
-    if flag is None:  # an unreadable DRY_RUN must not count as "no"
-        raise SettingsError(f"{name} should hold true or false")
-    return flag
-
-
-def _number(environ: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
-    text = environ.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not low <= int(text) <= high:
-        raise SettingsError(f"{name} should hold a whole number from {low} to {high}")
-    return int(text)
-
-
-def _org_id(value: str | None) -> str | None:
-    # It becomes a path segment of every v3 call, so it is matched against an allow-list like a session id.
-    if value is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", value):
-        raise SettingsError("DEVIN_ORG_ID should hold an organisation id such as org-abc123def456")
-    return value
+    # An unreadable DRY_RUN must not count as "no".
+    return _setting(environ, name, "(?i:true|false|1|0|)", "true or false").lower() in {"true", "1"}
 
 
 def _api_url(value: str) -> str:

@@ -28,14 +28,15 @@ class TableError(Exception):
 
 
 class Table:
-    """Items of texts by their key `subject`, with a time to live in `expires`. Every method raises TableError."""
+    """Times by name, for sessions, with a time to live in `expires`; `kind` is what they are about, the first part of
+    the items' key. Every method raises TableError."""
 
     def __init__(self, dynamodb: Callable[[], "DynamoDBClient"], name: str) -> None:
         self._dynamodb = dynamodb
         self._name = name
 
-    def get(self, subjects: Iterable[str]) -> dict[str, dict[str, str]]:
-        """The items there are, by subject."""
+    def get(self, kind: str, session_ids: Iterable[str]) -> dict[str, dict[str, datetime]]:
+        """What there is of these sessions."""
         items: list[dict[str, Any]] = []
 
         def get(wanted: Any) -> Any:
@@ -43,21 +44,33 @@ class Table:
             items.extend(answer["Responses"].get(self._name, []))
             return answer.get("UnprocessedKeys")
 
-        for some in batched(subjects, _MAX_GETS, strict=False):
-            keys = [{"subject": {"S": subject}} for subject in some]
+        for some in batched(session_ids, _MAX_GETS, strict=False):
+            keys = [{"subject": {"S": f"{kind}/{session_id}"}} for session_id in some]
             _until_done("reading", get, {self._name: {"Keys": keys, "ConsistentRead": True}}, _ATTEMPTS)
-        return {item["subject"]["S"]: {name: one["S"] for name, one in item.items() if "S" in one} for item in items}
+        try:
+            return {
+                item.pop("subject")["S"].partition("/")[2]: {
+                    name: parse_timestamp(one["S"]) for name, one in item.items() if "S" in one
+                }
+                for item in items
+            }
+        except ValueError as error:
+            raise TableError(f"an item of the table of notices and rejections cannot be read: {error}") from None
 
-    def put(self, items: Mapping[str, Mapping[str, str]], expires: datetime, *, attempts: int = _ATTEMPTS) -> None:
-        """Write the items, in place of those there are."""
+    def put(
+        self, kind: str, times: Mapping[str, Mapping[str, datetime]], expires: datetime, *, attempts: int = _ATTEMPTS
+    ) -> None:
+        """Write them, in place of those there are."""
 
         def put(wanted: Any) -> Any:
             return self._dynamodb().batch_write_item(RequestItems=wanted).get("UnprocessedItems")
 
-        expiry = {"expires": {"N": str(int(expires.timestamp()))}}
-        for some in batched(items.items(), _MAX_PUTS, strict=False):
-            texts = [{"subject": subject, **item} for subject, item in some]
-            puts = [{"PutRequest": {"Item": {name: {"S": item[name]} for name in item} | expiry}} for item in texts]
+        for some in batched(times.items(), _MAX_PUTS, strict=False):
+            puts = []
+            for session_id, named in some:
+                texts = {"subject": f"{kind}/{session_id}", **{name: one.isoformat() for name, one in named.items()}}
+                item: Any = {name: {"S": text} for name, text in texts.items()}
+                puts.append({"PutRequest": {"Item": item | {"expires": {"N": str(int(expires.timestamp()))}}}})
             _until_done("writing", put, {self._name: puts}, attempts)
 
 
@@ -80,12 +93,9 @@ def _until_done(operation: str, call: Callable[[Any], Any], wanted: Any, attempt
 def remember_rejections(table: Table, rejected: Mapping[str, datetime | None], now: datetime) -> str | None:
     """Remember sessions that the API refused to end, and when they were last updated (None: unknown), so that no sweep
     asks for the same again. Best effort: tries once, and returns what went wrong instead of raising it."""
-    items = {
-        f"rejected/{session_id}": {"updated_at": updated_at.isoformat()} if updated_at else {}
-        for session_id, updated_at in rejected.items()
-    }
+    times = {session_id: {"updated_at": moment} if moment else {} for session_id, moment in rejected.items()}
     try:
-        table.put(items, now + _REJECTION_KEPT_FOR, attempts=1)
+        table.put("rejected", times, now + _REJECTION_KEPT_FOR, attempts=1)
     except TableError as error:
         return str(error)
     return None
@@ -93,11 +103,4 @@ def remember_rejections(table: Table, rejected: Mapping[str, datetime | None], n
 
 def rejections_of(table: Table, session_ids: Iterable[str]) -> dict[str, datetime | None]:
     """Those that were rejected, with the time they were last updated. Raises TableError."""
-    items = table.get(f"rejected/{session_id}" for session_id in session_ids)
-    try:
-        return {
-            subject.removeprefix("rejected/"): parse_timestamp(item["updated_at"]) if "updated_at" in item else None
-            for subject, item in items.items()
-        }
-    except ValueError as error:
-        raise TableError(f"a rejection cannot be read: {error}") from None
+    return {session_id: times.get("updated_at") for session_id, times in table.get("rejected", session_ids).items()}

@@ -15,7 +15,6 @@ from unittest import mock
 
 from devin.client import Throttle
 from devin.http import Reply, Transport
-from eventbridge import Bus
 from queues import Queues
 from redaction import Redactor
 from runtime import Runtime
@@ -128,7 +127,7 @@ class Function:
             executor=AtOnce(),
             fetch_key=lambda _: key,
             reason_to_stop=lambda: stop,
-            bus=Bus(lambda: cast(Any, self.bus)),
+            events=lambda: self.bus,
             table=None,
         )
 

@@ -23,7 +23,16 @@ def parse_api_key(secret: str | bytes) -> str:
     """
     if isinstance(secret, bytes):
         raise ApiKeyError(f"the secret is binary; {_ADVICE}")
-    key = _field(secret) if secret.lstrip().startswith("{") else secret
+    key: object = secret
+    if secret.lstrip().startswith("{"):
+        try:
+            fields = json.loads(secret)
+        except (ValueError, RecursionError):
+            # `from None`: the decoder's error carries the whole document.
+            raise ApiKeyError(f"the secret looks like JSON but is none; {_ADVICE}") from None
+        key = next((value for name in _FIELDS if (value := fields.get(name)) is not None), None)
+    if not isinstance(key, str):
+        raise ApiKeyError(f"the secret's JSON has no text under {', '.join(_FIELDS)}; {_ADVICE}")
     if not key:
         raise ApiKeyError(f"the secret holds no key yet; {_ADVICE}")
     if not _TOKEN.fullmatch(key):
@@ -31,18 +40,6 @@ def parse_api_key(secret: str | bytes) -> str:
             "the key in the secret has whitespace, a line break, quotes, NAME= before it or another character that no "
             f"key has; {_ADVICE}"
         )
-    return key
-
-
-def _field(secret: str) -> str:
-    try:
-        fields = json.loads(secret)
-    except (ValueError, RecursionError):
-        # `from None`: the decoder's error carries the whole document.
-        raise ApiKeyError(f"the secret looks like JSON but is none; {_ADVICE}") from None
-    key = next((value for name in _FIELDS if (value := fields.get(name)) is not None), None)
-    if not isinstance(key, str):
-        raise ApiKeyError(f"the secret's JSON has no text under {', '.join(_FIELDS)}; {_ADVICE}")
     return key
 
 

@@ -132,10 +132,6 @@ class DevinClient:
     _probe: Lock = field(default_factory=Lock)
     _key_works: bool | None = None
 
-    def not_called(self) -> Answer | None:
-        """Why no further call may begin, if so."""
-        return self.stop
-
     def terminate(self, session_id: str, *, at_once: bool = False) -> Answer:
         """DELETE the session: it ends, and cannot be resumed. `at_once`: without waiting for the end of a pause,
         because what was read of the session would grow stale."""
@@ -236,7 +232,7 @@ class DevinClient:
             if pause > min(_MAX_PAUSE_SECONDS, self.seconds_left() - _MIN_CALL_SECONDS):
                 return Answer(detail=NotCalled.THROTTLED, retry_after=pause, not_called=NotCalled.THROTTLED)
             time.sleep(pause)
-        return self.not_called()
+        return self.stop
 
     def _is_refused(self, key: str) -> bool:
         """Whether a 403 is about the key: version 3 has no 401 for a wrong key, and answers 403 for a session of
@@ -293,12 +289,11 @@ def error_detail(body: bytes) -> str | None:
     return body.decode("utf-8", "replace").strip() or None
 
 
-def _complaint(item: object) -> str:
-    if not isinstance(item, dict):
+def _complaint(item: Any) -> str:
+    try:
+        return f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+    except (KeyError, TypeError):
         return str(item)
-    location, message = item.get("loc"), str(item.get("msg", ""))
-    where = ".".join(str(part) for part in location) if isinstance(location, list) else ""
-    return f"{where}: {message}" if where else message
 
 
 def parse_json(body: bytes) -> Any:

@@ -1,7 +1,7 @@
 """A session and a page of sessions, read from what the API answers in bounded memory."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,32 +85,13 @@ class Page:
 
 def parse_session_body(body: bytes, version: Version) -> Session | None:
     """The session in an answer, None if it holds none that can be read."""
-    return _parse(body, lambda fields: parse_session(fields, version))
+    fields = _fields(body)
+    return None if fields is None else parse_session(fields, version)
 
 
 def parse_page_body(body: bytes, version: Version, following: str | None) -> Page | None:
     """The page in an answer to a request with the cursor `following`, None if it holds none that can be read."""
-    return _parse(body, lambda fields: _page(fields, version, following))
-
-
-def _parse[T](body: bytes, read: Callable[[dict[str, Any]], T], *, at_once: bool = False) -> T | None:
-    """What `read` makes of the JSON object in the body, None if there is no object that can be read."""
-    if len(body) > _PARSED_IN_PARALLEL_BYTES and not at_once:
-        return _PARSER.submit(lambda: _parse(body, read, at_once=True)).result()
-    if body.count(b"[") > _MAX_ARRAYS:
-        return None
-    try:
-        fields = json.loads(body, object_pairs_hook=_only_what_is_read)
-    except (ValueError, RecursionError):
-        return None
-    return read(fields) if isinstance(fields, dict) else None
-
-
-def _only_what_is_read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in pairs if key in _READ} or (_NOT_EMPTY if pairs else _EMPTY)
-
-
-def _page(fields: dict[str, Any], version: Version, following: str | None) -> Page | None:
+    fields = _fields(body) or {}
     items = fields.get(version.items_field)
     if not isinstance(items, list) or len(items) > _MAX_ITEMS:
         return None
@@ -122,10 +103,27 @@ def _page(fields: dict[str, Any], version: Version, following: str | None) -> Pa
     return Page(sessions, after, can_archive=version is V3)
 
 
+def _fields(body: bytes, *, at_once: bool = False) -> dict[str, Any] | None:
+    """What is read of the JSON object in the body, None if there is no object that can be read."""
+    if len(body) > _PARSED_IN_PARALLEL_BYTES and not at_once:
+        return _PARSER.submit(_fields, body, at_once=True).result()
+    if body.count(b"[") > _MAX_ARRAYS:
+        return None
+    try:
+        fields = json.loads(body, object_pairs_hook=_only_what_is_read)
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _only_what_is_read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in pairs if key in _READ} or (_NOT_EMPTY if pairs else _EMPTY)
+
+
 def parse_session(fields: dict[str, Any], version: Version) -> Session:
     status = next((text for name in version.status_fields if (text := _text(fields.get(name)))), None)
     pull_requests = fields.get(version.pull_request_field, ...)
-    archived = fields.get("is_archived")
+    archived, tags = fields.get("is_archived"), fields.get("tags", ...)
     parent, children, is_family_unknown = _family(fields)
     return Session(
         session_id=_session_id(fields.get("session_id")),
@@ -135,7 +133,7 @@ def parse_session(fields: dict[str, Any], version: Version) -> Session:
         is_archived=None if archived is None else archived is not False,
         created_at=_moment(fields.get("created_at")),
         updated_at=_moment(fields.get("updated_at")),
-        tags=_tags(fields.get("tags", ...)),
+        tags=() if tags is None else _texts(tags) if isinstance(tags, list) else None,
         title=_text(fields.get("title")),
         # Empty unless all can be read: the one that cannot might be excluded.
         users=_texts(one for name in version.user_fields if (one := fields.get(name)) is not None) or (),
@@ -168,14 +166,6 @@ def _text(value: object) -> str | None:
 
 def _number(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _tags(value: object) -> tuple[str, ...] | None:
-    if value is None:
-        return ()
-    if isinstance(value, list) and all(isinstance(tag, str) for tag in value):
-        return tuple(value)
-    return None
 
 
 def _texts(values: Iterable[object]) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from devin.api_key import ApiKeys
 from devin.client import DevinClient, Throttle
-from eventbridge import BusError
+from eventbridge import BusError, publish
 from redaction import Redactor, masked_errors
 from runtime import Runtime, initialise, runtime_for
 from settings import Settings
@@ -111,7 +111,7 @@ def _publish(runtime: Runtime, report: dict[str, Any]) -> dict[str, Any]:
     """Log and publish a report, and return it."""
     logger.info("sweep completed", extra={"report": report})
     try:
-        runtime.bus.publish("Devin Sweep Completed", [report])
+        publish(runtime.events, "Devin Sweep Completed", [report])
     except BusError as error:
         # What was enqueued is enqueued: failing now would only have it enqueued again.
         logger.warning(str(error))
@@ -120,10 +120,8 @@ def _publish(runtime: Runtime, report: dict[str, Any]) -> dict[str, Any]:
 
 def _count(numbers: dict[Metric, int]) -> None:
     """Publish what is not zero: a metric costs money in every hour in which it is published."""
-    if not any(numbers.values()):
-        metrics.clear_metrics()
-        return
     for metric, number in numbers.items():
         if number:
             metrics.add_metric(metric.value, MetricUnit.Count, number)
-    metrics.flush_metrics()
+    if metrics.metric_set:
+        metrics.flush_metrics()

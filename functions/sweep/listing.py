@@ -30,7 +30,6 @@ class Listing:
 
     def _sessions(self) -> Generator[Session, None, str]:
         cursor: str | None = None
-        asked: set[str] = set()
         seen: set[str | None] = set()
         stale_pages = 0
         while True:
@@ -50,6 +49,5 @@ class Listing:
             cursor = page.following
             if cursor is None:
                 return "complete"
-            if cursor in asked or stale_pages == _MAX_STALE_PAGES:
+            if stale_pages == _MAX_STALE_PAGES:
                 return "the API repeats itself"
-            asked.add(cursor)

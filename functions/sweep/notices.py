@@ -5,11 +5,10 @@ Items `<policy>/<session id>` of the table. Both functions raise TableError: a s
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sweep.policy import Policy, fingerprint
 from table import Table, TableError
-from timestamps import parse_timestamp
 
 # Three times the longest `notify_first`. A session that still matches after that is announced again.
 _KEPT_FOR = timedelta(days=90)
@@ -27,23 +26,14 @@ class TerminationNotice:
 
 def notices_of(table: Table, policy: Policy, session_ids: Iterable[str]) -> dict[str, TerminationNotice]:
     """The notices there are of these sessions, under this policy."""
-    prefix = fingerprint(policy)
+    found = table.get(fingerprint(policy), session_ids)
     try:
-        return {
-            subject.partition("/")[2]: TerminationNotice(
-                *(parse_timestamp(item[name]) for name in ("announced_at", "ends_after", "updated_at"))
-            )
-            for subject, item in table.get(f"{prefix}/{session_id}" for session_id in session_ids).items()
-        }
-    except (KeyError, ValueError) as error:
+        return {session_id: TerminationNotice(**times) for session_id, times in found.items()}
+    except TypeError as error:
         raise TableError(f"a notice cannot be read: {error}") from None
 
 
 def add_notices(table: Table, policy: Policy, notices: Mapping[str, TerminationNotice], now: datetime) -> None:
     """Remember these, in place of earlier notices of the same sessions."""
-    prefix = fingerprint(policy)
-    items = {
-        f"{prefix}/{session_id}": {name: moment.astimezone(UTC).isoformat() for name, moment in asdict(notice).items()}
-        for session_id, notice in notices.items()
-    }
-    table.put(items, now + _KEPT_FOR)
+    times = {session_id: asdict(notice) for session_id, notice in notices.items()}
+    table.put(fingerprint(policy), times, now + _KEPT_FOR)

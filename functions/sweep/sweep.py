@@ -10,6 +10,7 @@ from typing import Any
 
 from devin.client import DevinClient
 from devin.session import Page
+from eventbridge import publish
 from queues import Outgoing
 from redaction import Redactor, one_line
 from runtime import Runtime
@@ -113,7 +114,7 @@ class Sweep:
             }
             for candidate in candidates
         ]
-        self.runtime.bus.publish("Devin Session Termination Announced", details)
+        publish(self.runtime.events, "Devin Session Termination Announced", details)
         notices = {one.session_id: TerminationNotice(now, ends_after, one.updated_at) for one in candidates}
         add_notices(self.runtime.table, policy, notices, now)
 

@@ -20,7 +20,7 @@ from terminate.apply import RedeliveryError, apply
 from terminate.deadline import TABLE_SECONDS, Deadline
 from terminate.messages import Message, Request, is_batch, parse_event, parse_record
 from terminate.plan import MessageResult, plan_all, rejected_conditions
-from terminate.report import UNEXPECTED, publish, report
+from terminate.report import UNEXPECTED, publish_outcomes, report
 from terminate.termination import end_sessions
 
 redact = Redactor()
@@ -100,5 +100,5 @@ def _settle(messages: list[Message], context: LambdaContext) -> list[MessageResu
         if warning is not None:
             logger.warning(warning)
     if settings.publish_outcomes:
-        publish(settled, runtime.bus, logger, deadline.seconds_left)
+        publish_outcomes(settled, runtime.events, logger, deadline.seconds_left)
     return settled

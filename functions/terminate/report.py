@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import batched, takewhile
+from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from eventbridge import Bus, BusError
+from eventbridge import BusError, publish
 from redaction import one_line
 from terminate.messages import InvalidItem, Item, Request
 from terminate.outcomes import UNEXPECTED_ERROR, Disposition, Outcome, Result
@@ -54,12 +55,14 @@ def report(
         metrics.flush_metrics()
 
 
-def publish(settled: Sequence[MessageResult], bus: Bus, logger: Logger, seconds_left: Callable[[], float]) -> None:
+def publish_outcomes(
+    settled: Sequence[MessageResult], events: Callable[[], Any], logger: Logger, seconds_left: Callable[[], float]
+) -> None:
     """Publish an event for every outcome, as far as there is time. A failing bus changes nothing for the sessions; an
     invocation that is killed while it publishes would repeat them."""
     details = (_fields(one, item, result) for one in settled for item, result in one.results)
     try:
-        bus.publish("Devin Session Cleanup Outcome", takewhile(lambda _: seconds_left() > 0, details))
+        publish(events, "Devin Session Cleanup Outcome", takewhile(lambda _: seconds_left() > 0, details))
     except BusError as error:
         logger.warning(str(error))
     if seconds_left() <= 0:

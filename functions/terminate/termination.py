@@ -114,8 +114,7 @@ def _end(client: DevinClient, call: Call, seen: Session | None, *, dry_run: bool
     """`seen`: the session as it was before, if it was read."""
     status = None if seen is None else seen.status
     if dry_run:
-        stopped = client.not_called()
-        return result_of(stopped) if stopped else Result(Outcome.WOULD_TERMINATE, session_status=status)
+        return result_of(client.stop) if client.stop else Result(Outcome.WOULD_TERMINATE, session_status=status)
     end = client.archive if call.action is Action.ARCHIVE else client.terminate
     answer = end(call.session_id, at_once=seen is not None)
     outcome, look = classify(answer)

@@ -146,7 +146,7 @@ def test_table_has_the_keys_of_its_items_and_is_paid_by_use(stack: Stack) -> Non
     table = stack.only("AWS::DynamoDB::Table")
     dynamodb, expires = Mock(), datetime(2030, 1, 1, tzinfo=UTC)
     dynamodb.batch_write_item.return_value = {}
-    Table(lambda: dynamodb, "table").put({"policy/devin-abc": {}}, expires)
+    Table(lambda: dynamodb, "table").put("policy", {"devin-abc": {}}, expires)
     ((request,),) = dynamodb.batch_write_item.call_args.kwargs["RequestItems"].values()
     (key,), (attribute,) = table["KeySchema"], table["AttributeDefinitions"]
     assert request["PutRequest"]["Item"] == {

@@ -312,7 +312,7 @@ def test_one_line_is_one_short_line(text: str, limit: int) -> None:
         (b"", None),
         (b"{}", "{}"),
         (b'{"detail": "Unauthorized"}', "Unauthorized"),
-        (b'{"detail": [{"loc": ["path", "id"], "msg": "bad", "type": "t"}, {"msg": "worse"}]}', "path.id: bad; worse"),
+        (b'{"detail": [{"loc": ["path", "id"], "msg": "bad", "type": "t"}, "worse"]}', "path.id: bad; worse"),
         (b'{"type": "about:blank", "title": "Conflict", "status": 409, "detail": "exited"}', "Conflict: exited"),
         (b'{"title": "Conflict"}', "Conflict"),
         (b"<h1>Bad Gateway</h1>", "<h1>Bad Gateway</h1>"),

@@ -23,9 +23,8 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u2
 class Redactor:
     """Masks keys in texts."""
 
-    def __init__(self) -> None:
-        self._keys: frozenset[str] = frozenset()
-        self._pattern: re.Pattern[str] | None = None
+    _keys: frozenset[str] = frozenset()
+    _pattern: re.Pattern[str] | None = None
 
     def remember(self, key: str) -> None:
         """Mask this key from now on, also where JSON or an address has escaped it, wholly or in part."""

@@ -26,13 +26,10 @@ def parse_condition(value: object, now: datetime) -> datetime:
 
     Basic formats (20261101T100000), week dates and plain numbers are refused: milliseconds would be read as a year.
     """
-    not_a_time = "unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z"
-    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
-        raise ValueError(not_a_time)
     try:
-        condition = parse_timestamp(value)
+        condition = parse_timestamp(value if isinstance(value, str) and _DATE_TIME.fullmatch(value) else "")
     except ValueError:
-        raise ValueError(not_a_time) from None
+        raise ValueError("unless_updated_since is not an ISO 8601 date and time such as 2026-11-01T10:00:00Z") from None
     if condition < _EARLIEST_CONDITION:
         raise ValueError("unless_updated_since lies before 2024")
     if condition > now + _CONDITION_SKEW:

@@ -116,8 +116,7 @@ class DevinClient:
 
     `throttle` outlives the invocation, so that the next one keeps to the pause too. `seconds_left` says how long a call
     may take. What is terminated stays viewable if `keep_viewable`, in version 3. `stop` is a reason to make no call at
-    all; a 429 or a refused key is one for every call that has not begun. `latencies` has the milliseconds of each
-    answered call.
+    all; a 429 or a refused key is one for every call that has not begun. `latencies` are in milliseconds.
     """
 
     transport: Transport

@@ -1,21 +1,18 @@
 """Host names looked up in bounded time: the system's resolver takes no timeout, and may take a minute to give up."""
 
 import socket
-from collections.abc import Sequence
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
-
-Addresses = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]]
 
 
 class NameServerError(OSError):
     """The name may well exist: the name server gives no answer, or none in time."""
 
 
-def look_up(host: str, port: int, seconds: float) -> Addresses:
+def look_up(host: str, port: int, seconds: float) -> list[Any]:
     """The addresses of a host. Raises socket.gaierror if there is none, NameServerError after so many seconds."""
-    lookup: Future[Addresses] = Future()
+    lookup: Future[list[Any]] = Future()
 
     def ask() -> None:
         try:

@@ -46,9 +46,8 @@ class Session:
     """What this project uses of a session. None stands for what the API did not say, or not readably.
 
     `tags` are empty where the API says null. `users` are e-mail addresses in v1, ids of users and service users in v3;
-    empty if unknown. `pull_request_states` are empty without a pull request. `child_session_ids` are those
-    that can be read; `is_family_unknown` if one of them, or the parent, cannot. `is_archived` is also true for a value
-    that is no boolean.
+    empty if unknown. `child_session_ids` are those that can be read; `is_family_unknown` if one of them, or the parent,
+    cannot. `is_archived` is also true for a value that is no boolean.
     """
 
     session_id: str | None = None

@@ -1,7 +1,5 @@
-"""Termination notices: what was announced and when. The memory behind `notify_first`.
-
-Items `<policy>/<session id>` of the table. Both functions raise TableError: a sweep must not go on without its memory.
-"""
+"""Termination notices: what was announced and when. Both functions raise TableError: a sweep must not go on without its
+memory."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass

@@ -30,11 +30,8 @@ _IDS_PER_LINE = 500
 def report(
     settled: Sequence[MessageResult], latencies: Sequence[float], logger: Logger, metrics: Metrics, *, stopped: bool
 ) -> None:
-    """Log every id's outcome with what is known of it, and count outcomes and latencies (milliseconds).
-
-    An id that several messages asked for has a line for each of them, but is counted once. `stopped`: the stop switch
-    kept this invocation from acting.
-    """
+    """Log every id's outcome, and count outcomes and latencies (milliseconds). An id that several messages asked for
+    has a line for each of them, but is counted once. `stopped`: the stop switch kept this invocation from acting."""
     counted: set[tuple[str, object]] = {(_STOPPED, None)} if stopped else set()
     for one in settled:
         for warning in one.warnings:

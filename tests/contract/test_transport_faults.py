@@ -250,6 +250,8 @@ def test_a_server_without_tls(api: FakeDevin) -> None:
         (OK + b"Content-Length: 3\r\n\r\n{}", None),
         (CHUNKED + b"5\r\n{}", None),
         (CHUNKED + b"2\r\n{}\r\n", None),
+        # Longer than it says: what is left of it would look like an empty body, which confirms an end.
+        (CHUNKED + b'1\r\n {"status":"running"}\r\n0\r\n\r\n', None),
         (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", None),
         (b"HTTP/1.1 422 Unprocessable Entity\r\nContent-Ty", None),
         (b"", None),

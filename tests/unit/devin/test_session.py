@@ -54,6 +54,7 @@ def read(version: Version = V3, **fields: Any) -> Session:
         ({"pull_requests": [{"pr_state": "open"}, {"pr_state": "merged"}]}, "pull_request_states", ("open", "merged")),
         ({"pull_requests": [{"pr_state": "merged"}, {"pr_state": None}]}, "pull_request_states", None),
         ({"pull_requests": ["merged"]}, "pull_request_states", None),
+        ({"pull_requests": {"pr_state": "merged"}}, "pull_request_states", None),
         ({"status": "exit"}, "exited", True),
         ({"status": "running", "status_detail": "finished"}, "exited", False),
         ({"status": "x" * 1001}, "status", None),

@@ -65,6 +65,19 @@ def test_a_session_is_ended_only_if_it_can_be_read(world: World, log: Log, shown
     assert world.api.deleted() == []
 
 
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("later", [answer(404), answer(200, "?"), answer(429), answer(500), session("working")])
+def test_a_session_that_was_read_as_exited_is_no_dead_letter_whatever_a_second_read_says(
+    world: World, log: Log, later: Any
+) -> None:
+    world.api.on("GET", "devin-1", session("expired"), later)
+    world.api.on("DELETE", "devin-1", NOT_VALID)
+    world.send(SINCE_2_NOVEMBER)
+    assert world.deliver() == []
+    assert [line["outcome"] for line in log()] == ["already_exited"]
+    assert world.dead_letters() == []
+
+
 @pytest.mark.parametrize(
     ("updated_at", "outcome"),
     [

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from devin.http import Reply
 from queues import Outgoing, Queues
+from tests.in_memory import Function, MemorySqs, ScriptedTransport, batch
 from tests.unit.world import NOT_VALID, Log, World, answer
 
 
@@ -47,6 +49,18 @@ def test_an_id_whose_dead_letter_cannot_be_written_is_requeued_alone(world: Worl
     assert world.deliver() == []
     (requeued,) = world.requeued()
     assert json.loads(requeued["MessageBody"]) == {"session_ids": ["devin-422"]}
+
+
+def test_an_id_whose_dead_letter_is_written_is_told_as_rejected_though_the_message_is_kept_whole() -> None:
+    """Neither the dead letter of the other id can be written, nor a message for it alone."""
+    sqs = MemorySqs(lambda queue, body: "InternalError" if queue == "work" or "devin-b" in body else None)
+    rejected = Reply(422, {}, b'{"detail": "no"}')
+    function = Function(ScriptedTransport(lambda *_: rejected), "apk_0", sqs=sqs)
+    answer = function.invoke(batch({"body": '{"session_ids": ["devin-a", "devin-b"]}'}))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
+    assert [write.attributes["session_id"] for write in function.written("dead")] == ["devin-a"]
+    outcomes = {line["session_id"]: line["outcome"] for line in function.lines()}
+    assert outcomes == {"devin-a": "rejected", "devin-b": "retry"}
 
 
 @pytest.mark.fault(13)

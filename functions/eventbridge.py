@@ -31,5 +31,6 @@ def publish(client: Callable[[], "EventBridgeClient"], detail_type: str, details
         except (ClientError, BotoCoreError) as error:
             code = error.response["Error"].get("Code") if isinstance(error, ClientError) else type(error).__name__
             raise BusError(f"publishing events: {code}") from None
-        if codes := {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}:
+        if answer["FailedEntryCount"]:
+            codes = {entry["ErrorCode"] for entry in answer["Entries"] if "ErrorCode" in entry}
             raise BusError(f"publishing events: {', '.join(sorted(codes))}")

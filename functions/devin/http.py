@@ -136,7 +136,8 @@ class _Adapter(BaseAdapter):
         except BaseException:
             self.close()
             raise
-        if is_last:
+        # More than was asked for belongs to no request; what TLS has unpacked, `wait_for_read` does not see.
+        if is_last or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             self.close()
         return self.build_response(request, raw)
 
@@ -270,6 +271,8 @@ def _response(incoming: BinaryIO, keep_bytes: int) -> tuple[_Raw, bool]:
 
 def _line(incoming: BinaryIO) -> bytes:
     line = incoming.readline(_LONGEST_LINE)
+    if not line:
+        raise ConnectionAbortedError
     if not line.endswith(b"\n"):
         raise http.client.IncompleteRead(b"")
     return line
@@ -304,7 +307,8 @@ def _chunks(incoming: BinaryIO) -> Iterator[bytes]:
             _headers(incoming)
             return
         yield from _exactly(incoming, int(size[0], 16))
-        _line(incoming)
+        if _line(incoming).strip():
+            raise http.client.HTTPException("a chunk is longer than it says")
     raise http.client.HTTPException("no size of a chunk")
 
 

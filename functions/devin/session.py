@@ -173,7 +173,7 @@ def _texts(values: Iterable[object]) -> tuple[str, ...] | None:
 
 
 def _pull_request_states(value: object) -> tuple[str, ...] | None:
-    items = value if isinstance(value, list) else [value] if value else []
+    items = value if isinstance(value, list) else [None] if value else []
     return _texts(item.get("pr_state") if isinstance(item, dict) else None for item in items)
 
 

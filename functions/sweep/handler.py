@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -30,17 +29,8 @@ metrics = Metrics(namespace="DevinSessionCleanup", service="sweep")
 initialise(os.environ)
 
 
-class Metric(StrEnum):
-    """What is counted here; dashboard and alarms use these names."""
-
-    LISTED = "sweep_listed"
-    CHOSEN = "sweep_chosen"
-    KEPT = "sweep_kept"
-    ENQUEUED = "sweep_enqueued"
-    ANNOUNCED = "sweep_announced"
-    REFUSED = "sweep_refused"
-    FAILED = "sweep_failed"
-    STOPPED = "sweep_stopped"
+# Dashboard and alarms use these names, behind `sweep_`.
+METRICS = ("listed", "chosen", "kept", "enqueued", "announced", "refused", "failed", "stopped")
 
 
 @masked_errors(redact)
@@ -61,7 +51,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
     policy = replace(policy, dry_run=policy.dry_run or settings.dry_run)
     runtime = runtime_for(settings)
     if stopped := runtime.reason_to_stop():
-        _count({Metric.STOPPED: 1})
+        _count(stopped=1)
         return _publish(runtime, {"mode": "stopped", "run": run, "why": redact(stopped), "chosen": 0, "enqueued": 0})
     sweep = Sweep(
         run=run,
@@ -87,15 +77,10 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
         raise
     except Exception:
         logger.exception("sweep failed")
-        _count({Metric.FAILED: 1})
+        _count(failed=1)
         raise
-    _count({
-        Metric.LISTED: report["listed"],
-        Metric.CHOSEN: report["chosen"],
-        Metric.KEPT: sum(report["kept"].values()),
-        Metric.ENQUEUED: report["enqueued"],
-        Metric.ANNOUNCED: report["announced"],
-    })  # fmt: skip
+    numbers = {name: report[name] for name in ("listed", "chosen", "enqueued", "announced")}
+    _count(kept=sum(report["kept"].values()), **numbers)
     for one in announced:
         logger.info("announced", extra={"session_id": one.session_id, "updated_at": one.updated_at.isoformat()})
     return _publish(runtime, report)
@@ -104,7 +89,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, Any]:
 def _refuse(error: PolicyError | CapExceededError) -> None:
     """The request itself is wrong: one error line without a traceback."""
     logger.error(str(error), extra={"refused": type(error).__name__})
-    _count({Metric.REFUSED: 1})
+    _count(refused=1)
 
 
 def _publish(runtime: Runtime, report: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +103,10 @@ def _publish(runtime: Runtime, report: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _count(numbers: dict[Metric, int]) -> None:
+def _count(**numbers: int) -> None:
     """Publish what is not zero: a metric costs money in every hour in which it is published."""
-    for metric, number in numbers.items():
+    for name, number in numbers.items():
         if number:
-            metrics.add_metric(metric.value, MetricUnit.Count, number)
+            metrics.add_metric(f"sweep_{name}", MetricUnit.Count, number)
     if metrics.metric_set:
         metrics.flush_metrics()

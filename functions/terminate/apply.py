@@ -19,21 +19,21 @@ def apply(
     done = list(plans)
     # Requeued before the dead letters are written: if that fails and the message is redelivered whole, no part of it
     # is in the dead-letter queue yet, so none gets there twice.
-    _requeue(done, range(len(done)), queues)
+    _requeue(done, range(len(done)), queues, letters_written=False)
     unwritten = _write_letters(done, queues, request_id, has_time)
     for number, reasons in unwritten.items():
         done[number] = replan(done[number], reasons)
-    _requeue(done, unwritten, queues)
+    _requeue(done, unwritten, queues, letters_written=True)
     _change_visibility(done, queues)
     return done
 
 
-def _requeue(done: list[MessageResult], numbers: Iterable[int], queues: Queues) -> None:
+def _requeue(done: list[MessageResult], numbers: Iterable[int], queues: Queues, *, letters_written: bool) -> None:
     entries = [(number, outgoing) for number in numbers for outgoing in done[number].requeue]
     errors = queues.enqueue([outgoing for _, outgoing in entries])
     for (number, _), error in zip(entries, errors, strict=True):
         if error is not None and not done[number].redeliver:
-            done[number] = keep_whole(done[number], str(error))
+            done[number] = keep_whole(done[number], str(error), letters_written=letters_written)
 
 
 def _write_letters(

@@ -75,10 +75,11 @@ def plan_all(
     return plans
 
 
-def keep_whole(planned: MessageResult, warning: str) -> MessageResult:
-    """The rest could not be requeued: deliver the message again as a whole, and write no dead letter for now."""
-    why = "the whole message is redelivered, because its rest could not be requeued"
-    results = _retried(planned, dict.fromkeys(_indexes(planned.results, Disposition.DEAD_LETTER), why))
+def keep_whole(planned: MessageResult, warning: str, *, letters_written: bool) -> MessageResult:
+    """The rest could not be requeued: deliver the message again as a whole, and write no more dead letters."""
+    why = "no dead letter yet: the rest of the message is redelivered with it"
+    unwritten = () if letters_written else _indexes(planned.results, Disposition.DEAD_LETTER)
+    results = _retried(planned, dict.fromkeys(unwritten, why))
     return replace(planned, results=results, redeliver=True, requeue=(), warnings=(*planned.warnings, warning))
 
 

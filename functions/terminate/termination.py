@@ -121,6 +121,9 @@ def _end(client: DevinClient, call: Call, seen: Session | None, *, dry_run: bool
     result = replace(result_of(answer), session_status=status)
     if outcome is Outcome.TERMINATED and call.action is Action.ARCHIVE:
         return replace(result, outcome=Outcome.ARCHIVED)
+    if outcome is Outcome.REJECTED and seen is not None and seen.exited:
+        # What has exited stays so.
+        return replace(result, outcome=Outcome.ALREADY_EXITED)
     # A session that was read alive may have been ended since, by another message that asked for it. What one message
     # has terminated cannot be archived for another.
     doubtful = call.may_have_ended or answer.replayed or seen is not None or call.action is Action.ARCHIVE

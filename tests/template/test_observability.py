@@ -9,12 +9,15 @@ import pytest
 
 from infra.environments import ROOT
 from infra.rendered import OBSERVABILITY, observability
-from sweep.handler import Metric
+from sweep.handler import METRICS as SWEEP_METRICS
 from terminate.report import METRICS
 from tests.template.rendered import PSEUDO_PARAMETERS, REGION, Json, Stack, of, render
 
 # What the functions emit, by service: taken from their own lists.
-EMITTED: dict[str, set[str]] = {"terminate": {str(name) for name in METRICS}, "sweep": {str(name) for name in Metric}}
+EMITTED: dict[str, set[str]] = {
+    "terminate": {str(name) for name in METRICS},
+    "sweep": {f"sweep_{name}" for name in SWEEP_METRICS},
+}
 # What AWS documents: namespace, metrics, the dimension that each of them has.
 DOCUMENTED: dict[str, tuple[set[str], str]] = {
     # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html

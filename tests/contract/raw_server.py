@@ -1,6 +1,7 @@
 """A server that answers with scripted bytes."""
 
 import socketserver
+import ssl
 from collections.abc import Callable, Iterable
 
 from devin.http import Transport
@@ -13,11 +14,16 @@ class RawServer(AbruptServer):
     An answer is bytes, or pieces that may never end. `keep_alive`: whether another request may follow on a connection.
     """
 
-    def __init__(self, *answers: bytes | Callable[[], Iterable[bytes]], keep_alive: bool = False) -> None:
+    def __init__(
+        self,
+        *answers: bytes | Callable[[], Iterable[bytes]],
+        keep_alive: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.answers = list(answers)
         self.keep_alive = keep_alive
         self.heads: list[str] = []
-        super().__init__(0, _RawHandler, None)
+        super().__init__(0, _RawHandler, tls)
         self.transport = Transport(self.url)
 
 

@@ -288,6 +288,16 @@ def test_after_a_failure_the_late_answer_is_not_taken_for_the_next_ones(api: Fak
     assert [one.reused for one in api.calls()] == [False, False]
 
 
+def test_an_answer_behind_another_in_one_tls_record_is_not_taken_for_the_next_ones(authority: dict[str, Path]) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(authority["good"])
+    head = OK + b"Content-Length: 8000\r\n"
+    whole = head + b"X: ".ljust(8192 - 8000 - len(head) - 4, b"x") + b"\r\n\r\n" + b" " * 8000
+    with RawServer(whole + b"HTTP/1.1 500 No\r\n" + EMPTY, OK + EMPTY, keep_alive=True, tls=tls) as server:
+        transport = trusting(server.url, authority)
+        assert [call(transport).status for _ in range(2)] == [200, 200]
+
+
 def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_ones() -> None:
     with RawServer(
         b"HTTP/1.1 500 No\r\n" + EMPTY + OK + EMPTY, b"HTTP/1.1 404 No\r\n" + EMPTY, keep_alive=True

@@ -235,6 +235,7 @@ def test_a_safe_api_url_is_taken(url: str) -> None:
                 "https://api.devin.ai\r\nx",
                 "https://api.devin.ai/v1",
                 "https://api.devin.ai/v3/",
+                "https://api.devin.ai/v10",
             )
         ),
     ],

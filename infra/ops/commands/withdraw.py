@@ -44,8 +44,9 @@ def withdraw(
     """Take ids out of the work queue; dry unless --yes is given.
 
     These sessions are then not terminated. A message that asks for other sessions too stays for those. Each is written
-    to a file first. Messages that the function is handling, and delayed ones, cannot be seen: run `stop` before, and
-    repeat the command after 15 minutes. Each look counts as a delivery of what it sees, and the fifth makes a dead
+    to a file first. Messages that the function has received, and delayed ones, cannot be seen, and after `stop` it
+    goes on receiving them. So switch the event source mapping off before, wait 15 minutes, and switch it on afterwards:
+    docs/operations.md#withdraw says how. Each look counts as a delivery of what it sees, and the fifth makes a dead
     letter.
     """
     output, context = Output(as_json=as_json), context_of(ctx)
@@ -76,14 +77,16 @@ def withdraw(
         if look.unseen:
             output.warn(
                 f"{count(look.unseen, 'message')} could not be looked at: in flight or delayed, visible again within "
-                "15 minutes; repeat the command then"
+                "15 minutes; repeat the command then, with the event source mapping off, or the function receives them "
+                "first: docs/operations.md#withdraw"
             )
         if not look.complete:
             output.warn("there are more messages than could be looked at in one go; repeat the command")
         what = f"{count(len(taken), 'session')} in {count(len(found), 'message')} of {place_of(context)}"
         if not yes or not found:
             output.data(summary | {"withdrawn": 0})
-            output.say(f"{what}: nothing was withdrawn{'' if yes else '; --yes does it'}", "bold")
+            if found:
+                output.say(f"{what}: nothing was withdrawn; --yes does it", "bold")
         else:
             path = to or Path(f"withdrawn-{context.deployment.name}-{utc_now():%Y%m%dT%H%M%SZ}.jsonl")
             look.check()
@@ -100,7 +103,8 @@ def withdraw(
             output.data(summary | {"withdrawn": len(taken), "file": str(path)})
             output.say(f"{what}: withdrawn; a copy of each message is in {path}", "bold")
     if not found:
-        raise FoundError("no message asks for them")
+        which = "none of the messages that could be seen" if look.unseen or not look.complete else "no message"
+        raise FoundError(f"{place_of(context)}: {which} asks for them")
 
 
 def _take(message: Message, wanted: set[str], run: str | None) -> _Withdrawal:

@@ -67,6 +67,10 @@ def test_what_could_not_be_looked_at_is_said(queue: Operator) -> None:
     ran = queue.run("withdraw", "devin-1", "--yes", "--json")
     assert (ran.status, ran.data["not_seen"]) == (0, 1)
     assert "1 message could not be looked at" in ran.err
+    assert "with the event source mapping off" in ran.err
+    ran = queue.run("withdraw", "devin-9")
+    assert (ran.status, "--yes does it" in ran.out) == (1, False)
+    assert "none of the messages that could be seen asks for them" in ran.err
 
 
 @pytest.mark.parametrize("call", ["sqs.SendMessageBatch", "os.fsync"])

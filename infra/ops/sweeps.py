@@ -16,6 +16,14 @@ type Policy = dict[str, Any]
 type Report = dict[str, Any]
 
 
+class StoppedError(FoundError):
+    """The stop switch kept the sweep from being carried out."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"the sweep was stopped: {report.get('why', '')}")
+        self.report = report
+
+
 def load_policy(where: str, text: str) -> Policy:
     """The policy in this text, which comes from `where`. Raises UsageError if the function would refuse it."""
     try:
@@ -44,7 +52,7 @@ def sweep(lambda_: LambdaClient, function_name: str, policy: Mapping[str, Any]) 
     if answer.get("FunctionError") or not isinstance(said, dict) or "mode" not in said:
         error = said.get("errorMessage", said) if isinstance(said, dict) else said
         raise FoundError(f"the sweep failed: {error}")
-    if said["mode"] in {"stopped", "refused"}:
-        raise FoundError(f"the sweep was {said['mode']}: {said.get('why', '')}")
     report: Report = said
+    if report["mode"] == "stopped":
+        raise StoppedError(report)
     return report

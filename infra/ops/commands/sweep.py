@@ -1,19 +1,21 @@
 """`sweep`: find stale sessions by a policy."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of
+from infra.ops.cli_context import AsJson, CliContext, Yes, banner, confirm, context_of, stopped_since
 from infra.ops.commands.source import piped, read_text
 from infra.ops.deployment import Deployment
 from infra.ops.output import Output, count
 from infra.ops.problems import FoundError, UsageError
-from infra.ops.sweeps import Policy, Report, load_policy
+from infra.ops.sweeps import Policy, Report, StoppedError, load_policy
 from infra.ops.sweeps import sweep as invoke
+from stop_switch import SWITCH_CACHE_SECONDS
 
 
 def sweep(
@@ -91,6 +93,12 @@ def _run(output: Output, context: CliContext, policy: Policy) -> Report:
     function = context.deployment.output("SweepFunctionName")
     try:
         return invoke(context.account.invoker, function, policy)
+    except StoppedError as stopped:
+        output.data(stopped.report)
+        with suppress(ClientError, BotoCoreError):
+            if stopped_since(context) is None:
+                output.warn(f"the stop switch says go by now: try again in {SWITCH_CACHE_SECONDS} s")
+        raise
     except (KeyboardInterrupt, HTTPClientError):
         output.warn(f"the sweep may go on to its end without this command; see: {context.command} status")
         raise
@@ -113,4 +121,4 @@ def _show(output: Output, report: Report, command: str) -> None:
         output.say(f"… and {report['chosen'] - len(rows)} more, which a report does not name")
     output.say(f"{report['chosen']} chosen, {report['enqueued']} enqueued, {report['announced']} announced", "bold")
     if report["enqueued"] and report.get("run"):
-        output.say(f"to take back what was not terminated yet: {command} withdraw --run {report['run']}")
+        output.say(f"to take them back: {command} withdraw --run {report['run']}; how: docs/operations.md#withdraw")

@@ -76,3 +76,4 @@ def go(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
     written = write(context.account.ssm, name, "go")
     output.data({"switch": name, "before": before.value, "now": written.value})
     output.say(f"{name}: {before.value} -> {written.value}", "bold green")
+    output.say(f"It may take the functions {SWITCH_CACHE_SECONDS} s to see it.")

@@ -321,6 +321,7 @@ def test_go_says_how_much_waits_and_asks(operator: Operator, says: str, status: 
     ran = operator.run("go", given=says)
     assert (ran.status, operator.switch_says()) == (status, switch)
     assert "2 messages in the work queue" in ran.out
+    assert ("It may take the functions 15 s to see it." in ran.out) == (switch == "go")
 
 
 def test_go_when_it_goes_already_writes_nothing(operator: Operator) -> None:

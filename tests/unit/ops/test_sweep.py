@@ -101,20 +101,21 @@ def test_a_sweep_is_waited_for_and_never_begun_twice() -> None:
     assert config.read_timeout > 300, "the function's own limit"
 
 
-@pytest.mark.parametrize(
-    ("answer", "error", "says"),
-    [
-        ({"errorMessage": "12 of 20 sessions match, but max_sessions is 10"}, True, "max_sessions is 10"),
-        ({"mode": "stopped", "why": "stopped by the switch"}, False, "stopped by the switch"),
-    ],
-)
-def test_a_sweep_that_was_not_carried_out_is_no_success(
-    operator: Operator, answer: dict[str, str], error: bool, says: str
-) -> None:
-    operator.answer_sweeps(answer, error=error)
+@pytest.mark.parametrize(("now", "again"), [("go", True), ("stop", False)])
+def test_a_sweep_that_was_stopped_is_no_success_and_has_a_report(operator: Operator, now: str, again: bool) -> None:
+    operator.answer_sweeps(stopped := {"mode": "stopped", "why": "stopped by the switch"})
+    operator.world.switch(now)
+    ran = operator.run("sweep", POLICY, "--json")
+    assert (ran.status, ran.data) == (1, stopped)
+    assert "the sweep was stopped: stopped by the switch" in ran.err
+    assert ("says go by now: try again in 15 s" in ran.err) == again
+
+
+def test_a_sweep_that_was_refused_is_no_success(operator: Operator) -> None:
+    operator.answer_sweeps({"errorMessage": "12 of 20 sessions match, but max_sessions is 10"}, error=True)
     ran = operator.run("sweep", POLICY, "--json")
     assert (ran.status, ran.out) == (1, "")
-    assert says in ran.err
+    assert "max_sessions is 10" in ran.err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="https://lambda")])

@@ -75,7 +75,8 @@ class Explainer:
         work_queue, dead_letter_queue = self.deployment.work_queue_url, self.deployment.dead_letter_queue_url
         attempts = self._read("terminate's log", lambda: self._log("TerminateLogGroupName", self._attempt))
         attempts.sort(key=lambda one: one.at)
-        self.events = attempts + self._read("sweep's log", lambda: self._log("SweepLogGroupName", self._sweep))
+        # Before the attempts, for those of the same second.
+        self.events = self._read("sweep's log", lambda: self._log("SweepLogGroupName", self._sweep)) + attempts
         letters = self._read("dead letters", lambda: self._find(dead_letter_queue, _MOST_DEAD_LETTERS))
         for one in letters:
             self._add(one, "became a dead letter", detail=f"{one.reason} {one.why}".strip())
@@ -127,6 +128,8 @@ class Explainer:
         queue_url = self.deployment.work_queue_url
         waiting = sum(self._read("queue depth", lambda: [depth_of(self.account.sqs, queue_url).total]))
         more = f"; {waiting} messages in the work queue, which may ask for it" if waiting else ""
+        if self.events and all(one.what.startswith("a sweep (dry_run)") for one in self.events):
+            return "chosen", f"a dry sweep chose it, which sends nothing; nothing else is known of it{more}"
         return "unknown", f"nothing is known of it since {iso(self.since)}{more}"
 
     def _log(self, output: str, of_line: Callable[[datetime, dict[str, Any]], Iterator[Event]]) -> list[Event]:

@@ -57,12 +57,19 @@ def test_attempts_are_shown_in_their_order_with_where_they_came_from(operator: O
 def test_the_sweep_that_chose_it_is_shown_with_why(operator: Operator, logs: Logs, list_name: str) -> None:
     found = report(ID, mode="enforce")
     choices = {name: found["due"] if name == list_name else [] for name in ("due", "to_announce", "waiting")}
-    logs.lines[SWEEP].append((3, {"message": "sweep completed", "report": found | choices}))
-    logs.attempt(1, "spared", source="sweep")
+    logs.lines[SWEEP].append((3.001, {"message": "sweep completed", "report": found | choices}))
+    logs.attempt(3, "spared", source="sweep")
     events = operator.run("explain", ID, "--json").data["events"]
     assert [one["source"] for one in events] == ["sweep", "sweep"]
     assert events[0]["what"].startswith("a sweep (enforce) chose it")
     assert events[0]["detail"] == "idle_for: 5 days"
+
+
+def test_one_that_a_dry_sweep_alone_chose_was_not_sent(operator: Operator, logs: Logs) -> None:
+    logs.lines[SWEEP].append((3, {"message": "sweep completed", "report": report(ID)}))
+    ran = operator.run("explain", ID, "--json")
+    assert (ran.status, ran.data["state"]) == (0, "chosen")
+    assert ran.data["now"].startswith("a dry sweep chose it, which sends nothing")
 
 
 def test_a_dead_letter_is_where_it_is(operator: Operator, logs: Logs) -> None:

@@ -130,7 +130,7 @@ def show(
         fields = [
             ("message", message.message_id),
             ("reason", message.reason),
-            ("known", known_of(message.reason)),
+            ("about the session", known_of(message.reason)),
             ("sent at", message.sent_at and iso(message.sent_at)),
             # Not beside the others: of a message that SQS moved they are its producer's, or an earlier dead letter's.
             *((f"attribute {name}", value) for name, value in message.attributes.items()),
@@ -168,9 +168,13 @@ def redrive(
         selected = select(found, reason, session, message)
         chosen = [one for one in selected if unusable or one.reason != UNUSABLE]
         left_out = len(selected) - len(chosen)
-        if left_out:
-            output.warn(f"{left_out} say nothing usable and are left where they are (--unusable takes them too)")
         summary = {"chosen": len(chosen), "left_out": left_out, "reasons": tally(chosen)}
+        if left_out:
+            left = f"{left_out} say nothing usable and are left where they are (--unusable takes them too)"
+            if not chosen:
+                output.data(summary | {"sent_back": 0})
+                raise FoundError(left)
+            output.warn(left)
         if not _go_on(output, context, "Send back", chosen, dry_run=dry_run, yes=yes):
             output.data(summary | {"sent_back": 0})
             if (reason or session or message) and not chosen:

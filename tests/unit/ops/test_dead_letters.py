@@ -128,6 +128,9 @@ def test_selected_ones_go_back_as_they_are(letters: Operator) -> None:
 def test_those_that_say_nothing_usable_stay_unless_they_are_asked_for(letters: Operator) -> None:
     ran = letters.run("dead-letters", "redrive", "--yes", "--json")
     assert (ran.data["sent_back"], ran.data["left_out"]) == (2, 1)
+    ran = letters.run("dead-letters", "redrive", "--yes")
+    assert (ran.status, ran.out) == (1, "")
+    assert "1 say nothing usable and are left where they are" in ran.err
     assert letters.run("dead-letters", "redrive", "--unusable", "--yes", "--json").data["sent_back"] == 1
     assert dead(letters) == []
 

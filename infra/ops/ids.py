@@ -18,10 +18,11 @@ _AROUND = " \t,;\"'`<>“”\u2018\u2019"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A text where an id belongs, and the line it stands on."""
+    """A text where an id belongs, and the line it stands on, or which argument it is."""
 
     line: int
     text: str
+    place: str = "line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ def sort_out(given: Sequence[Given]) -> Ids:
             continue
         ids[session_id] = None
         bare = one.text.strip(_AROUND)
-        read["without quotes around them or a comma behind them"] += bare != one.text
+        read["without the quotes or comma around them"] += bare != one.text
         read["from their addresses"] += bare.startswith("https:")
         read["in lower case"] += session_id.removeprefix("devin-") not in bare
-    notes = tuple(f"{number} of the ids read {how}" for how, number in read.items() if number)
+    notes = tuple(
+        f"{number} {'id was' if number == 1 else 'ids were'} read {how}" for how, number in read.items() if number
+    )
     return Ids(tuple(ids), tuple(invalid), len(given) - len(ids) - len(invalid), notes)
 
 

@@ -15,7 +15,7 @@ def parse_time(text: str, now: datetime) -> datetime:
         days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
         moment = now + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     else:
-        moment = parse_instant(text)
+        moment = parse_instant(text, ", or +2h from now")
     moment = moment.replace(microsecond=0)
     if moment <= now:
         raise UsageError(f"{text!r} is over; it is {iso(now)}")
@@ -33,15 +33,15 @@ def parse_condition(text: str | None, now: datetime) -> datetime | None:
         raise UsageError(f"--unless-updated-since {text!r}: {error}; it is {iso(now)}") from None
 
 
-def parse_instant(text: str) -> datetime:
-    """An ISO 8601 date and time with its zone, in UTC. Raises UsageError."""
+def parse_instant(text: str, also: str = "") -> datetime:
+    """An ISO 8601 date and time with its zone, in UTC. Raises UsageError, which names what else is taken (`also`)."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no time; write it as in 2026-12-01T18:00:00+01:00") from None
+        raise UsageError(f"{text!r} is no time; write it as in 2026-12-01T18:00:00+01:00{also}") from None
     if moment.tzinfo is None:
         # 18:00 is a time on somebody's clock, and this cannot know whose.
-        raise UsageError(f"{text!r} has no zone; write it as in 2026-12-01T18:00:00+01:00, or with Z for UTC")
+        raise UsageError(f"{text!r} has no zone; write it as in 2026-12-01T18:00:00+01:00, or with Z for UTC{also}")
     try:
         return moment.astimezone(UTC)
     except OverflowError:

@@ -57,7 +57,7 @@ def read_ids(
     if ids.invalid:
         output.warn(f"{len(ids.invalid)} of what was given is no session id:")
         for one in ids.invalid[:_SHOWN]:
-            output.warn(f"  line {one.line}: {one.text[:80].encode('ascii', 'backslashreplace').decode()}")
+            output.warn(f"  {one.place} {one.line}: {one.text[:80].encode('ascii', 'backslashreplace').decode()}")
             output.warn(f"    {why_invalid(one.text)}")
         if len(ids.invalid) > _SHOWN:
             output.warn(f"  … and {len(ids.invalid) - _SHOWN} more")
@@ -74,7 +74,7 @@ def _given(arguments: Sequence[str], file: Path | None, column: str | None) -> l
     if arguments:
         if column is not None:
             raise UsageError("--csv-column is about a file or a pipe")
-        return [Given(number, text) for number, text in enumerate(arguments, 1)]
+        return [Given(number, text, "argument") for number, text in enumerate(arguments, 1)]
     if file is None and outputs.is_interactive():
         raise UsageError("no ids: give them as arguments, with --file, or through a pipe")
     text = io.StringIO(read_text(file), newline=None)

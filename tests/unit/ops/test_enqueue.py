@@ -109,9 +109,9 @@ def test_what_is_unambiguous_is_read_and_said(operator: Operator) -> None:
     lines = ['"devin-1",', "devin-2;", "'devin-3'", "https://app.devin.ai/sessions/devin-4?tab=1", "A" * 32]
     ran = operator.run("enqueue", given="\n".join(lines))
     assert (ran.status, operator.sent()) == (0, ["devin-1", "devin-2", "devin-3", "devin-4", f"devin-{'a' * 32}"])
-    assert "3 of the ids read without quotes around them or a comma behind them" in ran.out
-    assert "1 of the ids read from their addresses" in ran.out
-    assert "1 of the ids read in lower case" in ran.out
+    assert "3 ids were read without the quotes or comma around them" in ran.out
+    assert "1 id was read from their addresses" in ran.out
+    assert "1 id was read in lower case" in ran.out
 
 
 def test_invalid_ids_can_be_left_out(operator: Operator) -> None:
@@ -123,6 +123,7 @@ def test_a_dry_run_sends_nothing_and_asks_nothing_of_aws(operator: Operator) -> 
     ran = operator.run("enqueue", "--dry-run", "--json", given="\n".join(ids(30)))
     assert (ran.status, ran.data["would_send"], operator.world.aws.calls) == (0, ids(30), [])
     assert operator.run("enqueue", given="# nothing\n").status == 2
+    assert "argument 2: nope" in operator.run("enqueue", "devin-1", "nope").err
     assert operator.world.aws.calls == []
 
 

@@ -14,7 +14,14 @@
 #   urllib3 with ca_certs, 10 requests: 10 loads
 #   urllib3 with ssl_context, 10 requests: 0 loads
 
-. "$(dirname "$0")/packages.sh" botocore==1.44.8 urllib3==2.8.0 trustme==1.2.1
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq botocore==1.44.8 urllib3==2.8.0 trustme==1.2.1 || exit 2
 
 env -i HOME="$work" venv/bin/python - <<'EOF'
 import ssl

@@ -14,7 +14,14 @@
 #   after 3 calls that succeed: 1
 #   after 1 more: 2
 
-. "$(dirname "$0")/packages.sh" botocore==1.44.8
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq botocore==1.44.8 || exit 2
 
 env -i HOME="$work" venv/bin/python - <<'EOF'
 import io

@@ -18,7 +18,14 @@
 #   AWS::Serverless::Function:
 #   exit 0
 
-. "$(dirname "$0")/packages.sh" cfn-lint==1.58.0
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq cfn-lint==1.58.0 || exit 2
 
 rest='
       Handler: app.handler

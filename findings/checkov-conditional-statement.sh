@@ -13,7 +13,14 @@
 #   Sometimes: failed none, passed none
 #   parsing errors: none
 
-. "$(dirname "$0")/packages.sh" checkov==3.3.30
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq checkov==3.3.30 || exit 2
 
 cat >template.yaml <<'EOF'
 AWSTemplateFormatVersion: "2010-09-09"

@@ -13,7 +13,14 @@
 #   application/problem+json: b'{"title": "Not found"}' is not of type 'object'
 #   application/problem+json, registered: accepted
 
-. "$(dirname "$0")/packages.sh" openapi-core==0.23.1
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq openapi-core==0.23.1 || exit 2
 
 env -i HOME="$work" venv/bin/python - <<'EOF'
 import json

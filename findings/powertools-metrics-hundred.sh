@@ -13,7 +13,14 @@
 #   100: dimensions ['tenant', 'service'], request 1
 #   101: dimensions ['service'], request None
 
-. "$(dirname "$0")/packages.sh" aws-lambda-powertools==3.37.0
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq aws-lambda-powertools==3.37.0 || exit 2
 
 env -i HOME="$work" venv/bin/python -W ignore - <<'EOF'
 import contextlib

@@ -11,7 +11,14 @@
 #   pytest 9.2.0: 20 passed, in 2 workers
 #   pytest 9.1.1: 20 passed, in 1 worker
 
-. "$(dirname "$0")/packages.sh" pytest==9.2.0 pytest-xdist==3.8.0
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for python in "${PYTHON:-python3.13}" python3 ~/.pyenv/versions/3.13*/bin/python3; do
+    "$python" -c 'import sys, venv; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && break
+done
+"$python" -m venv venv && venv/bin/python -m pip install -qq pytest==9.2.0 pytest-xdist==3.8.0 || exit 2
 
 cat >test_group.py <<'EOF'
 import os

@@ -159,3 +159,18 @@ def test_sweep_is_harmless_by_default() -> None:
     assert parse_policy(json.loads(PARAMETERS["SweepPolicy"]["Default"])).dry_run
     # It says so itself too: who edits it should see the word that decides.
     assert "dry_run" in PARAMETERS["SweepPolicy"]["Default"]
+
+
+def test_a_change_that_loses_something_says_what_to_do_first() -> None:
+    """By parameter, what its description has to warn of."""
+    warnings = {
+        "DevinApiUrl": "Drain the work queue before",
+        "DevinOrgId": "Drain the work queue before",
+        "EventsEnabled": "such events are lost",
+        "ExistingApiKeySecretArn": "Store the key in the other secret before",
+        "LogRetentionDays": "deletes what is older",
+        "ProducerArns": "only when it no longer sends",
+        "ProtectTag": "Add the new tag to sessions before",
+        "UseCustomerManagedKey": "delete it when both queues are empty",
+    }
+    assert {name for name, text in warnings.items() if text not in PARAMETERS[name]["Description"]} == set()

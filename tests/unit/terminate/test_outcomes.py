@@ -1,6 +1,7 @@
 """The outcome table: what an answer of the API means for a session and its message."""
 
 import json
+import traceback
 from typing import Any
 from unittest import mock
 
@@ -216,3 +217,16 @@ def test_the_rejection_of_a_request_that_was_sent_twice_is_looked_into(repeated:
     function = Function(ScriptedTransport(api), KEY)
     function.invoke(batch({"body": "devin-1"}))
     assert [line["outcome"] for line in function.lines()] == [outcome]
+
+
+def test_at_most_eleven_frames_lie_between_the_handler_and_the_call_that_cannot_be_undone() -> None:
+    depths = []
+
+    def api(*_: str) -> Reply:
+        frames = [frame for frame in traceback.extract_stack() if "/functions/" in frame.filename]
+        depths.append(len(frames))
+        return Reply(200, {}, b"")
+
+    Function(ScriptedTransport(api), KEY).invoke({"session_id": "devin-1"})
+    # Behind them, the transport hands the request to its adapter, which sends it.
+    assert max(depths) + 2 <= 11
